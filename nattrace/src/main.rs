@@ -1,0 +1,3 @@
+//! nattrace
+
+fn main() {}
