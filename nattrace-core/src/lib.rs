@@ -1,1 +1,17 @@
-//! nattrace-core
+//! The pure part of nattrace: events in, journeys and findings out.
+//!
+//! No IO, no clock, no randomness. Time comes in with each [`event::Event`] and with
+//! [`journey::assemble::Assembler::expire`]; everything else is a function of what was pushed.
+//!
+//! ```text
+//! sources ── Event ──▶ journey (assemble) ──▶ findings ──▶ renderers (in the `nattrace` package)
+//! ```
+
+pub mod conntrack;
+pub mod event;
+pub mod filter;
+pub mod findings;
+pub mod journey;
+pub mod packet;
+pub mod record;
+pub mod ruleset;

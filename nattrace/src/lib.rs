@@ -1,1 +1,10 @@
-//! nattrace
+//! nattrace: says where a packet went, what rewrote it, what dropped it, and why.
+//!
+//! ```text
+//! source (bpf, netlink, ruleset) ──Event──▶ nattrace-core (journeys, findings) ──▶ render (text, json, nft)
+//!                                   cli decides what, session joins the stages
+//! ```
+
+pub mod cli;
+pub mod render;
+pub mod source;

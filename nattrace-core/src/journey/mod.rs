@@ -1,0 +1,287 @@
+//! One packet's way through the kernel: the value that everything shown to users is made from.
+
+pub mod assemble;
+
+use std::net::IpAddr;
+
+use crate::conntrack::Connection;
+use crate::event::{HookPoint, HookVerdict, Manip, NetnsId, NfFamily, PacketId, Verdict};
+use crate::findings::Finding;
+use crate::packet::{Endpoint, Packet};
+
+/// One packet, from where it was first seen to where it ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Journey {
+    /// Unique within the run; what the user sees and other journeys refer to.
+    pub id: JourneyId,
+    /// The packet's identity in the event stream; `None` where only trace messages told of it.
+    pub packet_id: Option<PacketId>,
+    /// The namespace it was first seen in.
+    pub netns: Netns,
+    /// Nanoseconds since the epoch.
+    pub first_seen_ns: u64,
+    /// Nanoseconds since the epoch.
+    pub last_seen_ns: u64,
+    /// Headers as first seen, before any rewrite.
+    pub packet: Packet,
+    /// Device it came in by, if it came in.
+    pub iif: Option<String>,
+    /// The connection, `None` when untracked or not known.
+    pub connection: Option<Connection>,
+    /// What happened, in order.
+    pub steps: Vec<Step>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it means, strongest first.
+    pub findings: Vec<Finding>,
+    /// The journey of the first transmission of the same segment.
+    pub retransmission_of: Option<JourneyId>,
+    /// For a retransmission: whether path and end equal the first transmission's.
+    pub same_path: bool,
+    /// What was lost while this packet was under way; steps may be missing.
+    pub incomplete: Vec<crate::event::Source>,
+    /// `nft` trace ids of the packet, in the order they appeared, in the kernel's byte order.
+    pub trace_ids: Vec<u32>,
+}
+
+/// Identity of a journey within a run: a counter, shown as its decimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JourneyId(pub u64);
+
+impl std::fmt::Display for JourneyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A namespace as shown.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Netns {
+    /// Inode number.
+    pub inum: NetnsId,
+    /// Name, where it has one.
+    pub name: Option<String>,
+}
+
+/// Something that happened to the packet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Nanoseconds since the epoch.
+    pub time_ns: u64,
+    /// Where.
+    pub netns: NetnsId,
+    /// What.
+    pub kind: StepKind,
+}
+
+/// What a [`Step`] is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StepKind {
+    /// A netfilter hook.
+    Hook {
+        /// Which.
+        hook: HookPoint,
+        /// Family of the hook.
+        family: NfFamily,
+        /// Device in.
+        iif: Option<String>,
+        /// Device out.
+        oif: Option<String>,
+        /// The hook's answer; `None` when its return was not seen.
+        verdict: Option<HookVerdict>,
+    },
+    /// A rule that matched.
+    Rule(RuleStep),
+    /// A base chain's policy decided.
+    Policy {
+        /// Family of the table.
+        family: NfFamily,
+        /// Table.
+        table: String,
+        /// Chain.
+        chain: String,
+        /// `accept` or `drop`.
+        verdict: Verdict,
+        /// The hook the chain hangs in, when known.
+        hook: Option<HookPoint>,
+    },
+    /// An address was rewritten.
+    Rewrite {
+        /// Which end changed.
+        nat: Manip,
+        /// Before.
+        from: Endpoint,
+        /// After.
+        to: Endpoint,
+        /// The rule that decided it, when one did and it is known.
+        rule: Option<RuleRef>,
+        /// Who decided.
+        by: RewrittenBy,
+    },
+    /// The routing decision.
+    Route {
+        /// What was decided.
+        decision: RouteDecision,
+        /// Device out.
+        oif: Option<String>,
+        /// Next hop, when not the destination.
+        gateway: Option<IpAddr>,
+        /// Routing table.
+        table: Option<u32>,
+    },
+    /// A device took or gave the packet.
+    Device {
+        /// Which way.
+        event: DeviceStep,
+        /// Its name.
+        name: String,
+    },
+    /// A socket or local protocol took the packet.
+    Deliver {
+        /// Protocol name.
+        protocol: String,
+        /// Local end, after rewrites.
+        local: Option<Endpoint>,
+        /// Kernel function, when seen.
+        function: Option<String>,
+    },
+    /// The kernel threw the packet away.
+    Drop {
+        /// Drop reason name, without prefix.
+        reason: Option<String>,
+        /// Kernel function.
+        function: Option<String>,
+        /// Plain words.
+        text: String,
+    },
+}
+
+/// A rule that matched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuleStep {
+    /// Which rule.
+    pub rule: RuleRef,
+    /// What it said.
+    pub verdict: Verdict,
+    /// The hook its base chain hangs in, when known.
+    pub hook: Option<HookPoint>,
+    /// `skb->mark` after it, when the trace message tells.
+    pub mark: Option<u32>,
+}
+
+/// A rule, named so that it can be found again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleRef {
+    /// Family of the table.
+    pub family: NfFamily,
+    /// Table.
+    pub table: String,
+    /// Chain.
+    pub chain: String,
+    /// Handle.
+    pub handle: u64,
+    /// The text in force when the packet passed; `None` when that cannot be known.
+    pub text: Option<String>,
+}
+
+/// Who decided a rewrite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RewrittenBy {
+    /// A rule, for this very packet.
+    Rule,
+    /// The mapping of a known connection.
+    Connection,
+    /// Translation of an ICMP error.
+    IcmpError,
+    /// The flowtable's fast path.
+    Flowtable,
+    /// IPVS.
+    Ipvs,
+    /// Something else: the header changed and none of the above did it.
+    Other,
+}
+
+/// What the routing decision was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteDecision {
+    /// To this host.
+    Local,
+    /// Through this host, or out of it.
+    Forward,
+    /// Broadcast or multicast.
+    Broadcast,
+    /// `RTN_UNREACHABLE`, or no route.
+    Unreachable,
+    /// `RTN_BLACKHOLE`.
+    Blackhole,
+    /// `RTN_PROHIBIT`.
+    Prohibit,
+    /// Source or destination that cannot be.
+    Martian,
+}
+
+/// Which way a device moved the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceStep {
+    /// Came in.
+    Receive,
+    /// Went out.
+    Transmit,
+}
+
+/// How a journey ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Thrown away.
+    Dropped(DropCause),
+    /// A local socket or protocol has it.
+    Delivered,
+    /// Handed to a device that leaves what is watched.
+    Transmitted {
+        /// The device.
+        device: Option<String>,
+    },
+    /// Handed to user space by NFQUEUE.
+    Queued,
+    /// Stolen, absorbed or merged.
+    Consumed,
+    /// No end was seen.
+    Unfinished {
+        /// Why not, in plain words.
+        why: String,
+    },
+}
+
+/// What dropped a packet.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DropCause {
+    /// A rule.
+    Rule {
+        /// Which.
+        rule: RuleRef,
+        /// In which hook.
+        hook: Option<HookPoint>,
+    },
+    /// A base chain's policy.
+    Policy {
+        /// Family of the table.
+        family: NfFamily,
+        /// Table.
+        table: String,
+        /// Chain.
+        chain: String,
+        /// In which hook.
+        hook: Option<HookPoint>,
+    },
+    /// The kernel, outside of rules that could be seen.
+    Kernel {
+        /// Drop reason name, without prefix.
+        reason: Option<String>,
+        /// Kernel function.
+        function: Option<String>,
+        /// In which hook, when it happened inside one.
+        hook: Option<HookPoint>,
+        /// Plain words.
+        text: String,
+    },
+}

@@ -1,0 +1,194 @@
+//! What one packet looked like at one moment: the decoded headers.
+
+mod decode;
+
+pub use decode::{DecodeError, decode};
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The network-layer family of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4, `ETH_P_IP`.
+    Ipv4,
+    /// IPv6, `ETH_P_IPV6`.
+    Ipv6,
+    /// ARP, `ETH_P_ARP`.
+    Arp,
+    /// Any other ethertype: only length and devices are known.
+    Other,
+}
+
+/// TCP header flags, in the order of RFC 9293 §3.1 from the lowest bit.
+pub const TCP_FLAG_NAMES: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
+
+/// `IPPROTO_*` numbers that nattrace has names for.
+pub mod protocol {
+    /// ICMP for IPv4.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+
+    /// The name users type and read, or `None` for a protocol shown by its number.
+    #[must_use]
+    pub fn name(number: u8) -> Option<&'static str> {
+        Some(match number {
+            ICMP => "icmp",
+            TCP => "tcp",
+            UDP => "udp",
+            ICMPV6 => "icmpv6",
+            SCTP => "sctp",
+            2 => "igmp",
+            4 => "ipip",
+            41 => "ipv6",
+            47 => "gre",
+            50 => "esp",
+            51 => "ah",
+            89 => "ospf",
+            103 => "pim",
+            112 => "vrrp",
+            136 => "udplite",
+            _ => return None,
+        })
+    }
+
+    /// Whether the protocol has ports in the first four bytes of its header.
+    #[must_use]
+    pub fn has_ports(number: u8) -> bool {
+        matches!(number, TCP | UDP | SCTP | 33 | 136)
+    }
+}
+
+/// An address with the port of its protocol, where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The address.
+    pub addr: IpAddr,
+    /// The port, host byte order; `None` where the protocol has none.
+    pub port: Option<u16>,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.addr, self.port) {
+            (IpAddr::V4(addr), Some(port)) => write!(f, "{addr}:{port}"),
+            (IpAddr::V6(addr), Some(port)) => write!(f, "[{addr}]:{port}"),
+            (addr, None) => write!(f, "{addr}"),
+        }
+    }
+}
+
+/// The headers of a packet at one moment. Numbers are in host byte order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packet {
+    /// Network-layer family.
+    pub family: Family,
+    /// Layer 4 protocol number (`IPPROTO_*`), `None` for non-IP.
+    pub protocol: Option<u8>,
+    /// Source; `None` for non-IP or a header that was cut short.
+    pub source: Option<Endpoint>,
+    /// Destination; as `source`.
+    pub destination: Option<Endpoint>,
+    /// TCP flags byte, bit 0 = FIN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_flags: Option<u8>,
+    /// TCP sequence number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_seq: Option<u32>,
+    /// TCP acknowledgement number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_ack: Option<u32>,
+    /// ICMP type and code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<Icmp>,
+    /// IPv4 total length, or IPv6 payload length + 40: bytes.
+    pub length: u32,
+    /// TTL or hop limit.
+    pub ttl: Option<u8>,
+    /// IPv4 identification; `None` for IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_id: Option<u16>,
+    /// Fragment offset in bytes; 0 for the first fragment or an unfragmented packet.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fragment_offset: u16,
+    /// `skb->mark`, 0 when unset.
+    #[serde(default, skip_serializing_if = "is_zero32")]
+    pub mark: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_zero(value: &u16) -> bool {
+    *value == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_zero32(value: &u32) -> bool {
+    *value == 0
+}
+
+/// ICMP or ICMPv6 header fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Icmp {
+    /// ICMP type.
+    pub kind: u8,
+    /// ICMP code.
+    pub code: u8,
+    /// Identifier of echo messages: what conntrack uses as the "port".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u16>,
+    /// Sequence number of echo messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u16>,
+}
+
+impl Packet {
+    /// The protocol's name, or its number as text; the family's name for non-IP.
+    #[must_use]
+    pub fn protocol_name(&self) -> String {
+        match self.protocol {
+            Some(number) => protocol::name(number).map_or_else(|| number.to_string(), str::to_owned),
+            None => match self.family {
+                Family::Arp => "arp".to_owned(),
+                _ => "other".to_owned(),
+            },
+        }
+    }
+
+    /// Names of the TCP flags that are set, lowest bit first.
+    #[must_use]
+    pub fn tcp_flag_names(&self) -> Vec<&'static str> {
+        let flags = self.tcp_flags.unwrap_or(0);
+        TCP_FLAG_NAMES
+            .iter()
+            .enumerate()
+            .filter(|(bit, _)| flags & (1 << bit) != 0)
+            .map(|(_, name)| *name)
+            .collect()
+    }
+
+    /// Whether `other` can be the same packet seen later: everything that neither NAT nor forwarding changes
+    /// is equal (IP id, length, protocol, TCP sequence numbers, ICMP sequence).
+    #[must_use]
+    pub fn same_payload(&self, other: &Self) -> bool {
+        self.family == other.family
+            && self.protocol == other.protocol
+            && self.ip_id == other.ip_id
+            && self.length == other.length
+            && self.tcp_seq == other.tcp_seq
+            && self.tcp_ack == other.tcp_ack
+            && self.tcp_flags == other.tcp_flags
+            && self.fragment_offset == other.fragment_offset
+            && self.icmp.map(|i| (i.kind, i.code, i.sequence))
+                == other.icmp.map(|i| (i.kind, i.code, i.sequence))
+    }
+}

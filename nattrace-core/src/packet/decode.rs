@@ -1,0 +1,214 @@
+//! Bytes to headers: IPv4 (RFC 791), IPv6 (RFC 8200), TCP (RFC 9293), UDP (RFC 768), SCTP (RFC 9260),
+//! ICMP (RFC 792), ICMPv6 (RFC 4443).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use thiserror::Error;
+
+use super::{Endpoint, Family, Icmp, Packet, protocol};
+
+/// Why bytes are not a packet.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// Fewer bytes than the smallest header.
+    #[error("{have} bytes of network header, {need} are needed")]
+    Short {
+        /// Bytes given.
+        have: usize,
+        /// Bytes needed.
+        need: usize,
+    },
+    /// The version nibble is neither 4 nor 6.
+    #[error("IP version {0}")]
+    Version(u8),
+}
+
+/// Decodes the headers that start at `network`, as many as are there; what is cut short is `None`.
+///
+/// `length` is used where the header's own length field is 0 (GSO packets beyond 64 KiB).
+///
+/// # Errors
+/// When not even the addresses are there.
+pub fn decode(network: &[u8], length: u32) -> Result<Packet, DecodeError> {
+    let first = *network.first().ok_or(DecodeError::Short { have: 0, need: 20 })?;
+    match first >> 4 {
+        4 => decode_ipv4(network, length),
+        6 => decode_ipv6(network, length),
+        version => Err(DecodeError::Version(version)),
+    }
+}
+
+fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
+}
+
+fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn decode_ipv4(bytes: &[u8], length: u32) -> Result<Packet, DecodeError> {
+    let short = DecodeError::Short { have: bytes.len(), need: 20 };
+    if bytes.len() < 20 {
+        return Err(short);
+    }
+    let header_len = usize::from(bytes[0] & 0xf) * 4;
+    let total = be16(bytes, 2).map_or(0, u32::from);
+    let fragment = be16(bytes, 6).map_or(0, |f| (f & 0x1fff) * 8);
+    let addr = |at: usize| be32(bytes, at).map(|a| IpAddr::V4(Ipv4Addr::from(a)));
+    let mut packet = Packet {
+        family: Family::Ipv4,
+        protocol: Some(bytes[9]),
+        source: addr(12).map(|addr| Endpoint { addr, port: None }),
+        destination: addr(16).map(|addr| Endpoint { addr, port: None }),
+        tcp_flags: None,
+        tcp_seq: None,
+        tcp_ack: None,
+        icmp: None,
+        length: if total == 0 { length } else { total },
+        ttl: Some(bytes[8]),
+        ip_id: be16(bytes, 4),
+        fragment_offset: fragment,
+        mark: 0,
+    };
+    if fragment == 0 {
+        decode_transport(&mut packet, bytes.get(header_len..).unwrap_or_default());
+    }
+    Ok(packet)
+}
+
+/// Extension headers that are skipped to find the transport header (RFC 8200 §4).
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTH: u8 = 51;
+const DESTINATION: u8 = 60;
+
+fn decode_ipv6(bytes: &[u8], length: u32) -> Result<Packet, DecodeError> {
+    if bytes.len() < 40 {
+        return Err(DecodeError::Short { have: bytes.len(), need: 40 });
+    }
+    let addr = |at: usize| {
+        bytes
+            .get(at..at + 16)
+            .and_then(|a| <[u8; 16]>::try_from(a).ok())
+            .map(|a| IpAddr::V6(Ipv6Addr::from(a)))
+    };
+    let payload = be16(bytes, 4).map_or(0, u32::from);
+    let (mut next, mut at, mut fragment) = (bytes[6], 40, 0);
+    loop {
+        let Some(&following) = bytes.get(at) else { break };
+        let len = match next {
+            HOP_BY_HOP | ROUTING | DESTINATION => bytes.get(at + 1).map_or(8, |l| (usize::from(*l) + 1) * 8),
+            AUTH => bytes.get(at + 1).map_or(8, |l| (usize::from(*l) + 2) * 4),
+            FRAGMENT => {
+                fragment = be16(bytes, at + 2).map_or(0, |f| f & !7);
+                8
+            }
+            _ => break,
+        };
+        next = following;
+        at += len;
+    }
+    let mut packet = Packet {
+        family: Family::Ipv6,
+        protocol: Some(next),
+        source: addr(8).map(|addr| Endpoint { addr, port: None }),
+        destination: addr(24).map(|addr| Endpoint { addr, port: None }),
+        tcp_flags: None,
+        tcp_seq: None,
+        tcp_ack: None,
+        icmp: None,
+        length: if payload == 0 { length } else { payload + 40 },
+        ttl: Some(bytes[7]),
+        ip_id: None,
+        fragment_offset: fragment,
+        mark: 0,
+    };
+    if fragment == 0 {
+        decode_transport(&mut packet, bytes.get(at..).unwrap_or_default());
+    }
+    Ok(packet)
+}
+
+fn decode_transport(packet: &mut Packet, bytes: &[u8]) {
+    let Some(number) = packet.protocol else { return };
+    if protocol::has_ports(number)
+        && let (Some(source), Some(destination)) = (&mut packet.source, &mut packet.destination)
+    {
+        source.port = be16(bytes, 0);
+        destination.port = be16(bytes, 2);
+    }
+    match number {
+        protocol::TCP => {
+            packet.tcp_seq = be32(bytes, 4);
+            packet.tcp_ack = be32(bytes, 8);
+            packet.tcp_flags = bytes.get(13).copied();
+        }
+        protocol::ICMP | protocol::ICMPV6 => {
+            if let (Some(&kind), Some(&code)) = (bytes.first(), bytes.get(1)) {
+                let echo = match number {
+                    protocol::ICMP => matches!(kind, 0 | 8),
+                    _ => matches!(kind, 128 | 129),
+                };
+                packet.icmp = Some(Icmp {
+                    kind,
+                    code,
+                    id: be16(bytes, 4).filter(|_| echo),
+                    sequence: be16(bytes, 6).filter(|_| echo),
+                });
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tcp_over_ipv4_with_options_is_read_behind_them() {
+        let mut bytes = vec![0x46, 0, 0, 64, 0xbe, 0x04, 0x40, 0, 63, 6, 0, 0, 10, 2, 1, 2, 10, 1, 2, 3];
+        bytes.extend([1, 1, 1, 0]);
+        bytes.extend([0x8d, 0xee, 0x04, 0xc6, 0, 0, 0, 7, 0, 0, 0, 0, 0xa0, 0x02]);
+        let packet = decode(&bytes, 64).expect("a packet");
+        assert_eq!(packet.source.expect("source").to_string(), "10.2.1.2:36334");
+        assert_eq!(packet.destination.expect("destination").to_string(), "10.1.2.3:1222");
+        assert_eq!(packet.tcp_flag_names(), ["syn"]);
+        assert_eq!((packet.tcp_seq, packet.ip_id, packet.ttl), (Some(7), Some(0xbe04), Some(63)));
+    }
+
+    #[test]
+    fn later_fragments_have_no_ports() {
+        let mut bytes = vec![0x45, 0, 0, 40, 0, 1, 0x20, 185, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        bytes.extend([0xff; 20]);
+        let packet = decode(&bytes, 40).expect("a packet");
+        assert_eq!(packet.fragment_offset, 1480);
+        assert_eq!(packet.source.expect("source").port, None);
+    }
+
+    #[test]
+    fn ipv6_extension_headers_are_skipped() {
+        let mut bytes = vec![0x60, 0, 0, 0, 0, 16, 0, 64];
+        bytes.extend(Ipv6Addr::LOCALHOST.octets());
+        bytes.extend(Ipv6Addr::LOCALHOST.octets());
+        bytes.extend([17, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend([0x04, 0xc6, 0, 22, 0, 8, 0, 0]);
+        let packet = decode(&bytes, 56).expect("a packet");
+        assert_eq!(packet.protocol, Some(protocol::UDP));
+        assert_eq!(packet.destination.expect("destination").to_string(), "[::1]:22");
+    }
+
+    #[test]
+    fn anything_at_all_is_survived() {
+        for len in 0..64 {
+            for first in [0x00, 0x45, 0x4f, 0x60, 0xff] {
+                let mut bytes = vec![0xff; len];
+                if let Some(byte) = bytes.first_mut() {
+                    *byte = first;
+                }
+                let _ = decode(&bytes, 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Rule text and chains, as listed, and which listing holds for which moment.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{HookPoint, NfFamily};
+
+/// The ruleset of one namespace as listed between two equal generation numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// `NFTA_GEN_ID` before and after the listing; `None` where it moved meanwhile or could not be read.
+    pub generation: Option<u32>,
+    /// Every table.
+    pub tables: Vec<Table>,
+}
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Family.
+    pub family: NfFamily,
+    /// Name.
+    pub name: String,
+    /// `nft_table.handle`: never reused within a namespace.
+    pub handle: u64,
+    /// Chains in the order listed.
+    pub chains: Vec<Chain>,
+}
+
+/// A chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// Name.
+    pub name: String,
+    /// Handle.
+    pub handle: u64,
+    /// Where it hangs, for a base chain.
+    pub base: Option<BaseChain>,
+    /// Rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// What makes a chain a base chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseChain {
+    /// `filter`, `nat` or `route`.
+    pub kind: String,
+    /// Hook.
+    pub hook: HookPoint,
+    /// Priority as a number; names and offsets are resolved.
+    pub priority: i32,
+    /// `accept` or `drop`.
+    pub policy: String,
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Handle: unique within the table, never reused while the table lives.
+    pub handle: u64,
+    /// The text `nft -a -s list ruleset` prints, without the handle comment.
+    pub text: String,
+}

@@ -1,0 +1,1 @@
+//! Journeys to text, JSON Lines, and nft's own grammar. Renderers add no knowledge.

@@ -1,0 +1,6 @@
+//! Where events come from: everything that touches the kernel or runs another program.
+
+pub mod bpf;
+pub mod netlink;
+pub mod netns;
+pub mod ruleset;

@@ -1,0 +1,1 @@
+//! nfnetlink by hand: trace messages, the trace table, generations, conntrack.

@@ -1,0 +1,1 @@
+//! Network namespaces: names, numbers, entering them.

@@ -1,0 +1,1 @@
+//! Rule text, by listing the ruleset with the tools that own it.
