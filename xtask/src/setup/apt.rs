@@ -1,0 +1,202 @@
+//! Packages of any Debian suite, by apt, without touching the machine's own package lists.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::apt_sources;
+use crate::{cache::Cache, process};
+
+/// Holds the keys of all suites; preferred to what the machine's entry names, which may hold but one suite's.
+const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// One Debian suite, with package lists of its own in the cache.
+#[derive(Debug)]
+pub(crate) struct Suite {
+    name: String,
+    options: Vec<OsString>,
+}
+
+impl Suite {
+    /// Brings the package lists of `name` up to date.
+    pub(crate) fn open(cache: &Cache, name: &str) -> Result<Self> {
+        let line = source_line(name)?;
+        let folder = cache.join("apt").join(name);
+        fs::create_dir_all(folder.join("lists/partial"))
+            .and_then(|()| fs::create_dir_all(folder.join("archives/partial")))
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let list = folder.join("sources.list");
+        fs::write(&list, line + "\n").with_context(|| format!("cannot write {}", list.display()))?;
+        let suite = Self { name: name.to_owned(), options: private_options(&folder, &list, Parts::Leave) };
+        suite.update()?;
+        Ok(suite)
+    }
+
+    /// Every version of `packages` that the suite has, as pairs of name and version.
+    pub(crate) fn versions(&self, packages: &[String]) -> Result<Vec<(String, String)>> {
+        if packages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = Command::new("apt-cache");
+        command.args(&self.options).arg("madison").args(packages);
+        Ok(parse_madison(&process::output_for(&mut command, "ask apt for versions")?))
+    }
+
+    /// The names of all packages that begin with `prefix`, also of those that others only mention.
+    pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut command = Command::new("apt-cache");
+        command.args(&self.options).args(["pkgnames", prefix]);
+        let text = process::output_for(&mut command, "ask apt for package names")?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// Fetches packages (name and version) and unpacks them all into `into`.
+    pub(crate) fn unpack(&self, packages: &[(String, String)], into: &Path) -> Result<()> {
+        let debs = into.with_extension("debs");
+        crate::cache::remove(&debs)?;
+        fs::create_dir_all(&debs).with_context(|| format!("cannot create {}", debs.display()))?;
+        let mut command = Command::new("apt-get");
+        command
+            .args(&self.options)
+            .arg("download")
+            .args(packages.iter().map(|(name, version)| format!("{name}={version}")))
+            .current_dir(&debs);
+        process::output_for(&mut command, &format!("fetch packages of Debian {}", self.name))?;
+        for entry in fs::read_dir(&debs)? {
+            process::output_for(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(into), "unpack a package")?;
+        }
+        crate::cache::remove(&debs)
+    }
+
+    fn update(&self) -> Result<()> {
+        let name = &self.name;
+        let mut command = Command::new("apt-get");
+        command.args(&self.options).args(["update", "-q", "-o", "APT::Update::Error-Mode=any"]);
+        let Err(error) = process::output(&mut command) else { return Ok(()) };
+        let text = error.to_string();
+        let remedy = if text.contains("NO_PUBKEY") || text.contains("is not signed") {
+            "this machine's keyring lacks the suite's key: update the package debian-archive-keyring"
+        } else if text.contains("does not have a Release file") || text.contains("404") {
+            "the mirror has this suite no longer: \
+             name one that keeps old suites in NATTRACE_DEBIAN_MIRROR, or leave out what needs it"
+        } else {
+            "is the mirror reachable?"
+        };
+        Err(error).with_context(|| format!("cannot read the package lists of Debian {name}; {remedy}"))
+    }
+}
+
+/// Whether packages can be fetched on this machine at all.
+pub(crate) fn is_available() -> bool {
+    process::find("apt-get").is_some() && process::find("dpkg").is_some()
+}
+
+/// Installs packages on this machine, from its own sources and, where named, a further suite.
+///
+/// Only root can; the caller has asked.
+pub(crate) fn install(cache: &Cache, packages: &[String], further_suite: Option<&str>) -> Result<()> {
+    let folder = cache.join("apt/install");
+    fs::create_dir_all(folder.join("lists/partial"))
+        .and_then(|()| fs::create_dir_all(folder.join("archives/partial")))
+        .with_context(|| format!("cannot create {}", folder.display()))?;
+    // apt reads one main list; the parts folder stays the machine's.
+    let mut list_text = fs::read_to_string("/etc/apt/sources.list").unwrap_or_default();
+    if let Some(suite) = further_suite {
+        list_text.push('\n');
+        list_text.push_str(&source_line(suite)?);
+    }
+    let list = folder.join("sources.list");
+    fs::write(&list, list_text + "\n").with_context(|| format!("cannot write {}", list.display()))?;
+    let options = private_options(&folder, &list, Parts::Use);
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.args(&options).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    process::output_for(apt().args(["update", "-q"]), "update the package lists")?;
+    process::output_for(
+        apt()
+            .args(["install", "-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"])
+            .args(packages),
+        &format!("install {}", packages.join(" ")),
+    )?;
+    Ok(())
+}
+
+/// The newest version of a package that this machine's own sources have.
+pub(crate) fn candidate(package: &str) -> Option<String> {
+    let text = process::output(Command::new("apt-cache").args(["policy", package])).ok()?;
+    let version = text.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+    (version != "(none)").then(|| version.to_owned())
+}
+
+/// Whether apt also reads the machine's `sources.list.d`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    Use,
+    Leave,
+}
+
+fn private_options(folder: &Path, list: &Path, parts: Parts) -> Vec<OsString> {
+    let mut options = Vec::new();
+    let mut set = |name: &str, value: &Path| {
+        let mut option = OsString::from(name);
+        option.push("=");
+        option.push(value);
+        options.extend([OsString::from("-o"), option]);
+    };
+    set("Dir::Etc::SourceList", list);
+    if parts == Parts::Leave {
+        set("Dir::Etc::SourceParts", Path::new("/dev/null"));
+    }
+    set("Dir::State::Lists", &folder.join("lists"));
+    set("Dir::Cache", folder);
+    set("Dir::Cache::Archives", &folder.join("archives"));
+    for option in ["Acquire::Languages=none", "Acquire::Retries=2", "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=0"]
+    {
+        options.extend(["-o", option].map(OsString::from));
+    }
+    if process::is_root() {
+        // apt's own user cannot enter a cache below /root.
+        options.extend(["-o", "APT::Sandbox::User=root"].map(OsString::from));
+    }
+    options
+}
+
+fn source_line(suite: &str) -> Result<String> {
+    let Some((uri, signed_by)) = apt_sources::debian_mirror() else {
+        bail!(
+            "apt knows no Debian mirror on this machine to take {suite} from: \
+             name one in NATTRACE_DEBIAN_MIRROR (the URI that stands in a sources.list)"
+        );
+    };
+    let keyring = Some(PathBuf::from(DEBIAN_KEYRING)).filter(|path| path.is_file()).or(signed_by.map(PathBuf::from));
+    let options = keyring.map(|path| format!("[signed-by={}] ", path.display())).unwrap_or_default();
+    Ok(format!("deb {options}{uri} {suite} main"))
+}
+
+/// Reads `apt-cache madison`: lines of `name | version | source`.
+fn parse_madison(text: &str) -> Vec<(String, String)> {
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.split('|').map(str::trim);
+            Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_madison() {
+        let text = "  rust-src | 1.95.0+dfsg1-2~bpo13+1 | http://mirror.example/debian trixie-backports/main amd64 Packages\n";
+        assert_eq!(parse_madison(text), [("rust-src".into(), "1.95.0+dfsg1-2~bpo13+1".into())]);
+    }
+}

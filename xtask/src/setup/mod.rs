@@ -1,0 +1,71 @@
+//! `cargo xtask setup`: everything the other verbs need and a fresh machine lacks.
+//!
+//! Each part asks first whether it is there, cheaply; only what is missing is fetched, and only then is the
+//! cache locked and anything printed.
+
+mod apt;
+mod apt_sources;
+mod bpf_linker;
+mod rust_src;
+mod toolchain;
+
+use std::{
+    env,
+    ffi::OsString,
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+pub(crate) use self::toolchain::Toolchain;
+use crate::cache::Cache;
+
+/// What building the eBPF side takes; got by [`ebpf`].
+#[derive(Debug)]
+pub(crate) struct EbpfTools {
+    /// The compiler.
+    pub(crate) toolchain: Toolchain,
+    path: OsString,
+}
+
+impl EbpfTools {
+    /// Tells a cargo child, through it nattrace's build script, where the tools are.
+    pub(crate) fn apply(&self, command: &mut Command) {
+        command.env("PATH", &self.path);
+        // A stable compiler takes -Z build-std only so.
+        command.env("RUSTC_BOOTSTRAP", "1");
+        if let Some(name) = &self.toolchain.name {
+            command.env("NATTRACE_TOOLCHAIN", name);
+        }
+    }
+
+    /// The same as a person would type it.
+    pub(crate) fn describe(&self, cache: &Cache) -> String {
+        let bin = bpf_linker::bin_dir(cache, &self.toolchain);
+        let mut text = format!("export PATH={}:$PATH\nexport RUSTC_BOOTSTRAP=1", bin.display());
+        if let Some(name) = &self.toolchain.name {
+            text.push_str("\nexport NATTRACE_TOOLCHAIN=");
+            text.push_str(name);
+        }
+        text
+    }
+}
+
+/// Brings what compiling the eBPF side needs.
+pub(crate) fn ebpf(cache: &Cache) -> Result<EbpfTools> {
+    let toolchain = Toolchain::find()?;
+    if !rust_src::is_ready(&toolchain) || !bpf_linker::is_ready(cache, &toolchain) {
+        let _lock = cache.lock()?;
+        // Another xtask may have brought them while this one waited.
+        if !rust_src::is_ready(&toolchain) {
+            rust_src::install(cache, &toolchain)?;
+        }
+        if !bpf_linker::is_ready(cache, &toolchain) {
+            bpf_linker::install(cache, &toolchain)?;
+        }
+    }
+    let mut path = vec![bpf_linker::bin_dir(cache, &toolchain)];
+    path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+    let path = env::join_paths(path).context("the cache folder's name cannot stand in PATH")?;
+    Ok(EbpfTools { toolchain, path })
+}
