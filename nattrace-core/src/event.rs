@@ -52,6 +52,9 @@ pub enum Body {
     End {
         /// The packet.
         packet: PacketId,
+        /// The function that freed it (symbol of the tracepoint's location), where the source tells.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        function: Option<String>,
     },
     /// The packet went to a namespace that is not watched; it is no longer followed.
     Left {
@@ -70,6 +73,13 @@ pub enum Body {
     Namespace {
         /// Name under `/run/netns`, or how the user named it.
         name: Option<String>,
+    },
+    /// The table that this program installed to have packets traced; its messages are observations, not rules.
+    OwnTable {
+        /// Family.
+        family: NfFamily,
+        /// Name.
+        name: String,
     },
     /// Something was lost between the kernel and here.
     Loss(Loss),

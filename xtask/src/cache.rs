@@ -27,8 +27,9 @@ impl Cache {
             .or_else(|| var("XDG_CACHE_HOME").map(|dir| dir.join("nattrace")))
             .or_else(|| var("HOME").map(|dir| dir.join(".cache/nattrace")))
             .context("no place for the cache: set NATTRACE_CACHE to a folder, or HOME")?;
-        fs::create_dir_all(&root)
-            .with_context(|| format!("cannot create the cache folder {}: set NATTRACE_CACHE", root.display()))?;
+        fs::create_dir_all(&root).with_context(|| {
+            format!("cannot create the cache folder {}: set NATTRACE_CACHE", root.display())
+        })?;
         // cargo and qemu are run from other directories.
         let root = root.canonicalize().with_context(|| format!("cannot resolve {}", root.display()))?;
         Ok(Self { root })
@@ -75,7 +76,9 @@ pub(crate) fn lock(file: &File, path: &Path, waits_for: &str) -> Result<()> {
             progress::step(format_args!("waiting for {waits_for} ({})", path.display()));
             file.lock().with_context(|| format!("cannot lock {}", path.display()))
         }
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
     }
 }
 

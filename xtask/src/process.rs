@@ -18,10 +18,7 @@ const SHOWN_LINES: usize = 25;
 /// Runs `command` silently and returns its standard output; on failure the error ends with its last words.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = describe(command);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| not_started(&name, &error))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|error| not_started(&name, &error))?;
     if !output.status.success() {
         bail!("`{name}` failed ({}){}", status_text(output.status), tail(&output.stderr, &output.stdout));
     }
@@ -31,7 +28,8 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 /// Runs `command` silently for at most `limit`; whether it succeeded is all that is said.
 pub(crate) fn succeeds_within(command: &mut Command, limit: Duration) -> bool {
     let started = Instant::now();
-    let Ok(mut child) = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
+    let Ok(mut child) = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    else {
         return false;
     };
     loop {

@@ -95,8 +95,7 @@ fn decode_ipv6(bytes: &[u8], length: u32) -> Result<Packet, DecodeError> {
     };
     let payload = be16(bytes, 4).map_or(0, u32::from);
     let (mut next, mut at, mut fragment) = (bytes[6], 40, 0);
-    loop {
-        let Some(&following) = bytes.get(at) else { break };
+    while let Some(&following) = bytes.get(at) {
         let len = match next {
             HOP_BY_HOP | ROUTING | DESTINATION => bytes.get(at + 1).map_or(8, |l| (usize::from(*l) + 1) * 8),
             AUTH => bytes.get(at + 1).map_or(8, |l| (usize::from(*l) + 2) * 4),

@@ -68,7 +68,10 @@ impl Suite {
             .current_dir(&debs);
         process::output_for(&mut command, &format!("fetch packages of Debian {}", self.name))?;
         for entry in fs::read_dir(&debs)? {
-            process::output_for(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(into), "unpack a package")?;
+            process::output_for(
+                Command::new("dpkg").arg("-x").arg(entry?.path()).arg(into),
+                "unpack a package",
+            )?;
         }
         crate::cache::remove(&debs)
     }
@@ -157,8 +160,11 @@ fn private_options(folder: &Path, list: &Path, parts: Parts) -> Vec<OsString> {
     set("Dir::State::Lists", &folder.join("lists"));
     set("Dir::Cache", folder);
     set("Dir::Cache::Archives", &folder.join("archives"));
-    for option in ["Acquire::Languages=none", "Acquire::Retries=2", "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=0"]
-    {
+    for option in [
+        "Acquire::Languages=none",
+        "Acquire::Retries=2",
+        "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=0",
+    ] {
         options.extend(["-o", option].map(OsString::from));
     }
     if process::is_root() {
@@ -175,7 +181,8 @@ fn source_line(suite: &str) -> Result<String> {
              name one in NATTRACE_DEBIAN_MIRROR (the URI that stands in a sources.list)"
         );
     };
-    let keyring = Some(PathBuf::from(DEBIAN_KEYRING)).filter(|path| path.is_file()).or(signed_by.map(PathBuf::from));
+    let keyring =
+        Some(PathBuf::from(DEBIAN_KEYRING)).filter(|path| path.is_file()).or(signed_by.map(PathBuf::from));
     let options = keyring.map(|path| format!("[signed-by={}] ", path.display())).unwrap_or_default();
     Ok(format!("deb {options}{uri} {suite} main"))
 }

@@ -99,7 +99,10 @@ fn parse_deb822(text: &str) -> Vec<Source> {
 
 fn stanza_sources(stanza: &BTreeMap<String, String>) -> Vec<Source> {
     let words = |name: &str| {
-        stanza.get(name).map(|value| value.split_whitespace().map(str::to_owned).collect()).unwrap_or_default()
+        stanza
+            .get(name)
+            .map(|value| value.split_whitespace().map(str::to_owned).collect())
+            .unwrap_or_default()
     };
     let types: Vec<String> = words("types");
     let disabled = stanza.get("enabled").is_some_and(|value| ["no", "false", "0"].contains(&value.as_str()));

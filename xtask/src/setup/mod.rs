@@ -9,11 +9,7 @@ mod bpf_linker;
 mod rust_src;
 mod toolchain;
 
-use std::{
-    env,
-    ffi::OsString,
-    process::Command,
-};
+use std::{env, ffi::OsString, process::Command};
 
 use anyhow::{Context as _, Result};
 

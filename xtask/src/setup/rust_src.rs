@@ -1,12 +1,6 @@
 //! The source of `core`, which the compiler needs to build it for eBPF.
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -82,7 +76,9 @@ fn fetch(cache: &Cache, version: &str, place: &Path) -> Result<()> {
         let scratch = cache.scratch("rust-src")?;
         suite.unpack(&[wanted], &scratch)?;
         if !has_core(&scratch.join(format!("usr/src/rustc-{version}/library"))) {
-            bail!("Debian's package {package} {version} has no library/core: it is laid out in another way now");
+            bail!(
+                "Debian's package {package} {version} has no library/core: it is laid out in another way now"
+            );
         }
         return cache.publish(&scratch, place);
     }

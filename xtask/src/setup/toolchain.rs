@@ -41,11 +41,11 @@ impl Toolchain {
             return Self::probe(Some(name))
                 .context("NATTRACE_TOOLCHAIN must name a toolchain of `rustup toolchain list`");
         }
-        let listed = process::output_for(Command::new("rustup").args(["toolchain", "list"]), "list the toolchains")?;
-        let pinned = listed
-            .lines()
-            .filter_map(|line| line.split_whitespace().next())
-            .find(|name| *name == PINNED || name.strip_prefix(PINNED).is_some_and(|rest| rest.starts_with('-')));
+        let listed =
+            process::output_for(Command::new("rustup").args(["toolchain", "list"]), "list the toolchains")?;
+        let pinned = listed.lines().filter_map(|line| line.split_whitespace().next()).find(|name| {
+            *name == PINNED || name.strip_prefix(PINNED).is_some_and(|rest| rest.starts_with('-'))
+        });
         match (pinned, env::var("RUSTUP_TOOLCHAIN")) {
             (Some(name), _) => Self::probe(Some(name.to_owned())),
             (None, Ok(name)) => Self::probe(Some(name)),
@@ -72,14 +72,16 @@ impl Toolchain {
     /// The shared library of the LLVM that rustc itself uses, where the toolchain ships one.
     pub(crate) fn llvm_library(&self) -> Option<PathBuf> {
         let lib = self.sysroot.join("lib");
-        let mut found: Vec<_> = fs::read_dir(lib).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        let mut found: Vec<_> =
+            fs::read_dir(lib).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
         found.retain(|path| is_llvm_library(path));
         found.sort();
         found.into_iter().next()
     }
 
     fn probe(name: Option<String>) -> Result<Self> {
-        let text = process::output_for(command(name.as_deref(), "rustc").arg("-vV"), "ask rustc for its version")?;
+        let text =
+            process::output_for(command(name.as_deref(), "rustc").arg("-vV"), "ask rustc for its version")?;
         let (version, llvm, commit) = parse_version(&text)
             .with_context(|| format!("cannot read the answer of `rustc -vV`:\n{}", text.trim_end()))?;
         let sysroot = process::output_for(
@@ -89,7 +91,9 @@ impl Toolchain {
         let number = |part: Option<&str>| part.and_then(|part| part.parse().ok()).unwrap_or(0);
         let mut parts = version.split('.');
         if (number(parts.next()), number(parts.next())) < OLDEST {
-            bail!("rustc {version} is too old: nattrace needs 1.95 or later (`rustup toolchain install {PINNED}`)");
+            bail!(
+                "rustc {version} is too old: nattrace needs 1.95 or later (`rustup toolchain install {PINNED}`)"
+            );
         }
         Ok(Self { name, version, sysroot: PathBuf::from(sysroot.trim()), llvm, commit })
     }
