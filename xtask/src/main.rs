@@ -45,6 +45,10 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Setup { env } => {
             let tools = setup::ebpf(&cache)?;
+            setup::tools::install_missing(&cache)?;
+            for series in ["6.1", "6.12"] {
+                println!("{:?}", setup::kernel::get(&cache, series)?);
+            }
             if env {
                 println!("{}", tools.describe(&cache));
             }

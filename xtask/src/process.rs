@@ -102,11 +102,10 @@ fn not_started(name: &str, error: &std::io::Error) -> anyhow::Error {
     anyhow::anyhow!("cannot start `{name}`: {error}")
 }
 
-/// The last lines of what a command said, its errors first.
+/// The last lines of what a command said, its errors last.
 fn tail(stderr: &[u8], stdout: &[u8]) -> String {
-    let text = if stderr.iter().all(u8::is_ascii_whitespace) { stdout } else { stderr };
-    let text = String::from_utf8_lossy(text);
-    let lines: Vec<_> = text.trim_end().lines().collect();
+    let text = [stdout, stderr].map(String::from_utf8_lossy).concat();
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
     if shown.is_empty() { String::new() } else { format!(":\n{}", shown.join("\n")) }
 }

@@ -99,10 +99,11 @@ pub(crate) fn is_available() -> bool {
     process::find("apt-get").is_some() && process::find("dpkg").is_some()
 }
 
-/// Installs packages on this machine, from its own sources and, where named, a further suite.
+/// Installs packages on this machine, from its own sources or, where named, with all they depend on from a
+/// further suite.
 ///
 /// Only root can; the caller has asked.
-pub(crate) fn install(cache: &Cache, packages: &[String], further_suite: Option<&str>) -> Result<()> {
+pub(crate) fn install(cache: &Cache, packages: &[&str], further_suite: Option<&str>) -> Result<()> {
     let folder = cache.join("apt/install");
     fs::create_dir_all(folder.join("lists/partial"))
         .and_then(|()| fs::create_dir_all(folder.join("archives/partial")))
@@ -125,6 +126,7 @@ pub(crate) fn install(cache: &Cache, packages: &[String], further_suite: Option<
     process::output_for(
         apt()
             .args(["install", "-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"])
+            .args(further_suite.iter().flat_map(|suite| ["-t", suite]))
             .args(packages),
         &format!("install {}", packages.join(" ")),
     )?;

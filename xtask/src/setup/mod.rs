@@ -6,8 +6,10 @@
 mod apt;
 mod apt_sources;
 mod bpf_linker;
+pub(crate) mod kernel;
 mod rust_src;
 mod toolchain;
+pub(crate) mod tools;
 
 use std::{env, ffi::OsString, process::Command};
 
