@@ -1,9 +1,12 @@
 //! Everything a person types to work on nattrace: `cargo xtask VERB`.
 
 mod cache;
+mod cargo;
+mod guest;
 mod process;
 mod progress;
 mod setup;
+mod verbs;
 
 use std::process::ExitCode;
 
@@ -23,11 +26,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Fetch or build what the other verbs need (they do it themselves when it is missing)
-    Setup {
-        /// Print what a shell must export to build the eBPF side by hand
-        #[arg(long)]
-        env: bool,
-    },
+    Setup(verbs::setup::Args),
+    /// Run a shell command in a guest with a Debian kernel; nattrace and the scenarios are there
+    Guest(verbs::guest::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,16 +44,7 @@ fn main() -> ExitCode {
 fn dispatch(verb: Verb) -> Result<ExitCode> {
     let cache = Cache::open()?;
     match verb {
-        Verb::Setup { env } => {
-            let tools = setup::ebpf(&cache)?;
-            setup::tools::install_missing(&cache)?;
-            for series in ["6.1", "6.12"] {
-                println!("{:?}", setup::kernel::get(&cache, series)?);
-            }
-            if env {
-                println!("{}", tools.describe(&cache));
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Verb::Setup(args) => verbs::setup::run(&cache, &args),
+        Verb::Guest(args) => verbs::guest::run(&cache, &args),
     }
 }

@@ -15,6 +15,9 @@ use crate::{cache::Cache, process, progress};
 const SERIES: [(&str, &str); 4] =
     [("5.10", "bullseye"), ("6.1", "bookworm"), ("6.12", "trixie"), ("7.3", "trixie-backports")];
 
+/// The series that the tests boot when nobody says otherwise.
+pub(crate) const DEFAULT: [&str; 2] = ["6.1", "6.12"];
+
 /// The small build of Debian's kernels, for virtual machines.
 const FLAVOUR: &str = "cloud-amd64";
 
