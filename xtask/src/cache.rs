@@ -57,15 +57,15 @@ impl Cache {
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(path)
     }
+}
 
-    /// Puts finished work into its place, in one step.
-    pub(crate) fn publish(&self, from: &Path, to: &Path) -> Result<()> {
-        remove(to)?;
-        if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-        }
-        fs::rename(from, to).with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
+/// Puts finished work into its place, in one step.
+pub(crate) fn publish(from: &Path, to: &Path) -> Result<()> {
+    remove(to)?;
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     }
+    fs::rename(from, to).with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
 }
 
 /// Locks `file`, saying on standard error what is waited for when it cannot be had at once.

@@ -3,7 +3,7 @@
 use std::{
     env, io,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -38,7 +38,7 @@ pub(crate) struct Programs {
 pub(crate) fn build_nattrace(cache: &Cache) -> Result<PathBuf> {
     let tools = setup::ebpf(cache)?;
     build(&tools, &["--package", "nattrace", "--bin", "nattrace"])?;
-    existing(release_dir()?.join("nattrace"))
+    existing(target_dir()?.join("release/nattrace"))
 }
 
 /// The programs that go into guests.
@@ -47,13 +47,8 @@ pub(crate) fn programs(cache: &Cache, rebuild: bool) -> Result<Programs> {
         let tools = setup::ebpf(cache)?;
         build(&tools, &["--package", "nattrace", "--package", "nattrace-tests", "--bins"])?;
     }
-    let dir = release_dir()?;
+    let dir = target_dir()?.join("release");
     Ok(Programs { nattrace: existing(dir.join("nattrace"))?, scenarios: existing(dir.join("scenarios"))? })
-}
-
-/// Runs a cargo child to its end.
-pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
-    process::status(command)
 }
 
 fn build(tools: &setup::EbpfTools, args: &[&str]) -> Result<()> {
@@ -88,11 +83,12 @@ fn existing(path: PathBuf) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn release_dir() -> Result<PathBuf> {
+/// The folder that cargo builds into.
+pub(crate) fn target_dir() -> Result<PathBuf> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace()).args(["metadata", "--format-version", "1", "--no-deps", "--offline"]);
     let text = process::output_for(&mut cargo, "find the target folder")?;
     let metadata: serde_json::Value = serde_json::from_str(&text).context("cannot read cargo's metadata")?;
     let dir = metadata["target_directory"].as_str().context("cargo's metadata names no target folder")?;
-    Ok(Path::new(dir).join("release"))
+    Ok(PathBuf::from(dir))
 }

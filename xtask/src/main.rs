@@ -27,6 +27,12 @@ struct Cli {
 enum Verb {
     /// Fetch or build what the other verbs need (they do it themselves when it is missing)
     Setup(verbs::setup::Args),
+    /// Build nattrace and run it as root: `cargo xtask run -- --dport 1222`
+    Run(verbs::run::Args),
+    /// Lint, test, and run the scenarios on this machine and in guests
+    Test(verbs::test::Args),
+    /// Show a broken port-forward and its repair in a guest; nothing on this machine is touched
+    Demo(verbs::demo::Args),
     /// Run a shell command in a guest with a Debian kernel; nattrace and the scenarios are there
     Guest(verbs::guest::Args),
 }
@@ -45,6 +51,9 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
     let cache = Cache::open()?;
     match verb {
         Verb::Setup(args) => verbs::setup::run(&cache, &args),
+        Verb::Run(args) => verbs::run::run(&cache, &args),
+        Verb::Test(args) => verbs::test::run(&cache, &args),
+        Verb::Demo(args) => verbs::demo::run(&cache, &args),
         Verb::Guest(args) => verbs::guest::run(&cache, &args),
     }
 }

@@ -47,7 +47,9 @@ impl Console {
     /// What a person needs to see of it: from the first trouble on, else the end.
     pub(crate) fn shown(&self) -> String {
         // A few lines before the trouble often say what led to it.
-        let start = self.first_trouble.map_or(self.lines.len().saturating_sub(SHOWN_LINES), |at| at.saturating_sub(5));
+        let start = self
+            .first_trouble
+            .map_or(self.lines.len().saturating_sub(SHOWN_LINES), |at| at.saturating_sub(5));
         let end = self.lines.len().min(start + SHOWN_LINES);
         let mut shown = self.lines[start..end].join("\n");
         let partial = String::from_utf8_lossy(&self.partial);

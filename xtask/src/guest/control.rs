@@ -65,11 +65,16 @@ impl Control {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "ready" => Ok(Some(Message::Ready)),
-            "status" => Ok(Some(Message::Status(rest.parse().context("the guest sent no number as status")?))),
+            "status" => {
+                Ok(Some(Message::Status(rest.parse().context("the guest sent no number as status")?)))
+            }
             "file" => {
                 let (size, name) = rest.split_once(' ').context("the guest sent a file without a name")?;
                 let file = self.results.as_ref().map(|results| create(results, name)).transpose()?;
-                self.file = Some(Incoming { left: size.parse().context("the guest sent a file without a size")?, file });
+                self.file = Some(Incoming {
+                    left: size.parse().context("the guest sent a file without a size")?,
+                    file,
+                });
                 Ok(None)
             }
             _ => bail!("the guest said something unknown: {line:?}"),

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     fs::{self, File},
     io::{self, BufReader, Write},
     os::unix::fs::PermissionsExt as _,
@@ -91,7 +92,8 @@ impl Tree {
             match entry {
                 Entry::Folder => header(out, inode, name, 0o040_755, 0, (0, 0))?,
                 Entry::Copy(from) => {
-                    copy_file(out, inode, name, from).with_context(|| format!("cannot copy {}", from.display()))?;
+                    copy_file(out, inode, name, from)
+                        .with_context(|| format!("cannot copy {}", from.display()))?;
                 }
                 Entry::File { content, mode } => {
                     header(out, inode, name, 0o100_000 | mode, content.len() as u64, (0, 0))?;
@@ -135,16 +137,24 @@ fn copy_file(out: &mut impl Write, inode: u32, name: &str, from: &Path) -> Resul
 }
 
 /// Writes the header and name of one entry.
-fn header(out: &mut impl Write, inode: u32, name: &str, mode: u32, size: u64, device: (u32, u32)) -> Result<()> {
+fn header(
+    out: &mut impl Write,
+    inode: u32,
+    name: &str,
+    mode: u32,
+    size: u64,
+    device: (u32, u32),
+) -> Result<()> {
     let size = u32::try_from(size).context("a file of 4 GiB or more does not fit into the guest")?;
     let links = 1;
     let (uid, gid, mtime, dev_major, dev_minor, checksum) = (0, 0, 0, 0, 0, 0);
     let name_size = u32::try_from(name.len() + 1)?;
     let mut text = String::from("070701");
     for field in [
-        inode, mode, uid, gid, links, mtime, size, dev_major, dev_minor, device.0, device.1, name_size, checksum,
+        inode, mode, uid, gid, links, mtime, size, dev_major, dev_minor, device.0, device.1, name_size,
+        checksum,
     ] {
-        text.push_str(&format!("{field:08X}"));
+        write!(text, "{field:08X}")?;
     }
     out.write_all(text.as_bytes())?;
     out.write_all(name.as_bytes())?;
@@ -162,8 +172,11 @@ fn pad(out: &mut impl Write, written: u64) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Reads an archive back: name, mode, device, content.
-    fn read(mut archive: &[u8]) -> Vec<(String, u32, (u32, u32), Vec<u8>)> {
+    /// Name, mode, device, content.
+    type Read = (String, u32, (u32, u32), Vec<u8>);
+
+    /// Reads an archive back.
+    fn read(mut archive: &[u8]) -> Vec<Read> {
         let mut found = Vec::new();
         loop {
             let field = |index: usize| {

@@ -36,8 +36,9 @@ pub(crate) fn libraries(programs: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
             found.insert(PathBuf::from(interpreter));
         }
         for name in linkage.needed {
-            let library = locate(&name, &linkage.run_path, &program)
-                .with_context(|| format!("{} needs {name}, which is not on this machine", program.display()))?;
+            let library = locate(&name, &linkage.run_path, &program).with_context(|| {
+                format!("{} needs {name}, which is not on this machine", program.display())
+            })?;
             if found.insert(library.clone()) {
                 waiting.push(library);
             }
@@ -90,10 +91,8 @@ fn parse(elf: &[u8]) -> Option<Linkage> {
         .map(|index| Some((number(elf, offset + index * 16, 8)?, number(elf, offset + index * 16 + 8, 8)?)))
         .collect::<Option<_>>()?;
     let strings = dynamic.iter().find(|(tag, _)| *tag == DT_STRTAB)?.1;
-    let strings = segments
-        .iter()
-        .filter(|(kind, ..)| *kind == PT_LOAD)
-        .find_map(|(_, offset, address, size)| {
+    let strings =
+        segments.iter().filter(|(kind, ..)| *kind == PT_LOAD).find_map(|(_, offset, address, size)| {
             let within = strings.checked_sub(*address)?;
             (within < *size).then_some(offset + within)
         })?;
@@ -101,7 +100,9 @@ fn parse(elf: &[u8]) -> Option<Linkage> {
         match tag {
             DT_NEEDED => linkage.needed.push(text(elf, strings.checked_add(value)?)?),
             DT_RPATH | DT_RUNPATH => {
-                linkage.run_path.extend(text(elf, strings.checked_add(value)?)?.split(':').map(str::to_owned));
+                linkage
+                    .run_path
+                    .extend(text(elf, strings.checked_add(value)?)?.split(':').map(str::to_owned));
             }
             _ => {}
         }

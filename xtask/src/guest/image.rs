@@ -22,13 +22,36 @@ const INIT: &str = include_str!("init.sh");
 
 /// Programs of this machine that every guest has.
 const PROGRAMS: [&str; 30] = [
-    "bash", "busybox", "bridge", "conntrack", "ip", "ss", "tc", "nft",
-    "iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore",
-    "iptables-nft", "iptables-nft-save", "iptables-nft-restore",
-    "ip6tables-nft", "ip6tables-nft-save", "ip6tables-nft-restore",
-    "iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore",
-    "ip6tables-legacy", "ip6tables-legacy-save", "ip6tables-legacy-restore",
-    "iptables-translate", "nsenter", "setpriv", "unshare",
+    "bash",
+    "busybox",
+    "bridge",
+    "conntrack",
+    "ip",
+    "ss",
+    "tc",
+    "nft",
+    "iptables",
+    "iptables-save",
+    "iptables-restore",
+    "ip6tables",
+    "ip6tables-save",
+    "ip6tables-restore",
+    "iptables-nft",
+    "iptables-nft-save",
+    "iptables-nft-restore",
+    "ip6tables-nft",
+    "ip6tables-nft-save",
+    "ip6tables-nft-restore",
+    "iptables-legacy",
+    "iptables-legacy-save",
+    "iptables-legacy-restore",
+    "ip6tables-legacy",
+    "ip6tables-legacy-save",
+    "ip6tables-legacy-restore",
+    "iptables-translate",
+    "nsenter",
+    "setpriv",
+    "unshare",
 ];
 
 /// Programs to look into a kernel with, where this machine has them. No scenario may need one.
@@ -46,12 +69,14 @@ const DATA_IF_THERE: [&str; 7] = [
 ];
 
 /// Where iptables looks for its plug-ins.
-const XTABLES_DIRS: [&str; 3] = ["/usr/lib/x86_64-linux-gnu/xtables", "/usr/lib64/xtables", "/usr/lib/xtables"];
+const XTABLES_DIRS: [&str; 3] =
+    ["/usr/lib/x86_64-linux-gnu/xtables", "/usr/lib64/xtables", "/usr/lib/xtables"];
 
 /// The base archive for a kernel, made when the cache has none that fits.
 pub(crate) fn base(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
     let sources = Sources::find()?;
-    let place = cache.join("images").join(format!("{}-{:016x}.cpio", kernel.series, sources.fingerprint(kernel)));
+    let place =
+        cache.join("images").join(format!("{}-{:016x}.cpio", kernel.series, sources.fingerprint(kernel)));
     if place.is_file() {
         return Ok(place);
     }
@@ -71,14 +96,15 @@ pub(crate) fn base(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
             crate::cache::remove(&old.path())?;
         }
     }
-    cache.publish(&finished, &place)?;
+    crate::cache::publish(&finished, &place)?;
     crate::cache::remove(&scratch)?;
     Ok(place)
 }
 
 /// Writes the base and what `tree` adds as one image, to be loaded once.
 pub(crate) fn write_combined(base: &Path, tree: &Tree, place: &Path) -> Result<()> {
-    fs::copy(base, place).with_context(|| format!("cannot copy {} to {}", base.display(), place.display()))?;
+    fs::copy(base, place)
+        .with_context(|| format!("cannot copy {} to {}", base.display(), place.display()))?;
     let file = File::options().append(true).open(place)?;
     let mut out = BufWriter::new(file);
     tree.write(&mut out)?;
@@ -95,7 +121,8 @@ pub(crate) fn add_program(tree: &mut Tree, path: &str, program: &Path) -> Result
 }
 
 fn write(tree: &Tree, place: &Path) -> Result<()> {
-    let mut out = BufWriter::new(File::create(place).with_context(|| format!("cannot write {}", place.display()))?);
+    let mut out =
+        BufWriter::new(File::create(place).with_context(|| format!("cannot write {}", place.display()))?);
     tree.write(&mut out)?;
     out.flush().with_context(|| format!("cannot write {}", place.display()))
 }
@@ -112,7 +139,8 @@ impl Sources {
     fn find() -> Result<Self> {
         let mut programs = Vec::new();
         for name in PROGRAMS {
-            let path = process::find(name).with_context(|| format!("{name} is missing (cargo xtask setup)"))?;
+            let path =
+                process::find(name).with_context(|| format!("{name} is missing (cargo xtask setup)"))?;
             programs.push((path.clone(), path.canonicalize()?));
         }
         for path in TOOLS_IF_THERE.iter().filter_map(|name| process::find(name)) {
@@ -157,7 +185,11 @@ impl Sources {
         tree.link("/var/run", "/run");
         tree.character_device("/dev/console", 5, 1);
         tree.file("/init", 0o755, INIT);
-        tree.file("/etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/bin/false\n");
+        tree.file(
+            "/etc/passwd",
+            0o644,
+            "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/bin/false\n",
+        );
         tree.file("/etc/group", 0o644, "root:x:0:\nnogroup:x:65534:\n");
         tree.file("/etc/hosts", 0o644, "127.0.0.1 localhost\n::1 localhost\n");
         for (name, file) in &self.programs {
@@ -184,7 +216,9 @@ fn add_busybox(tree: &mut Tree) -> Result<()> {
     let place = guest_path(&busybox.canonicalize()?);
     // Scripts are for bash: busybox's own shell would also run its own `ip`, which knows no namespaces.
     tree.link("/usr/bin/sh", "bash");
-    for applet in process::output_for(Command::new(&busybox).arg("--list"), "list busybox's programs")?.lines() {
+    for applet in
+        process::output_for(Command::new(&busybox).arg("--list"), "list busybox's programs")?.lines()
+    {
         let taken = ["/usr/bin", "/usr/sbin"].iter().any(|dir| tree.contains(&format!("{dir}/{applet}")));
         if !taken {
             tree.link(&format!("/usr/bin/{applet}"), place.clone());
@@ -222,7 +256,10 @@ fn add_modules(tree: &mut Tree, kernel: &Kernel, scratch: &Path) -> Result<()> {
         }
     }
     let depmod = process::find("depmod").context("depmod (package kmod) is missing")?;
-    process::output_for(Command::new(depmod).arg("-b").arg(&base).arg(&kernel.release), "index the guest's modules")?;
+    process::output_for(
+        Command::new(depmod).arg("-b").arg(&base).arg(&kernel.release),
+        "index the guest's modules",
+    )?;
     tree.copy_all(&format!("/usr/lib/modules/{}", kernel.release), &to)
 }
 

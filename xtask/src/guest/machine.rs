@@ -139,7 +139,11 @@ impl Machine {
                 Err(error) => return Err(error).context("cannot talk to QEMU"),
             }
             if let Some(status) = self.qemu.try_wait()? {
-                bail!("{QEMU} did not start ({}):\n{}", process::status_text(status), self.own_words().trim_end());
+                bail!(
+                    "{QEMU} did not start ({}):\n{}",
+                    process::status_text(status),
+                    self.own_words().trim_end()
+                );
             }
             if started.elapsed() > START_LIMIT {
                 bail!("{QEMU} did not open its channels:\n{}", self.own_words().trim_end());
@@ -197,7 +201,8 @@ fn qemu_command(kernel: &Kernel, image: &Path, folder: &Path) -> Result<Command>
 /// How to emulate: with a thread for each processor where this QEMU does it right.
 fn accelerator() -> Result<&'static str> {
     let text = process::output_for(Command::new(QEMU).arg("--version"), "ask QEMU for its version")?;
-    let version = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).unwrap_or("0");
+    let version =
+        text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).unwrap_or("0");
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok()).unwrap_or(0);
     if major >= QEMU_SAFE {
         return Ok("tcg,thread=multi");

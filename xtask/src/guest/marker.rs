@@ -27,7 +27,9 @@ impl UntilMarker {
             return std::mem::take(&mut self.held);
         }
         let longest = self.held.len().min(self.marker.len());
-        let kept = (0..=longest).rev().find(|length| self.marker.starts_with(&self.held[self.held.len() - length..]));
+        let kept = (0..=longest)
+            .rev()
+            .find(|length| self.marker.starts_with(&self.held[self.held.len() - length..]));
         let rest = self.held.split_off(self.held.len() - kept.unwrap_or(0));
         std::mem::replace(&mut self.held, rest)
     }

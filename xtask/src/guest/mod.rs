@@ -28,7 +28,7 @@ use self::{
 use crate::{cache::Cache, process, setup::kernel::Kernel};
 
 /// How long a kernel may take to come up; 4 to 8 s are usual on an idle host.
-const BOOT_LIMIT: Duration = Duration::from_secs(180);
+const BOOT_LIMIT: Duration = Duration::from_mins(3);
 
 /// How long output may lag behind the exit status.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -70,7 +70,10 @@ pub(crate) fn run(
     on_output: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
 ) -> Result<i32> {
     if env::consts::ARCH != "x86_64" {
-        bail!("guests are x86-64 machines that run this machine's programs, and this machine is {}", env::consts::ARCH);
+        bail!(
+            "guests are x86-64 machines that run this machine's programs, and this machine is {}",
+            env::consts::ARCH
+        );
     }
     let base = image::base(cache, kernel)?;
     let marker = marker();
@@ -94,7 +97,9 @@ pub(crate) fn run(
     let _ = std::fs::write(&log, session.console.all());
     let verdict = match (ended, session.console.trouble()) {
         (Ok(status), None) => return Ok(status),
-        (Ok(status), Some(trouble)) => format!("its kernel broke ({trouble}), though the command ended with {status}"),
+        (Ok(status), Some(trouble)) => {
+            format!("its kernel broke ({trouble}), though the command ended with {status}")
+        }
         (Err(error), Some(trouble)) => format!("its kernel broke ({trouble}); {error:#}"),
         (Err(error), None) => format!("{error:#}"),
     };
@@ -199,7 +204,9 @@ fn environment() -> String {
             set.push(("COLUMNS", size.ws_col.to_string().into()));
         }
     }
-    set.iter().map(|(name, value)| format!("export {name}={}\n", process::quoted(value))).collect()
+    let lines: Vec<_> =
+        set.iter().map(|(name, value)| format!("export {name}={}\n", process::quoted(value))).collect();
+    lines.concat()
 }
 
 /// A string that no output holds by chance.

@@ -102,7 +102,8 @@ kernel/fs/xfs.ko.xz: kernel/lib/base.ko.xz
 
     #[test]
     fn survives_a_cycle() {
-        let dependencies = Dependencies::parse("kernel/net/bridge/a.ko: kernel/b.ko\nkernel/b.ko: kernel/net/bridge/a.ko\n");
+        let dependencies =
+            Dependencies::parse("kernel/net/bridge/a.ko: kernel/b.ko\nkernel/b.ko: kernel/net/bridge/a.ko\n");
         assert_eq!(dependencies.for_guest().len(), 2);
     }
 }

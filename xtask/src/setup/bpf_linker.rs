@@ -80,7 +80,7 @@ pub(crate) fn install(cache: &Cache, toolchain: &Toolchain) -> Result<()> {
 
     let bin = bin_dir(cache, toolchain);
     let place = bin.parent().context("the folder has a parent")?;
-    cache.publish(&scratch.join("root"), place)?;
+    crate::cache::publish(&scratch.join("root"), place)?;
     crate::cache::remove(&target_dir)?;
     crate::cache::remove(&scratch)?;
     if !is_ready(cache, toolchain) {

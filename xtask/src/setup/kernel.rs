@@ -94,7 +94,7 @@ fn fetch(cache: &Cache, series: &str, suite_name: &str) -> Result<()> {
     suite.unpack(&packages, &unpacked)?;
     let finished = scratch.join("finished");
     arrange(&unpacked, &finished, &release)?;
-    cache.publish(&finished, &cache.join("kernels").join(series))?;
+    crate::cache::publish(&finished, &cache.join("kernels").join(series))?;
     crate::cache::remove(&scratch)
 }
 
@@ -104,7 +104,8 @@ fn releases(names: &[String], series: &str) -> Vec<String> {
         .iter()
         .filter_map(|name| name.strip_prefix("linux-image-"))
         .filter(|release| {
-            release.ends_with(FLAVOUR) && release.strip_prefix(series).is_some_and(|rest| rest.starts_with('.'))
+            release.ends_with(FLAVOUR)
+                && release.strip_prefix(series).is_some_and(|rest| rest.starts_with('.'))
         })
         .map(str::to_owned)
         .collect();

@@ -80,7 +80,7 @@ fn fetch(cache: &Cache, version: &str, place: &Path) -> Result<()> {
                 "Debian's package {package} {version} has no library/core: it is laid out in another way now"
             );
         }
-        return cache.publish(&scratch, place);
+        return crate::cache::publish(&scratch, place);
     }
     let mut message = format!("Debian has no source of Rust {version}: use `rustup component add rust-src`");
     if let Some(failure) = failures.first() {

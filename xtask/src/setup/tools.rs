@@ -48,7 +48,9 @@ pub(crate) fn install_missing(cache: &Cache) -> Result<()> {
         bail!("missing programs; install what your distribution calls: {names}");
     }
     if !process::is_root() {
-        bail!("missing programs; run `sudo apt-get install --no-install-recommends {names}`, then this again");
+        bail!(
+            "missing programs; run `sudo apt-get install --no-install-recommends {names}`, then this again"
+        );
     }
     progress::step(format_args!("installing {names}"));
     let (qemu, plain): (Vec<_>, Vec<_>) = packages.iter().partition(|package| **package == "qemu-system-x86");
@@ -67,7 +69,9 @@ pub(crate) fn install_missing(cache: &Cache) -> Result<()> {
 
 /// The packages of all that is missing, each once.
 fn missing() -> Vec<&'static str> {
-    let absent = |tool: &str| if tool.starts_with('/') { !Path::new(tool).exists() } else { process::find(tool).is_none() };
+    let absent = |tool: &str| {
+        if tool.starts_with('/') { !Path::new(tool).exists() } else { process::find(tool).is_none() }
+    };
     let mut packages: Vec<_> =
         TOOLS.iter().filter(|(tool, _)| absent(tool)).map(|(_, package)| *package).collect();
     packages.dedup();
@@ -84,7 +88,8 @@ fn qemu_backports() -> Option<String> {
     let field = |name: &str| {
         release.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.trim_matches('"')))
     };
-    (field("ID") == Some("debian")).then(|| format!("{}-backports", field("VERSION_CODENAME").unwrap_or("stable")))
+    (field("ID") == Some("debian"))
+        .then(|| format!("{}-backports", field("VERSION_CODENAME").unwrap_or("stable")))
 }
 
 /// The first number of a Debian version after its epoch.

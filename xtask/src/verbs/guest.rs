@@ -73,7 +73,7 @@ pub(crate) fn standard_job(programs: &cargo::Programs) -> Job {
             ("/usr/bin/scenarios".to_owned(), programs.scenarios.clone()),
         ],
         files: scenarios.is_dir().then(|| ("/scenarios".to_owned(), scenarios)).into_iter().collect(),
-        limit: Duration::from_secs(600),
+        limit: Duration::from_mins(10),
         results: None,
     }
 }

@@ -1,4 +1,7 @@
 //! The verbs, one file each.
 
+pub(crate) mod demo;
 pub(crate) mod guest;
+pub(crate) mod run;
 pub(crate) mod setup;
+pub(crate) mod test;

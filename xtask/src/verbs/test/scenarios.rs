@@ -1,0 +1,98 @@
+//! The scenario suite, on this machine's own kernel and in guests.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{report::Report, tally::Tally};
+use crate::{
+    cache::Cache,
+    cargo::{self, Programs},
+    guest::{self, Job, Stream},
+    process, progress, setup,
+    verbs::guest::{pass_on, standard_job},
+};
+
+/// How long the whole suite may take in a guest.
+const GUEST_LIMIT: Duration = Duration::from_mins(20);
+
+/// Runs the suite on this machine, in namespaces that the runner makes and removes.
+pub(super) fn on_host(programs: &Programs, filter: Option<&str>, results: &Path) -> Result<Tally> {
+    println!("\nscenarios on this machine's kernel");
+    let mut command = if process::is_root() {
+        Command::new(&programs.scenarios)
+    } else if process::succeeds_within(Command::new("sudo").args(["-n", "true"]), Duration::from_secs(5)) {
+        let mut command = Command::new("sudo");
+        command.args(["-n", "--"]).arg(&programs.scenarios);
+        command
+    } else {
+        println!("skipped: not root, and sudo asks for a password");
+        return Ok(Tally::SKIPPED);
+    };
+    fs::create_dir_all(results).with_context(|| format!("cannot create {}", results.display()))?;
+    command.arg("run").args(filter.iter().flat_map(|filter| ["--filter", filter]));
+    command.arg("--jsonl").arg(results.join("scenarios.jsonl"));
+    command
+        .arg("--nattrace")
+        .arg(&programs.nattrace)
+        .arg("--dir")
+        .arg(cargo::workspace().join("tests/scenarios"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child =
+        command.spawn().with_context(|| format!("cannot start {}", programs.scenarios.display()))?;
+    let mut report = Report::new(Tally::of_scenarios);
+    if let Some(output) = child.stdout.take() {
+        report.read(output)?;
+    }
+    let status = child.wait()?;
+    Ok(close(&report, status.success()))
+}
+
+/// Runs the suite in one boot of a kernel.
+pub(super) fn in_guest(
+    cache: &Cache,
+    series: &str,
+    programs: &Programs,
+    filter: Option<&str>,
+    results: &Path,
+) -> Result<Tally> {
+    let kernel = setup::kernel::get(cache, series)?;
+    println!("\nscenarios in a guest with kernel {}", kernel.release);
+    let mut command = "exec scenarios run --jsonl /results/scenarios.jsonl".to_owned();
+    command.push_str(" --nattrace /usr/bin/nattrace --dir /scenarios");
+    if let Some(filter) = filter {
+        command.push_str(" --filter ");
+        command.push_str(&process::quoted(filter.as_ref()));
+    }
+    fs::create_dir_all(results).with_context(|| format!("cannot create {}", results.display()))?;
+    let job =
+        Job { command, limit: GUEST_LIMIT, results: Some(results.to_owned()), ..standard_job(programs) };
+    let mut report = Report::new(Tally::of_scenarios);
+    let ended = guest::run(cache, &kernel, &job, &mut |stream, bytes| match stream {
+        Stream::Output => report.push(bytes),
+        Stream::Error => pass_on(stream, bytes),
+    });
+    report.finish()?;
+    let succeeded = match ended {
+        Ok(status) => status == 0,
+        Err(error) => {
+            println!("FAILED guest {series}");
+            progress::step(format_args!("{error:#}"));
+            false
+        }
+    };
+    Ok(close(&report, succeeded))
+}
+
+/// The counts of one run; a run that ended without any, or that did not run through, has failed.
+fn close(report: &Report, succeeded: bool) -> Tally {
+    if report.tally.is_none() {
+        println!("FAILED: the runner ended before its counts");
+    }
+    report.tally.unwrap_or_default().or_failed(succeeded && report.tally.is_some())
+}
