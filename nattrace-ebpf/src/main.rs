@@ -1,3 +1,330 @@
+//! The kernel side: see, filter, copy, submit. No decision that user space could make.
+//!
+//! One short function per attach point; what they share is in the modules: [`read`] reads kernel memory,
+//! [`select`] says which packets are followed, [`emit`] makes records.
 #![no_std]
 #![no_main]
-//! The kernel side.
+#![expect(unsafe_code, reason = "kernel memory, helpers and maps are reached through raw pointers")]
+
+mod emit;
+mod maps;
+mod read;
+mod select;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_get_smp_processor_id, generated::bpf_get_socket_cookie},
+    macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint, socket_filter},
+    programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext, SkBuffContext},
+};
+use nattrace_common::{
+    fields::ABSENT,
+    record::{Kind, LOST_PROBES, LOST_TRACEPOINTS},
+};
+
+use crate::{
+    maps::{CALLS, Call, Manip, NOTIFIES, Notify, NotifyKey},
+    read::{HookState, Skb, field},
+    select::{Selection, State},
+};
+
+/// Offsets of kernel fields; patched before loading.
+#[unsafe(no_mangle)]
+static FIELDS: nattrace_common::fields::Fields = nattrace_common::fields::Fields::NONE;
+
+/// The filter; patched before loading.
+#[unsafe(no_mangle)]
+static FILTER: nattrace_common::filter::KernelFilter = nattrace_common::filter::KernelFilter::EVERYTHING;
+
+/// Number of arguments of the `kfree_skb` tracepoint, `consume_skb`'s in the next byte; patched before loading.
+#[unsafe(no_mangle)]
+static TRACEPOINT_ARGS: u32 = 0;
+
+// nf_hook_slow(skb, state, entries, index): by fentry/fexit where the kernel allows, else by kprobe/kretprobe.
+
+#[fentry(function = "nf_hook_slow")]
+fn hook_enter(ctx: FEntryContext) -> i32 {
+    enter(Skb(ctx.arg(0)), HookState(ctx.arg(1)));
+    0
+}
+
+#[fexit(function = "nf_hook_slow")]
+fn hook_leave(ctx: FExitContext) -> i32 {
+    // The return value follows the four arguments; reading it there works before 5.17 too.
+    leave(Skb(ctx.arg(0)), HookState(ctx.arg(1)), ctx.arg(4));
+    0
+}
+
+#[kprobe]
+fn hook_enter_kprobe(ctx: ProbeContext) -> u32 {
+    if let (Some(skb), Some(state)) = (ctx.arg(0), ctx.arg(1)) {
+        enter(Skb(skb), HookState(state));
+        let call = Call { skb, state };
+        let _ = CALLS.insert(read::stack_pointer(ctx.as_ptr()), &call, 0);
+    }
+    0
+}
+
+#[kretprobe]
+fn hook_leave_kretprobe(ctx: RetProbeContext) -> u32 {
+    if let Some((key, call)) = maps::call_of_return(read::stack_pointer(ctx.as_ptr())) {
+        leave(Skb(call.skb), HookState(call.state), ctx.ret());
+        let _ = CALLS.remove(key);
+    }
+    0
+}
+
+#[inline(always)]
+fn enter(skb: Skb, state: HookState) {
+    let Some(netns) = state.watched_netns() else { return };
+    match select::known(skb) {
+        Some(entry) if entry.state == State::SELECTED => emit::hook_once(skb, state, netns, entry),
+        Some(entry) => entry.hook = state.hook() + 1,
+        None => {
+            if let Some(entry) = select::consider(skb, netns, Selection::AtHook(state)) {
+                emit::hook_once(skb, state, netns, entry);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn leave(skb: Skb, state: HookState, verdict: i32) {
+    let Some(netns) = state.watched_netns() else { return };
+    // Below 0 the buffer is gone, and its address may be another packet's by now; kfree_skb told of the drop.
+    if verdict < 0 {
+        return;
+    }
+    let entry = match select::known(skb) {
+        Some(entry) if entry.state == State::SELECTED => entry,
+        Some(entry) => {
+            // A candidate that nf_tables did not mark in its first hook is over the rate.
+            if verdict == 1 && skb.is_marked() {
+                select::promote(skb, netns, entry);
+                entry
+            } else {
+                select::forget(skb);
+                return;
+            }
+        }
+        None if verdict == 1 => match select::consider(skb, netns, Selection::AtHook(state)) {
+            Some(entry) => entry,
+            None => return,
+        },
+        None => return,
+    };
+    if verdict == 1 {
+        emit::hook(Kind::HookReturn, skb, state, netns, entry.id, verdict, true);
+        entry.hook = 0;
+        select::follow_connection(skb);
+    } else if entry.hook == state.hook() + 1 {
+        emit::hook(Kind::HookReturn, skb, state, netns, entry.id, verdict, false);
+        entry.hook = 0;
+    }
+}
+
+// nf_nat_manip_pkt(skb, ct, mtype, dir): the rewrite itself.
+
+#[kprobe]
+fn manip_enter(ctx: ProbeContext) -> u32 {
+    let (Some(skb), Some(mtype), Some(dir)) = (ctx.arg::<u64>(0), ctx.arg::<u32>(2), ctx.arg::<u32>(3)) else {
+        return 0;
+    };
+    let skb = Skb(skb);
+    let Some(netns) = skb.watched_netns() else { return 0 };
+    let entry = match select::known(skb) {
+        Some(entry) if entry.state == State::SELECTED => entry,
+        Some(_) => return 0,
+        None => match select::consider(skb, netns, Selection::Anywhere) {
+            Some(entry) => entry,
+            None => return 0,
+        },
+    };
+    emit::save_before(skb, read::stack_pointer(ctx.as_ptr()), Manip { mtype, dir, netns, zero: 0, packet: entry.id });
+    0
+}
+
+#[kretprobe]
+fn manip_leave(ctx: RetProbeContext) -> u32 {
+    if let Some((key, before)) = maps::manip_of_return(read::stack_pointer(ctx.as_ptr())) {
+        // NF_ACCEPT: the header was changed.
+        if ctx.ret::<u32>() == 1 {
+            emit::rewrite(before);
+        }
+        let _ = maps::MANIPS.remove(key);
+    }
+    0
+}
+
+// nft_trace_notify: where nf_tables builds a trace message, with the skb and the trace id in hand.
+// Up to 6.3: (info); from 6.4 on: (pkt, verdict, rule, info).
+
+#[kprobe]
+fn nft_trace_notify(ctx: ProbeContext) -> u32 {
+    let (pkt, info) = if field!(traceinfo_pkt) == ABSENT {
+        (ctx.arg::<u64>(0), ctx.arg::<u64>(3))
+    } else {
+        let info = ctx.arg::<u64>(0);
+        (info.and_then(|info| read::at(info, field!(traceinfo_pkt))), info)
+    };
+    if let (Some(pkt), Some(info)) = (pkt, info) {
+        notify(pkt, info);
+    }
+    0
+}
+
+#[inline(always)]
+fn notify(pkt: u64, info: u64) {
+    let (Some(skb), Some(state)) = (read::at(pkt, field!(pktinfo_skb)), read::at(pkt, field!(pktinfo_state))) else {
+        return;
+    };
+    let (skb, state) = (Skb(skb), HookState(state));
+    let Some(netns) = state.watched_netns() else { return };
+    let entry = match select::known(skb) {
+        Some(entry) => {
+            if entry.state == State::CANDIDATE {
+                select::promote(skb, netns, entry);
+                entry.hook = 0;
+            }
+            entry
+        }
+        None => match select::consider(skb, netns, Selection::AtHook(state)) {
+            Some(entry) => entry,
+            None => return,
+        },
+    };
+    emit::hook_once(skb, state, netns, entry);
+    let id: u32 = read::at(info, field!(traceinfo_skbid)).unwrap_or(0);
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let value = Notify { packet: entry.id, netns, zero: 0, table_handle: read::table_handle(info) };
+    let _ = NOTIFIES.insert(&NotifyKey { cpu, id }, &value, 0);
+}
+
+// Filter of our trace socket: runs inside nft_trace_notify, so it has the processor and the time of the
+// message. What it takes is in the ring; the socket itself gets nothing and cannot overflow.
+
+#[socket_filter]
+fn nft_message(ctx: SkBuffContext) -> i64 {
+    // SAFETY: the context is this program's own.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    emit::nft_message(&ctx, cookie)
+}
+
+// Devices, drops, ends: tracepoints, whose names and first arguments do not change between versions.
+
+#[raw_tracepoint(tracepoint = "netif_receive_skb")]
+fn netif_receive_skb(ctx: RawTracePointContext) -> i32 {
+    let skb = Skb(ctx.arg(0));
+    match skb.watched_netns() {
+        Some(netns) => select::received(skb, netns),
+        None => {
+            if let Some(entry) = select::known(skb) {
+                if entry.state == State::SELECTED {
+                    emit::left(entry.id);
+                }
+                select::forget(skb);
+            }
+        }
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "net_dev_start_xmit")]
+fn net_dev_start_xmit(ctx: RawTracePointContext) -> i32 {
+    let (skb, device) = (Skb(ctx.arg(0)), ctx.arg::<u64>(1));
+    let Some(netns) = read::watched_netns_of_device(device) else { return 0 };
+    if let Some(entry) = select::selected_or_considered(skb, netns) {
+        emit::device(Kind::Transmit, skb, device, netns, entry.id, 0);
+        select::follow_connection(skb);
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "kfree_skb")]
+fn kfree_skb(ctx: RawTracePointContext) -> i32 {
+    let skb = Skb(ctx.arg(0));
+    let location = ctx.arg::<u64>(1);
+    // SAFETY: a read-only static that the loader patched.
+    let args = unsafe { core::ptr::read_volatile(&raw const TRACEPOINT_ARGS) };
+    let reason = if args & 0xff >= 3 { ctx.arg::<u32>(2) } else { u32::MAX };
+    select::dropped(skb, location, reason);
+    0
+}
+
+#[raw_tracepoint(tracepoint = "consume_skb")]
+fn consume_skb(ctx: RawTracePointContext) -> i32 {
+    let skb = Skb(ctx.arg(0));
+    // SAFETY: as in `kfree_skb`.
+    let args = unsafe { core::ptr::read_volatile(&raw const TRACEPOINT_ARGS) };
+    let location = if (args >> 8) & 0xff >= 2 { ctx.arg::<u64>(1) } else { 0 };
+    end(skb, location, LOST_TRACEPOINTS);
+    0
+}
+
+#[kprobe]
+fn skb_release_head_state(ctx: ProbeContext) -> u32 {
+    if let Some(skb) = ctx.arg(0) {
+        end(Skb(skb), 0, LOST_PROBES);
+    }
+    0
+}
+
+#[inline(always)]
+fn end(skb: Skb, location: u64, source: u32) {
+    let Some(entry) = select::known(skb) else { return };
+    let (id, selected) = (entry.id, entry.state == State::SELECTED);
+    select::forget(skb);
+    if selected {
+        let netns = skb.watched_netns().unwrap_or(0);
+        emit::freed(Kind::End, skb, netns, id, location, u32::MAX, source);
+    }
+}
+
+// What takes packets for this host; the index is that of DELIVER_FUNCTIONS.
+
+macro_rules! deliver {
+    ($($name:ident, $argument:literal, $index:literal;)*) => {
+        $(#[kprobe]
+        fn $name(ctx: ProbeContext) -> u32 {
+            if let Some(skb) = ctx.arg($argument) {
+                delivered(Skb(skb), $index);
+            }
+            0
+        })*
+    };
+}
+
+deliver! {
+    tcp_v4_do_rcv, 1, 0;
+    tcp_v6_do_rcv, 1, 1;
+    tcp_child_process, 2, 2;
+    __udp_enqueue_schedule_skb, 1, 3;
+    icmp_rcv, 0, 4;
+    icmpv6_rcv, 0, 5;
+}
+
+#[raw_tracepoint(tracepoint = "tcp_probe")]
+fn tcp_probe(ctx: RawTracePointContext) -> i32 {
+    delivered(Skb(ctx.arg(1)), 6);
+    0
+}
+
+#[inline(always)]
+fn delivered(skb: Skb, function: u32) {
+    if let Some(entry) = select::known(skb)
+        && entry.state == State::SELECTED
+    {
+        emit::deliver(skb, entry.id, function);
+    }
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

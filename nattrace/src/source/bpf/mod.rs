@@ -1,1 +1,8 @@
 //! The kernel side: fields from BTF, programs loaded and attached, raw records decoded.
+
+pub mod btf;
+pub mod decode;
+pub mod fields;
+pub mod filter;
+pub mod load;
+pub mod symbols;

@@ -1,0 +1,305 @@
+//! Records of the ring buffer. Each starts with a [`Head`].
+
+/// What a record is; the discriminant is [`Head::kind`].
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`HookRecord`]: `nf_hook_slow` entered.
+    Hook = 1,
+    /// [`HookRecord`]: `nf_hook_slow` returned.
+    HookReturn = 2,
+    /// [`RewriteRecord`]: `nf_nat_manip_pkt` returned.
+    Rewrite = 3,
+    /// [`DeviceRecord`]: `netif_receive_skb`.
+    Receive = 4,
+    /// [`DeviceRecord`]: `net_dev_start_xmit`.
+    Transmit = 5,
+    /// [`FreeRecord`]: `kfree_skb`.
+    Drop = 6,
+    /// [`FreeRecord`]: freed otherwise.
+    End = 7,
+    /// [`Head`] alone: went to a namespace that is not watched.
+    Left = 8,
+    /// [`DeliverRecord`]: a socket or local protocol took it.
+    Deliver = 9,
+    /// [`NftRecord`] of any size: a netlink trace message.
+    Nft = 10,
+}
+
+impl Kind {
+    /// From [`Head::kind`].
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            1 => Self::Hook,
+            2 => Self::HookReturn,
+            3 => Self::Rewrite,
+            4 => Self::Receive,
+            5 => Self::Transmit,
+            6 => Self::Drop,
+            7 => Self::End,
+            8 => Self::Left,
+            9 => Self::Deliver,
+            10 => Self::Nft,
+            _ => return None,
+        })
+    }
+}
+
+/// The start of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// [`Kind`].
+    pub kind: u32,
+    /// Processor.
+    pub cpu: u32,
+    /// `bpf_ktime_get_ns`: CLOCK_MONOTONIC.
+    pub time_ns: u64,
+    /// Packet identity; 0 in an [`NftRecord`] that is not tied to one.
+    pub packet: u64,
+    /// Namespace inode number; 0 where it is not known.
+    pub netns: u32,
+    /// Padding, always 0.
+    pub zero: u32,
+}
+
+/// Bytes of headers that are copied, from the network header on.
+pub const HEADER_BYTES: usize = 96;
+
+/// A packet's headers at one moment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    /// From the network header on.
+    pub headers: [u8; HEADER_BYTES],
+    /// How many of `headers` belong to the packet.
+    pub headers_len: u16,
+    /// `skb->protocol`, network byte order.
+    pub ethertype: u16,
+    /// `skb->len`.
+    pub skb_len: u32,
+    /// `skb->mark`.
+    pub mark: u32,
+    /// Padding, always 0.
+    pub zero: u32,
+}
+
+impl Snapshot {
+    /// Nothing.
+    pub const EMPTY: Self =
+        Self { headers: [0; HEADER_BYTES], headers_len: 0, ethertype: 0, skb_len: 0, mark: 0, zero: 0 };
+}
+
+/// A device, or index 0 for none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Device {
+    /// `ifindex`.
+    pub index: u32,
+    /// `net_device.name`, NUL-padded.
+    pub name: [u8; 16],
+    /// Padding, always 0.
+    pub zero: u32,
+}
+
+/// Bytes of `struct nf_conntrack_tuple` that matter: up to and with `dst.dir`.
+pub const TUPLE_BYTES: usize = 40;
+
+/// `skb->_nfct`, followed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Conn {
+    /// Address of the `nf_conn`; 0 when none is attached.
+    pub key: u64,
+    /// `enum ip_conntrack_info`; 7 with `key` 0 means untracked.
+    pub ctinfo: u32,
+    /// `IPS_*`.
+    pub status: u32,
+    /// Mark.
+    pub mark: u32,
+    /// Zone id.
+    pub zone: u32,
+    /// `struct nf_conntrack_tuple` of the original direction.
+    pub original: [u8; TUPLE_BYTES],
+    /// `struct nf_conntrack_tuple` of the reply direction.
+    pub reply: [u8; TUPLE_BYTES],
+}
+
+/// `skb_dst`, followed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// 1 when a route is attached.
+    pub present: u32,
+    /// `rt_type` (`RTN_*`) for IPv4, 0 for IPv6.
+    pub kind: u32,
+    /// `AF_INET`, `AF_INET6`, or 0 for "no gateway".
+    pub gateway_family: u32,
+    /// Padding, always 0.
+    pub zero: u32,
+    /// Gateway, network byte order; IPv4 in the first four bytes.
+    pub gateway: [u8; 16],
+    /// `dst.dev`.
+    pub device: Device,
+}
+
+/// Entry or return of `nf_hook_slow`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct HookRecord {
+    /// Head.
+    pub head: Head,
+    /// `state->hook`.
+    pub hook: u32,
+    /// `state->pf`.
+    pub pf: u32,
+    /// Return value; 0 on entry.
+    pub verdict: i32,
+    /// 1 when `snapshot` and `conn` were read from a live buffer.
+    pub alive: u32,
+    /// `state->in`.
+    pub iif: Device,
+    /// `state->out`.
+    pub oif: Device,
+    /// Headers.
+    pub snapshot: Snapshot,
+    /// Connection.
+    pub conn: Conn,
+    /// Route; read on entry only.
+    pub route: Route,
+}
+
+/// A rewrite.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RewriteRecord {
+    /// Head.
+    pub head: Head,
+    /// `enum nf_nat_manip_type`: 0 source, 1 destination.
+    pub manip: u32,
+    /// `enum ip_conntrack_dir`.
+    pub direction: u32,
+    /// Headers before.
+    pub before: Snapshot,
+    /// Headers after.
+    pub after: Snapshot,
+    /// Connection.
+    pub conn: Conn,
+}
+
+/// A device took or gave the packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceRecord {
+    /// Head.
+    pub head: Head,
+    /// The device.
+    pub device: Device,
+    /// Headers.
+    pub snapshot: Snapshot,
+    /// Connection.
+    pub conn: Conn,
+}
+
+/// The end of a buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FreeRecord {
+    /// Head.
+    pub head: Head,
+    /// Code address that freed it; 0 where unknown.
+    pub location: u64,
+    /// `enum skb_drop_reason`; `u32::MAX` where the kernel gives none.
+    pub reason: u32,
+    /// Padding, always 0.
+    pub zero: u32,
+    /// Headers.
+    pub snapshot: Snapshot,
+}
+
+/// Which function took a packet for this host; [`DeliverRecord::function`].
+pub const DELIVER_FUNCTIONS: [&str; 7] = [
+    "tcp_v4_do_rcv",
+    "tcp_v6_do_rcv",
+    "tcp_child_process",
+    "__udp_enqueue_schedule_skb",
+    "icmp_rcv",
+    "icmpv6_rcv",
+    "tcp_rcv_established",
+];
+
+/// A socket or a local protocol took the packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DeliverRecord {
+    /// Head.
+    pub head: Head,
+    /// Index in [`DELIVER_FUNCTIONS`].
+    pub function: u32,
+    /// Padding, always 0.
+    pub zero: u32,
+    /// Headers.
+    pub snapshot: Snapshot,
+}
+
+/// What precedes the message in an [`NftRecord`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NftHead {
+    /// Head; `packet` is exact or 0.
+    pub head: Head,
+    /// The followed packet that this processor had in hand last, or 0.
+    pub hint: u64,
+    /// `nft_table.handle`, or 0.
+    pub table_handle: u64,
+    /// `SO_COOKIE` of the socket the message was for: tells its namespace.
+    pub cookie: u64,
+    /// Bytes of message that follow.
+    pub len: u32,
+    /// Padding, always 0.
+    pub zero: u32,
+}
+
+/// A netlink message, in the smallest of three sizes that holds it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NftRecord<const N: usize> {
+    /// What precedes it.
+    pub nft: NftHead,
+    /// The message, `nft.len` bytes of it.
+    pub message: [u8; N],
+}
+
+/// The sizes of [`NftRecord`].
+pub const NFT_SMALL: usize = 192;
+/// With headers.
+pub const NFT_MEDIUM: usize = 384;
+/// With names at their length limits.
+pub const NFT_LARGE: usize = 1280;
+
+/// Why a record was not made; indices of the `LOST` map.
+pub const LOST_PROBES: u32 = 0;
+/// As [`LOST_PROBES`], from a tracepoint.
+pub const LOST_TRACEPOINTS: u32 = 1;
+/// As [`LOST_PROBES`], a trace message.
+pub const LOST_NFT: u32 = 2;
+/// Number of loss counters.
+pub const LOST_COUNTERS: u32 = 3;
+
+/// One loss counter, summed over processors.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lost {
+    /// Records that found no room.
+    pub count: u64,
+    /// Time of the last.
+    pub last_ns: u64,
+}
+
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "aya reads maps through this marker")]
+mod pod {
+    // SAFETY: two u64, any bit pattern is a value, no padding.
+    unsafe impl aya::Pod for super::Lost {}
+}

@@ -1,0 +1,278 @@
+//! Records: reserved in the ring only once a packet is known to be wanted, of their exact size.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{
+        bpf_get_smp_processor_id, bpf_ktime_get_ns,
+        generated::bpf_skb_load_bytes,
+    },
+    maps::ring_buf::RingBufEntry,
+    programs::SkBuffContext,
+};
+use nattrace_common::record::{
+    DeliverRecord, DeviceRecord, FreeRecord, Head, HookRecord, Kind, LOST_NFT, LOST_PROBES, LOST_TRACEPOINTS,
+    NFT_LARGE, NFT_MEDIUM, NFT_SMALL, NftHead, NftRecord, RewriteRecord, Snapshot,
+};
+
+use crate::{
+    maps::{Before, CURRENT, EVENTS, Entry, LOST, MANIPS, Manip, NOTIFIES, Notify, NotifyKey},
+    read::{self, HookState, Skb},
+    select::{self, State},
+};
+
+/// Room for a record; a record that finds none is counted.
+#[inline(always)]
+fn reserve<T: 'static>(source: u32) -> Option<RingBufEntry<T>> {
+    let entry = EVENTS.reserve::<T>(0);
+    if entry.is_none()
+        && let Some(lost) = LOST.get_ptr_mut(source)
+    {
+        // SAFETY: this processor's counter.
+        unsafe {
+            (*lost).count += 1;
+            (*lost).last_ns = bpf_ktime_get_ns();
+        }
+    }
+    entry
+}
+
+#[inline(always)]
+fn head(kind: Kind, packet: u64, netns: u32, time_ns: u64) -> Head {
+    // SAFETY: the helpers have no preconditions.
+    let (cpu, now) = unsafe { (bpf_get_smp_processor_id(), bpf_ktime_get_ns()) };
+    let time_ns = if time_ns == 0 { now } else { time_ns };
+    Head { kind: kind as u32, cpu, time_ns, packet, netns, zero: 0 }
+}
+
+/// A hook's entry, unless it was told already for this passage.
+#[inline(always)]
+pub(crate) fn hook_once(skb: Skb, state: HookState, netns: u32, entry: &mut Entry) {
+    let inside = state.hook() + 1;
+    if entry.hook != inside {
+        entry.hook = inside;
+        hook(Kind::Hook, skb, state, netns, entry.id, 0, true);
+        select::follow_connection(skb);
+    }
+}
+
+/// Entry or return of a hook.
+#[inline(always)]
+pub(crate) fn hook(kind: Kind, skb: Skb, state: HookState, netns: u32, packet: u64, verdict: i32, alive: bool) {
+    let Some(mut entry) = reserve::<HookRecord>(LOST_PROBES) else { return };
+    let record = entry.as_mut_ptr();
+    // SAFETY: every byte of the record is written before it is submitted.
+    unsafe {
+        (*record).head = head(kind, packet, netns, 0);
+        (*record).hook = state.hook();
+        (*record).pf = state.pf();
+        (*record).verdict = verdict;
+        (*record).alive = u32::from(alive);
+        read::device(state.iif(), &raw mut (*record).iif);
+        read::device(state.oif(), &raw mut (*record).oif);
+        // After a verdict other than accept the buffer may be another's: nothing of it is read.
+        let skb = if alive { skb } else { Skb(0) };
+        skb.snapshot(skb.network_header(), &raw mut (*record).snapshot);
+        skb.conn(&raw mut (*record).conn);
+        skb.route(&raw mut (*record).route);
+    }
+    entry.submit(0);
+}
+
+/// Keeps the headers as they are before a rewrite.
+#[inline(always)]
+pub(crate) fn save_before(skb: Skb, key: u64, manip: Manip) {
+    let before = Before { skb: skb.0, manip, snapshot: Snapshot::EMPTY };
+    if MANIPS.insert(key, &before, 0).is_ok()
+        && let Some(before) = MANIPS.get_ptr_mut(key)
+    {
+        // SAFETY: the entry belongs to the call that is being entered.
+        unsafe { skb.snapshot(skb.network_header(), &raw mut (*before).snapshot) };
+    }
+}
+
+/// A rewrite that was done.
+#[inline(always)]
+pub(crate) fn rewrite(before: &Before) {
+    let Some(mut entry) = reserve::<RewriteRecord>(LOST_PROBES) else { return };
+    let (skb, record) = (Skb(before.skb), entry.as_mut_ptr());
+    // SAFETY: every byte of the record is written before it is submitted.
+    unsafe {
+        (*record).head = head(Kind::Rewrite, before.manip.packet, before.manip.netns, 0);
+        (*record).manip = before.manip.mtype;
+        (*record).direction = before.manip.dir;
+        (*record).before = before.snapshot;
+        skb.snapshot(skb.network_header(), &raw mut (*record).after);
+        skb.conn(&raw mut (*record).conn);
+    }
+    entry.submit(0);
+}
+
+/// A device took or gave a packet; `time_ns` 0 means now.
+#[inline(always)]
+pub(crate) fn device(kind: Kind, skb: Skb, device: u64, netns: u32, packet: u64, time_ns: u64) {
+    device_at(kind, skb, skb.network_header(), device, netns, packet, time_ns);
+}
+
+/// As [`device`], with the address of the network header.
+#[inline(always)]
+pub(crate) fn device_at(kind: Kind, skb: Skb, network: u64, device: u64, netns: u32, packet: u64, time_ns: u64) {
+    let Some(mut entry) = reserve::<DeviceRecord>(LOST_TRACEPOINTS) else { return };
+    let record = entry.as_mut_ptr();
+    // SAFETY: every byte of the record is written before it is submitted.
+    unsafe {
+        (*record).head = head(kind, packet, netns, time_ns);
+        read::device(device, &raw mut (*record).device);
+        skb.snapshot(network, &raw mut (*record).snapshot);
+        skb.conn(&raw mut (*record).conn);
+    }
+    entry.submit(0);
+}
+
+/// A buffer is freed.
+#[inline(always)]
+pub(crate) fn freed(kind: Kind, skb: Skb, netns: u32, packet: u64, location: u64, reason: u32, source: u32) {
+    let Some(mut entry) = reserve::<FreeRecord>(source) else { return };
+    let record = entry.as_mut_ptr();
+    // SAFETY: every byte of the record is written before it is submitted.
+    unsafe {
+        (*record).head = head(kind, packet, netns, 0);
+        (*record).location = location;
+        (*record).reason = reason;
+        (*record).zero = 0;
+        skb.snapshot(skb.network_header(), &raw mut (*record).snapshot);
+    }
+    entry.submit(0);
+}
+
+/// A packet went where nobody watches.
+#[inline(always)]
+pub(crate) fn left(packet: u64) {
+    let Some(mut entry) = reserve::<Head>(LOST_TRACEPOINTS) else { return };
+    entry.write(head(Kind::Left, packet, 0, 0));
+    entry.submit(0);
+}
+
+/// A socket or local protocol took a packet.
+#[inline(always)]
+pub(crate) fn deliver(skb: Skb, packet: u64, function: u32) {
+    let Some(mut entry) = reserve::<DeliverRecord>(LOST_PROBES) else { return };
+    let record = entry.as_mut_ptr();
+    let netns = skb.watched_netns().unwrap_or(0);
+    // SAFETY: every byte of the record is written before it is submitted.
+    unsafe {
+        (*record).head = head(Kind::Deliver, packet, netns, 0);
+        (*record).function = function;
+        (*record).zero = 0;
+        skb.snapshot(skb.network_header(), &raw mut (*record).snapshot);
+    }
+    entry.submit(0);
+}
+
+/// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_TRACE`.
+const NFT_TRACE: u16 = 0x0a11;
+
+/// A message for our trace socket. Answers how many bytes of it the socket shall get: none, once it is in the
+/// ring or known to belong to nobody's packet; all, where the ring had no room.
+#[inline(always)]
+pub(crate) fn nft_message(ctx: &SkBuffContext, cookie: u64) -> i64 {
+    // nlmsghdr: length, type; network order has no say here, netlink is in host order.
+    let Some(kind) = load::<u16>(ctx, 4) else { return 0 };
+    if kind != NFT_TRACE {
+        return 0;
+    }
+    let len = ctx.len();
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let notify = trace_id(ctx, len).and_then(|id| {
+        NOTIFIES.get_ptr(&NotifyKey { cpu, id }).or_else(|| NOTIFIES.get_ptr(&NotifyKey { cpu, id: 0 }))
+    });
+    let mut hint = 0;
+    if notify.is_none()
+        && let Some(current) = CURRENT.get_ptr(0)
+    {
+        // SAFETY: this processor's slot.
+        let skb = Skb(unsafe { *current });
+        if let Some(entry) = select::known(skb) {
+            if entry.state == State::CANDIDATE && skb.is_marked() {
+                select::promote(skb, skb.watched_netns().unwrap_or(0), entry);
+            }
+            if entry.state == State::SELECTED {
+                hint = entry.id;
+            }
+        }
+    }
+    let nft = |len: u32| {
+        // SAFETY: values of NOTIFIES are written whole before the message is sent, on this processor.
+        let (packet, netns, table_handle) = match notify {
+            Some(notify) => unsafe { ((*notify).packet, (*notify).netns, (*notify).table_handle) },
+            None => (0, 0, 0),
+        };
+        NftHead { head: head(Kind::Nft, packet, netns, 0), hint, table_handle, cookie, len, zero: 0 }
+    };
+    let _: Option<*const Notify> = notify;
+    if len as usize <= NFT_SMALL {
+        message::<NFT_SMALL>(ctx, nft(len), len);
+    } else if len as usize <= NFT_MEDIUM {
+        message::<NFT_MEDIUM>(ctx, nft(len), len);
+    } else {
+        let len = if len as usize > NFT_LARGE { NFT_LARGE as u32 } else { len };
+        message::<NFT_LARGE>(ctx, nft(len), len);
+    }
+    0
+}
+
+#[inline(always)]
+fn message<const N: usize>(ctx: &SkBuffContext, nft: NftHead, len: u32) {
+    let Some(mut entry) = reserve::<NftRecord<N>>(LOST_NFT) else { return };
+    let record = entry.as_mut_ptr();
+    // The verifier must see a length between 1 and N; rustc would drop a check that it can prove.
+    let len = core::hint::black_box(len);
+    if len == 0 || len as usize > N {
+        entry.discard(0);
+        return;
+    }
+    // SAFETY: the record is as long as the bounds just checked; what the message leaves is not read.
+    unsafe {
+        (*record).nft = nft;
+        let target = (&raw mut (*record).message).cast();
+        if bpf_skb_load_bytes(ctx.as_ptr(), 0, target, len) != 0 {
+            entry.discard(0);
+            return;
+        }
+    }
+    entry.submit(0);
+}
+
+#[inline(always)]
+fn load<T: Copy>(ctx: &SkBuffContext, offset: u32) -> Option<T> {
+    let mut value = core::mem::MaybeUninit::<T>::uninit();
+    // SAFETY: the destination is this frame's, of the size given.
+    unsafe {
+        if bpf_skb_load_bytes(ctx.as_ptr(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32) == 0 {
+            Some(value.assume_init())
+        } else {
+            None
+        }
+    }
+}
+
+/// `NFTA_TRACE_ID` of the message: found by walking its attributes, which follow nlmsghdr and nfgenmsg.
+#[inline(always)]
+fn trace_id(ctx: &SkBuffContext, len: u32) -> Option<u32> {
+    const NFTA_TRACE_ID: u16 = 6;
+    let mut at = 20_u32;
+    for _ in 0..20 {
+        if at + 8 > len {
+            return None;
+        }
+        let [attr_len, kind]: [u16; 2] = load(ctx, at)?;
+        if kind == NFTA_TRACE_ID {
+            return load(ctx, at + 4);
+        }
+        if attr_len < 4 {
+            return None;
+        }
+        at += (u32::from(attr_len) + 3) & !3;
+    }
+    None
+}

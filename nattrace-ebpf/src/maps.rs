@@ -1,0 +1,172 @@
+//! State between attach points.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use nattrace_common::record::{LOST_COUNTERS, Lost, Snapshot, TUPLE_BYTES};
+
+/// Records on their way to user space.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Records that found no room, by `LOST_*`.
+#[map]
+pub(crate) static LOST: PerCpuArray<Lost> = PerCpuArray::with_max_entries(LOST_COUNTERS, 0);
+
+/// Packets that are followed, or may become so, by the address of their buffer. An entry is removed when the
+/// buffer is freed; where no probe tells of that, it is recognised as stale by its fingerprint.
+#[map]
+pub(crate) static PACKETS: LruHashMap<u64, Entry> = LruHashMap::with_max_entries(32768, 0);
+
+/// What is kept of a packet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Entry {
+    /// Identity within the run.
+    pub(crate) id: u64,
+    /// When a device gave it, to be told once it is selected; 0: told, or none did.
+    pub(crate) received_ns: u64,
+    /// What NAT and forwarding leave unchanged.
+    pub(crate) fingerprint: u64,
+    /// The device that gave it.
+    pub(crate) device: u32,
+    /// `select::State`.
+    pub(crate) state: u32,
+    /// Hook it is in, plus 1; 0: none.
+    pub(crate) hook: u32,
+    /// Padding, always 0.
+    pub(crate) zero: u32,
+}
+
+/// Connections of selected packets, by the address of their nf_conn. The value is the original tuple: a
+/// reused address has another one.
+#[map]
+pub(crate) static CONNECTIONS: LruHashMap<u64, [u8; TUPLE_BYTES]> = LruHashMap::with_max_entries(16384, 0);
+
+/// The packet each processor took from a device last: its buffer.
+#[map]
+pub(crate) static CURRENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Which packet a trace message that is being built belongs to.
+#[map]
+pub(crate) static NOTIFIES: LruHashMap<NotifyKey, Notify> = LruHashMap::with_max_entries(4096, 0);
+
+/// A message is built and sent on one processor.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct NotifyKey {
+    /// Processor.
+    pub(crate) cpu: u32,
+    /// Trace id; 0 where the kernel computes it later than the probe (before 5.19).
+    pub(crate) id: u32,
+}
+
+/// See [`NOTIFIES`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Notify {
+    /// The packet.
+    pub(crate) packet: u64,
+    /// Its namespace.
+    pub(crate) netns: u32,
+    /// Padding, always 0.
+    pub(crate) zero: u32,
+    /// `nft_table.handle`, 0 where unknown.
+    pub(crate) table_handle: u64,
+}
+
+/// Calls of `nf_hook_slow` under way, by their stack slot: unique while the call lasts, under nesting and
+/// preemption alike.
+#[map]
+pub(crate) static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(4096, 0);
+
+/// See [`CALLS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    /// The buffer.
+    pub(crate) skb: u64,
+    /// `nf_hook_state`.
+    pub(crate) state: u64,
+}
+
+/// Arguments of `nf_nat_manip_pkt`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Manip {
+    /// `enum nf_nat_manip_type`.
+    pub(crate) mtype: u32,
+    /// `enum ip_conntrack_dir`.
+    pub(crate) dir: u32,
+    /// Namespace.
+    pub(crate) netns: u32,
+    /// Padding, always 0.
+    pub(crate) zero: u32,
+    /// Packet.
+    pub(crate) packet: u64,
+}
+
+/// Calls of `nf_nat_manip_pkt` under way, keyed as [`CALLS`].
+#[map]
+pub(crate) static MANIPS: HashMap<u64, Before> = HashMap::with_max_entries(1024, 0);
+
+/// See [`MANIPS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Before {
+    /// The buffer.
+    pub(crate) skb: u64,
+    /// Arguments.
+    pub(crate) manip: Manip,
+    /// Headers on entry.
+    pub(crate) snapshot: Snapshot,
+}
+
+/// Selections in the current second, where nf_tables does not limit them.
+#[map]
+pub(crate) static RATE: Array<Window> = Array::with_max_entries(1, 0);
+
+/// See [`RATE`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Window {
+    /// Start of the second, `bpf_ktime_get_ns`.
+    pub(crate) start_ns: u64,
+    /// Selected since.
+    pub(crate) used: u64,
+}
+
+/// Next packet identity of each processor.
+#[map]
+pub(crate) static NEXT_ID: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// How far the stack pointer seen by a return probe is from that seen by the entry probe: one slot on x86-64,
+/// where `ret` has popped the return address; none on aarch64; 5.10's trampoline shows another slot.
+const RETURN_OFFSETS: [u64; 3] = [8, 0, 16];
+
+/// The call that returns with this stack pointer.
+#[inline(always)]
+pub(crate) fn call_of_return(sp: u64) -> Option<(u64, &'static Call)> {
+    for offset in RETURN_OFFSETS {
+        let key = sp.wrapping_sub(offset);
+        // SAFETY: the entry is removed by this return alone.
+        if let Some(call) = unsafe { CALLS.get(key) } {
+            return Some((key, call));
+        }
+    }
+    None
+}
+
+/// As [`call_of_return`], for `nf_nat_manip_pkt`.
+#[inline(always)]
+pub(crate) fn manip_of_return(sp: u64) -> Option<(u64, &'static Before)> {
+    for offset in RETURN_OFFSETS {
+        let key = sp.wrapping_sub(offset);
+        // SAFETY: the entry is removed by this return alone.
+        if let Some(before) = unsafe { MANIPS.get(key) } {
+            return Some((key, before));
+        }
+    }
+    None
+}

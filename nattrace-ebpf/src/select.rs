@@ -1,0 +1,555 @@
+//! Which packets are followed.
+//!
+//! With a trace table, nf_tables decides (it matches the same filter, limits the rate, and marks the packet:
+//! `skb->nf_trace`), so that every selected packet has its rule steps; what a device gives is a candidate
+//! until then. Without one, the filter and the rate are applied here.
+
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use nattrace_common::{
+    filter::{ALTERNATIVES, List, Ports, PrefixWords},
+    record::{Kind, LOST_TRACEPOINTS, TUPLE_BYTES},
+};
+
+use crate::{
+    FILTER, emit,
+    maps::{CONNECTIONS, CURRENT, Entry, NEXT_ID, PACKETS, RATE},
+    read::{self, ETH_P_IP, ETH_P_IPV6, HookState, Skb, filter},
+};
+
+/// Values of [`Entry::state`].
+pub(crate) struct State;
+
+impl State {
+    /// May be selected: headers match, nf_tables has not marked it yet.
+    pub(crate) const CANDIDATE: u32 = 0;
+    /// Followed.
+    pub(crate) const SELECTED: u32 = 1;
+}
+
+/// Where a packet that is not known yet is looked at.
+#[derive(Clone, Copy)]
+pub(crate) enum Selection {
+    /// In a hook, whose `in` device is the one the packet came in by.
+    AtHook(HookState),
+    /// Elsewhere: the device it came in by is not known.
+    Anywhere,
+}
+
+/// What the filter looks at. Addresses are 16 bytes in network order, IPv4 as `::ffff:a.b.c.d`.
+struct Key {
+    saddr: [u32; 4],
+    daddr: [u32; 4],
+    protocol: u32,
+    /// Ports are there.
+    ports: bool,
+    sport: u16,
+    dport: u16,
+    tcp_flags: u32,
+}
+
+/// The entry of a buffer.
+#[inline(always)]
+pub(crate) fn known(skb: Skb) -> Option<&'static mut Entry> {
+    let entry = PACKETS.get_ptr_mut(skb.0)?;
+    // SAFETY: a packet is in one place at a time, so its entry is changed from one place at a time.
+    Some(unsafe { &mut *entry })
+}
+
+/// Removes the entry of a buffer.
+#[inline(always)]
+pub(crate) fn forget(skb: Skb) {
+    let _ = PACKETS.remove(skb.0);
+}
+
+#[inline(always)]
+fn next_id() -> u64 {
+    // SAFETY: the helper has no preconditions; the counter is this processor's.
+    unsafe {
+        let cpu = u64::from(bpf_get_smp_processor_id());
+        match NEXT_ID.get_ptr_mut(0) {
+            Some(next) => {
+                *next += 1;
+                (cpu << 40) | *next
+            }
+            None => 0,
+        }
+    }
+}
+
+#[inline(always)]
+fn remember(skb: Skb, network: u64, state: u32, received_ns: u64, device: u32) -> Option<&'static mut Entry> {
+    let entry = Entry { id: next_id(), received_ns, fingerprint: fingerprint(skb, network), device, state, hook: 0, zero: 0 };
+    PACKETS.insert(skb.0, &entry, 0).ok()?;
+    known(skb)
+}
+
+/// What neither NAT nor forwarding changes: IPv4 id and length, or IPv6 flow label and length.
+#[inline(always)]
+fn fingerprint(skb: Skb, network: u64) -> u64 {
+    let word: u64 = if skb.ethertype() == ETH_P_IP {
+        // Total length and identification: bytes 2 to 5.
+        read::at::<u32>(network, 2).map_or(0, u64::from)
+    } else {
+        // Flow label and payload length: bytes 1 to 5.
+        read::at::<u64>(network, 0).unwrap_or(0) & 0x0000_ffff_ffff_ff00
+    };
+    (word << 1) | 1
+}
+
+/// Whether an entry belongs to a packet that is gone: only to be asked where no probe tells of ends.
+#[inline(always)]
+fn is_stale(skb: Skb, network: u64, entry: &Entry) -> bool {
+    filter!(ends_probed) == 0 && entry.fingerprint != fingerprint(skb, network)
+}
+
+/// A device gave a packet to the stack of a watched namespace.
+#[inline(always)]
+pub(crate) fn received(skb: Skb, netns: u32) {
+    let network = skb.data();
+    if let Some(entry) = known(skb) {
+        if entry.state == State::SELECTED && !is_stale(skb, network, entry) {
+            set_current(skb);
+            emit::device_at(Kind::Receive, skb, network, skb.device(), netns, entry.id, 0);
+            entry.hook = 0;
+            return;
+        }
+        forget(skb);
+    }
+    let Some(key) = parse(skb.ethertype(), network) else { return };
+    if !(matches(&key, skb.mark()) && iif_matches(skb.device()) || mirrored(&key)) {
+        return;
+    }
+    if filter!(marked) == 1 {
+        let index = read::at(skb.device(), read::field!(dev_ifindex)).unwrap_or(0);
+        // SAFETY: the helper has no preconditions.
+        let now = unsafe { bpf_ktime_get_ns() };
+        if remember(skb, network, State::CANDIDATE, now, index).is_some() {
+            set_current(skb);
+        }
+    } else if within_rate()
+        && let Some(entry) = remember(skb, network, State::SELECTED, 0, 0)
+    {
+        set_current(skb);
+        emit::device_at(Kind::Receive, skb, network, skb.device(), netns, entry.id, 0);
+    }
+}
+
+#[inline(always)]
+fn set_current(skb: Skb) {
+    if let Some(current) = CURRENT.get_ptr_mut(0) {
+        // SAFETY: this processor's slot.
+        unsafe { *current = skb.0 };
+    }
+}
+
+/// Makes a candidate a followed packet, and tells what was kept back of it.
+#[inline(always)]
+pub(crate) fn promote(skb: Skb, netns: u32, entry: &mut Entry) {
+    entry.state = State::SELECTED;
+    if entry.received_ns != 0 {
+        emit::device(Kind::Receive, skb, skb.device(), netns, entry.id, entry.received_ns);
+        entry.received_ns = 0;
+    }
+}
+
+/// Selects a packet that is not known yet, if it is one that was asked for.
+#[inline(always)]
+pub(crate) fn consider(skb: Skb, _netns: u32, place: Selection) -> Option<&'static mut Entry> {
+    if filter!(marked) == 1 && !skb.is_marked() {
+        return None;
+    }
+    let network = skb.network_header();
+    let followed = is_followed(skb);
+    if !followed && !asked_for(skb, network, place) {
+        return None;
+    }
+    if filter!(marked) == 0 && !followed && !within_rate() {
+        return None;
+    }
+    let entry = remember(skb, network, State::SELECTED, 0, 0)?;
+    follow_connection(skb);
+    Some(entry)
+}
+
+/// The entry of a selected packet, or of one that is selected now.
+#[inline(always)]
+pub(crate) fn selected_or_considered(skb: Skb, netns: u32) -> Option<&'static mut Entry> {
+    if let Some(entry) = known(skb) {
+        if is_stale(skb, skb.network_header(), entry) {
+            forget(skb);
+        } else if entry.state == State::SELECTED {
+            return Some(entry);
+        } else if skb.is_marked() {
+            promote(skb, netns, entry);
+            return Some(entry);
+        } else {
+            return None;
+        }
+    }
+    consider(skb, netns, Selection::Anywhere)
+}
+
+/// The kernel drops a packet.
+#[inline(always)]
+pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
+    let device = skb.device();
+    let netns = if device == 0 { Some(0) } else { read::watched_netns_of_device(device) };
+    let Some(netns) = netns else {
+        // Dropped where nobody watches: for the watched side it has left.
+        if let Some(entry) = known(skb) {
+            if entry.state == State::SELECTED {
+                emit::left(entry.id);
+            }
+            forget(skb);
+        }
+        return;
+    };
+    let network = skb.network_header();
+    if let Some(entry) = known(skb) {
+        let stale = is_stale(skb, network, entry);
+        let tell = if entry.state == State::SELECTED {
+            !stale
+        } else if skb.is_marked() {
+            true
+        } else {
+            // Before its first hook nf_tables had no chance to mark it; in a hook it is over the rate.
+            entry.hook == 0 && reason != filter!(netfilter_drop) && within_rate()
+        };
+        if tell {
+            if entry.state == State::CANDIDATE {
+                promote(skb, netns, entry);
+            }
+            let id = entry.id;
+            forget(skb);
+            emit::freed(Kind::Drop, skb, netns, id, location, reason, LOST_TRACEPOINTS);
+            return;
+        }
+        forget(skb);
+        if !stale {
+            return;
+        }
+    }
+    // A packet whose first sight is its end: only one that a hook of a watched namespace has marked, or that
+    // belongs to a followed connection.
+    if netns != 0 || skb.is_marked() {
+        if let Some(entry) = consider(skb, netns, Selection::Anywhere) {
+            let id = entry.id;
+            forget(skb);
+            emit::freed(Kind::Drop, skb, netns, id, location, reason, LOST_TRACEPOINTS);
+        }
+    }
+}
+
+/// Follows the connection of a selected packet.
+#[inline(always)]
+pub(crate) fn follow_connection(skb: Skb) {
+    if filter!(follow) == 0 {
+        return;
+    }
+    let (ct, _) = skb.connection();
+    if ct == 0 || CONNECTIONS.get_ptr(ct).is_some() {
+        return;
+    }
+    let mut tuple = [0; TUPLE_BYTES];
+    if read::original_tuple(ct, &raw mut tuple) {
+        let _ = CONNECTIONS.insert(ct, &tuple, 0);
+    }
+}
+
+/// Whether a packet's connection is followed.
+#[inline(always)]
+fn is_followed(skb: Skb) -> bool {
+    if filter!(follow) == 0 {
+        return false;
+    }
+    let (ct, _) = skb.connection();
+    if ct == 0 {
+        return false;
+    }
+    let Some(expected) = CONNECTIONS.get_ptr(ct) else { return false };
+    let mut tuple = [0_u8; TUPLE_BYTES];
+    if !read::original_tuple(ct, &raw mut tuple) {
+        return false;
+    }
+    let (tuple, expected) = (tuple.as_ptr().cast::<u64>(), expected.cast::<u64>());
+    for word in 0..TUPLE_BYTES / 8 {
+        // SAFETY: both are TUPLE_BYTES long.
+        let (a, b) = unsafe { (tuple.add(word).read_unaligned(), expected.add(word).read_unaligned()) };
+        if a != b {
+            let _ = CONNECTIONS.remove(ct);
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether the headers, or what conntrack knows of them before any rewrite, are what was asked for.
+#[inline(always)]
+fn asked_for(skb: Skb, network: u64, place: Selection) -> bool {
+    let device = match place {
+        Selection::AtHook(state) => state.iif(),
+        Selection::Anywhere => 0,
+    };
+    let (ct, ctinfo) = skb.connection();
+    // Conntrack's original tuple is how the connection's first packet looked before any rewrite. It answers
+    // for packets of the original direction, and for replies where connections are followed; criteria of
+    // single packets (mark, flags, device) it cannot answer.
+    if ct != 0 && filter!(by_packet) == 0 && (ctinfo < 3 || filter!(follow) == 1) {
+        let mut tuple = [0; TUPLE_BYTES];
+        if read::original_tuple(ct, &raw mut tuple) {
+            return matches(&key_of_tuple(&tuple), 0);
+        }
+    }
+    match parse(skb.ethertype(), network) {
+        Some(key) => matches(&key, skb.mark()) && iif_matches(device) || mirrored(&key),
+        None => false,
+    }
+}
+
+/// `struct nf_conntrack_tuple` (include/net/netfilter/nf_conntrack_tuple.h): source address at 0, port at 16,
+/// l3num at 18, destination address at 20, port at 36, protocol at 38.
+#[inline(always)]
+fn key_of_tuple(tuple: &[u8; TUPLE_BYTES]) -> Key {
+    let word = |at: usize| u32::from_ne_bytes([tuple[at], tuple[at + 1], tuple[at + 2], tuple[at + 3]]);
+    let port = |at: usize| u16::from_be_bytes([tuple[at], tuple[at + 1]]);
+    let ipv4 = u16::from_ne_bytes([tuple[18], tuple[19]]) == 2;
+    let addr = |at: usize| {
+        if ipv4 { mapped(word(at)) } else { [word(at), word(at + 4), word(at + 8), word(at + 12)] }
+    };
+    let protocol = u32::from(tuple[38]);
+    Key {
+        saddr: addr(0),
+        daddr: addr(20),
+        protocol,
+        ports: has_ports(protocol),
+        sport: port(16),
+        dport: port(36),
+        tcp_flags: 0,
+    }
+}
+
+#[inline(always)]
+fn mapped(addr: u32) -> [u32; 4] {
+    [0, 0, 0xffff_u32.to_be(), addr]
+}
+
+#[inline(always)]
+fn has_ports(protocol: u32) -> bool {
+    // TCP, UDP, SCTP, DCCP, UDP-Lite.
+    protocol == 6 || protocol == 17 || protocol == 132 || protocol == 33 || protocol == 136
+}
+
+#[inline(always)]
+fn parse(ethertype: u16, network: u64) -> Option<Key> {
+    let mut key =
+        Key { saddr: [0; 4], daddr: [0; 4], protocol: 0, ports: false, sport: 0, dport: 0, tcp_flags: 0 };
+    let transport;
+    let mut first_fragment = true;
+    if ethertype == ETH_P_IP {
+        let header: [u32; 5] = read::at(network, 0)?;
+        let first = u32::from_be(header[0]);
+        if first >> 28 != 4 {
+            return None;
+        }
+        transport = network + u64::from(((first >> 24) & 0xf) * 4);
+        first_fragment = u32::from_be(header[1]) & 0x1fff == 0;
+        key.protocol = (u32::from_be(header[2]) >> 16) & 0xff;
+        key.saddr = mapped(header[3]);
+        key.daddr = mapped(header[4]);
+    } else if ethertype == ETH_P_IPV6 {
+        key.saddr = read::at(network, 8)?;
+        key.daddr = read::at(network, 24)?;
+        let mut next: u8 = read::at(network, 6)?;
+        let mut at = network + 40;
+        // Extension headers (RFC 8200 §4): hop-by-hop, routing, fragment, authentication, destination.
+        for _ in 0..4 {
+            if next != 0 && next != 43 && next != 44 && next != 51 && next != 60 {
+                break;
+            }
+            let [following, len]: [u8; 2] = read::at(at, 0)?;
+            let bytes = if next == 44 {
+                first_fragment = read::at::<[u8; 2]>(at, 2)? == [0, 0]
+                    || u16::from_be_bytes(read::at(at, 2)?) & 0xfff8 == 0;
+                8
+            } else if next == 51 {
+                (u64::from(len) + 2) * 4
+            } else {
+                (u64::from(len) + 1) * 8
+            };
+            next = following;
+            at += bytes;
+        }
+        key.protocol = u32::from(next);
+        transport = at;
+    } else {
+        return None;
+    }
+    if first_fragment && has_ports(key.protocol) {
+        let ports: [u16; 2] = read::at(transport, 0)?;
+        key.ports = true;
+        key.sport = u16::from_be(ports[0]);
+        key.dport = u16::from_be(ports[1]);
+        if key.protocol == 6 {
+            key.tcp_flags = u32::from(read::at::<u8>(transport, 13)?);
+        }
+    }
+    Some(key)
+}
+
+/// Whether the filter with source and destination swapped matches: replies, where no connection is tracked.
+#[inline(always)]
+fn mirrored(key: &Key) -> bool {
+    filter!(mirror) == 1
+        && protocol_matches(key.protocol)
+        && any_prefix(&raw const FILTER.saddr, &key.daddr)
+        && any_prefix(&raw const FILTER.daddr, &key.saddr)
+        && (any_prefix(&raw const FILTER.addr, &key.saddr) || any_prefix(&raw const FILTER.addr, &key.daddr))
+        && any_port(&raw const FILTER.sport, key.ports, key.dport)
+        && any_port(&raw const FILTER.dport, key.ports, key.sport)
+        && (any_port(&raw const FILTER.port, key.ports, key.sport)
+            || any_port(&raw const FILTER.port, key.ports, key.dport))
+}
+
+#[inline(always)]
+fn matches(key: &Key, mark: u32) -> bool {
+    protocol_matches(key.protocol)
+        && any_port(&raw const FILTER.dport, key.ports, key.dport)
+        && any_port(&raw const FILTER.sport, key.ports, key.sport)
+        && (any_port(&raw const FILTER.port, key.ports, key.sport)
+            || any_port(&raw const FILTER.port, key.ports, key.dport))
+        && any_prefix(&raw const FILTER.daddr, &key.daddr)
+        && any_prefix(&raw const FILTER.saddr, &key.saddr)
+        && (any_prefix(&raw const FILTER.addr, &key.saddr) || any_prefix(&raw const FILTER.addr, &key.daddr))
+        && key.tcp_flags & filter!(tcp_flags.mask) == filter!(tcp_flags.value)
+        && (filter!(tcp_flags.mask) == 0 || key.protocol == 6)
+        && mark_matches(mark)
+}
+
+#[inline(always)]
+fn protocol_matches(protocol: u32) -> bool {
+    let len = filter!(protocols.len);
+    if len == 0 {
+        return true;
+    }
+    for index in 0..ALTERNATIVES {
+        if index as u32 >= len {
+            break;
+        }
+        // SAFETY: in bounds of a read-only static.
+        let item = unsafe { core::ptr::read_volatile((&raw const FILTER.protocols.items).cast::<u32>().add(index)) };
+        if item == protocol {
+            return true;
+        }
+    }
+    false
+}
+
+#[inline(always)]
+fn mark_matches(mark: u32) -> bool {
+    let len = filter!(marks.len);
+    if len == 0 {
+        return true;
+    }
+    for index in 0..ALTERNATIVES {
+        if index as u32 >= len {
+            break;
+        }
+        // SAFETY: in bounds of a read-only static.
+        let bits = unsafe {
+            core::ptr::read_volatile(
+                (&raw const FILTER.marks.items).cast::<nattrace_common::filter::Bits>().add(index),
+            )
+        };
+        if mark & bits.mask == bits.value & bits.mask {
+            return true;
+        }
+    }
+    false
+}
+
+#[inline(always)]
+fn iif_matches(device: u64) -> bool {
+    let len = filter!(iif.len);
+    if len == 0 {
+        return true;
+    }
+    let Some(name) = read::at::<[u64; 2]>(device, read::field!(dev_name)) else { return false };
+    for index in 0..ALTERNATIVES {
+        if index as u32 >= len {
+            break;
+        }
+        // SAFETY: in bounds of a read-only static.
+        let item = unsafe { core::ptr::read_volatile((&raw const FILTER.iif.items).cast::<[u64; 2]>().add(index)) };
+        if item == name {
+            return true;
+        }
+    }
+    false
+}
+
+#[inline(always)]
+fn any_port(list: *const List<Ports>, present: bool, port: u16) -> bool {
+    // SAFETY: `list` is one of the filter's, read-only.
+    let len = unsafe { core::ptr::read_volatile(&raw const (*list).len) };
+    if len == 0 {
+        return true;
+    }
+    if !present {
+        return false;
+    }
+    for index in 0..ALTERNATIVES {
+        if index as u32 >= len {
+            break;
+        }
+        // SAFETY: in bounds.
+        let item = unsafe { core::ptr::read_volatile((&raw const (*list).items).cast::<Ports>().add(index)) };
+        if port >= item.first && port <= item.last {
+            return true;
+        }
+    }
+    false
+}
+
+#[inline(always)]
+fn any_prefix(list: *const List<PrefixWords>, addr: &[u32; 4]) -> bool {
+    // SAFETY: `list` is one of the filter's, read-only.
+    let len = unsafe { core::ptr::read_volatile(&raw const (*list).len) };
+    if len == 0 {
+        return true;
+    }
+    for index in 0..ALTERNATIVES {
+        if index as u32 >= len {
+            break;
+        }
+        // SAFETY: in bounds.
+        let item = unsafe { core::ptr::read_volatile((&raw const (*list).items).cast::<PrefixWords>().add(index)) };
+        let difference = ((addr[0] ^ item.value[0]) & item.mask[0])
+            | ((addr[1] ^ item.value[1]) & item.mask[1])
+            | ((addr[2] ^ item.value[2]) & item.mask[2])
+            | ((addr[3] ^ item.value[3]) & item.mask[3]);
+        if difference == 0 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Takes one of this second's selections, if there is one left.
+#[inline(always)]
+fn within_rate() -> bool {
+    let rate = u64::from(filter!(rate));
+    if rate == 0 {
+        return true;
+    }
+    let Some(window) = RATE.get_ptr_mut(0) else { return false };
+    // SAFETY: processors may race for the last selection; one too many is harmless.
+    unsafe {
+        let now = bpf_ktime_get_ns();
+        if now - (*window).start_ns >= 1_000_000_000 {
+            (*window).start_ns = now;
+            (*window).used = 0;
+        }
+        (*window).used += 1;
+        (*window).used <= rate
+    }
+}

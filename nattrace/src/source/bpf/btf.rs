@@ -1,0 +1,303 @@
+//! BTF: where the fields of this kernel's structures are (Documentation/bpf/btf.rst, v7.3).
+//!
+//! Only what field resolution needs: structures and their members, enumerations, function prototypes. Split
+//! BTF of a module continues the numbering of `vmlinux`.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+/// Why BTF could not be used.
+#[derive(Debug, Error)]
+pub enum BtfError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The bytes are not BTF, or are cut short.
+    #[error("malformed BTF: {0}")]
+    Malformed(&'static str),
+}
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_TYPE_TAG: u32 = 18;
+
+/// One type: where its record lies.
+#[derive(Debug, Clone, Copy)]
+struct Type {
+    /// Offset of `struct btf_type` in `bytes`.
+    at: usize,
+    kind: u32,
+    vlen: u32,
+}
+
+/// The types of a kernel, or of a module on top of it.
+#[derive(Debug)]
+pub struct Btf {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    bytes: Vec<u8>,
+    strings: std::ops::Range<usize>,
+    /// Number of the first string byte: the sum of the string sections before.
+    first_string: usize,
+    first_type: u32,
+    types: Vec<Type>,
+}
+
+/// Where a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// Offset from the start of the outermost structure, in bits.
+    pub bit_offset: u32,
+    /// Size in bits of a bit field, 0 for others.
+    pub bitfield_size: u32,
+    type_id: u32,
+}
+
+impl Btf {
+    /// The running kernel's.
+    ///
+    /// # Errors
+    /// When the kernel was built without BTF, or it is malformed.
+    pub fn vmlinux() -> Result<Self, BtfError> {
+        let mut btf = Self { parts: Vec::new() };
+        btf.add_file("/sys/kernel/btf/vmlinux")?;
+        Ok(btf)
+    }
+
+    /// Adds a loaded module's types; only one module can be added.
+    ///
+    /// # Errors
+    /// When the module is not loaded, has no BTF, or it is malformed.
+    pub fn add_module(&mut self, module: &str) -> Result<(), BtfError> {
+        self.parts.truncate(1);
+        self.add_file(&format!("/sys/kernel/btf/{module}"))
+    }
+
+    fn add_file(&mut self, path: &str) -> Result<(), BtfError> {
+        let bytes = std::fs::read(path).map_err(|source| BtfError::Read { path: path.to_owned(), source })?;
+        self.add(bytes)
+    }
+
+    /// Adds BTF from memory: the first part is the base of the second.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn add(&mut self, bytes: Vec<u8>) -> Result<(), BtfError> {
+        let word = |at: usize| u32_at(&bytes, at).ok_or(BtfError::Malformed("header"));
+        if u16::from_ne_bytes([
+            *bytes.first().ok_or(BtfError::Malformed("empty"))?,
+            *bytes.get(1).ok_or(BtfError::Malformed("empty"))?,
+        ]) != MAGIC
+        {
+            return Err(BtfError::Malformed("magic"));
+        }
+        let header_len = word(4)? as usize;
+        let section = |offset: u32, len: u32, name| {
+            let start = header_len.checked_add(offset as usize).ok_or(BtfError::Malformed(name))?;
+            let end = start.checked_add(len as usize).ok_or(BtfError::Malformed(name))?;
+            if end > bytes.len() { Err(BtfError::Malformed(name)) } else { Ok(start..end) }
+        };
+        let types_section = section(word(8)?, word(12)?, "type section")?;
+        let strings = section(word(16)?, word(20)?, "string section")?;
+        let mut types = Vec::new();
+        let mut at = types_section.start;
+        while at + 12 <= types_section.end {
+            let info = u32_at(&bytes, at + 4).ok_or(BtfError::Malformed("type"))?;
+            let (kind, vlen) = ((info >> 24) & 0x1f, info & 0xffff);
+            types.push(Type { at, kind, vlen });
+            at += 12 + extra_bytes(kind, vlen).ok_or(BtfError::Malformed("type kind"))?;
+        }
+        let first_type = self.parts.last().map_or(1, |p| p.first_type + u32::try_from(p.types.len()).unwrap_or(0));
+        let first_string = self.parts.last().map_or(0, |p| p.first_string + p.strings.len());
+        self.parts.push(Part { bytes, strings, first_string, first_type, types });
+        Ok(())
+    }
+
+    fn part_of(&self, id: u32) -> Option<(&Part, Type)> {
+        let part = self.parts.iter().rev().find(|p| id >= p.first_type)?;
+        let kind = part.types.get((id - part.first_type) as usize)?;
+        Some((part, *kind))
+    }
+
+    fn name(&self, offset: u32) -> Option<&str> {
+        let offset = offset as usize;
+        let part = self.parts.iter().rev().find(|p| offset >= p.first_string)?;
+        let bytes = part.bytes.get(part.strings.clone())?.get(offset - part.first_string..)?;
+        std::str::from_utf8(bytes.split(|b| *b == 0).next()?).ok()
+    }
+
+    /// Ids of the types of a kind and name, the module's first.
+    fn named(&self, wanted_kind: u32, wanted: &str) -> Vec<u32> {
+        let mut found = Vec::new();
+        for part in self.parts.iter().rev() {
+            for (index, kind) in part.types.iter().enumerate() {
+                if kind.kind == wanted_kind
+                    && u32_at(&part.bytes, kind.at).and_then(|n| self.name(n)) == Some(wanted)
+                {
+                    found.push(part.first_type + u32::try_from(index).unwrap_or(0));
+                }
+            }
+        }
+        found
+    }
+
+    /// Size in bytes of a structure.
+    #[must_use]
+    pub fn size_of(&self, structure: &str) -> Option<u32> {
+        let id = *self.named(KIND_STRUCT, structure).first()?;
+        let (part, kind) = self.part_of(id)?;
+        u32_at(&part.bytes, kind.at + 8)
+    }
+
+    /// Finds a member by a path of names separated by dots, looking through anonymous members.
+    #[must_use]
+    pub fn member(&self, structure: &str, path: &str) -> Option<Member> {
+        self.named(KIND_STRUCT, structure).into_iter().find_map(|id| {
+            let mut member = Member { bit_offset: 0, bitfield_size: 0, type_id: id };
+            for name in path.split('.') {
+                let inner = self.member_of(self.resolve(member.type_id)?, name, 0)?;
+                member = Member { bit_offset: member.bit_offset + inner.bit_offset, ..inner };
+            }
+            Some(member)
+        })
+    }
+
+    fn member_of(&self, id: u32, wanted: &str, depth: u32) -> Option<Member> {
+        let (part, kind) = self.part_of(id)?;
+        if !matches!(kind.kind, KIND_STRUCT | KIND_UNION) || depth > 8 {
+            return None;
+        }
+        let bitfields = u32_at(&part.bytes, kind.at + 4)? >> 31 == 1;
+        for index in 0..kind.vlen as usize {
+            let at = kind.at + 12 + index * 12;
+            let (name, type_id, offset) =
+                (u32_at(&part.bytes, at)?, u32_at(&part.bytes, at + 4)?, u32_at(&part.bytes, at + 8)?);
+            let (bit_offset, bitfield_size) =
+                if bitfields { (offset & 0xff_ffff, offset >> 24) } else { (offset, 0) };
+            if name == 0 {
+                let inner = self.resolve(type_id).and_then(|id| self.member_of(id, wanted, depth + 1));
+                if let Some(inner) = inner {
+                    return Some(Member { bit_offset: bit_offset + inner.bit_offset, ..inner });
+                }
+            } else if self.name(name) == Some(wanted) {
+                return Some(Member { bit_offset, bitfield_size, type_id });
+            }
+        }
+        None
+    }
+
+    /// Looks through typedefs and qualifiers.
+    fn resolve(&self, mut id: u32) -> Option<u32> {
+        for _ in 0..16 {
+            let (part, kind) = self.part_of(id)?;
+            match kind.kind {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = u32_at(&part.bytes, kind.at + 8)?;
+                }
+                _ => return Some(id),
+            }
+        }
+        None
+    }
+
+    /// Size in bytes of a member that is an integer, enumeration or structure.
+    #[must_use]
+    pub fn member_size(&self, member: Member) -> Option<u32> {
+        let (part, kind) = self.part_of(self.resolve(member.type_id)?)?;
+        match kind.kind {
+            KIND_ARRAY | KIND_FUNC_PROTO => None,
+            2 => Some(8),
+            _ => u32_at(&part.bytes, kind.at + 8),
+        }
+    }
+
+    /// The values of an enumeration by number.
+    #[must_use]
+    pub fn enumeration(&self, name: &str) -> Option<BTreeMap<u32, String>> {
+        let id = *self.named(KIND_ENUM, name).first()?;
+        let (part, kind) = self.part_of(id)?;
+        (0..kind.vlen as usize)
+            .map(|index| {
+                let at = kind.at + 12 + index * 8;
+                let name = self.name(u32_at(&part.bytes, at)?)?;
+                Some((u32_at(&part.bytes, at + 4)?, name.to_owned()))
+            })
+            .collect()
+    }
+
+    /// Number of arguments of a tracepoint, without the leading `void *` of `btf_trace_NAME`.
+    #[must_use]
+    pub fn tracepoint_arguments(&self, tracepoint: &str) -> Option<u32> {
+        let id = *self.named(KIND_TYPEDEF, &format!("btf_trace_{tracepoint}")).first()?;
+        let (part, kind) = self.part_of(id)?;
+        let (part, pointer) = self.part_of(u32_at(&part.bytes, kind.at + 8)?)?;
+        let (_, prototype) = self.part_of(u32_at(&part.bytes, pointer.at + 8)?)?;
+        (prototype.kind == KIND_FUNC_PROTO).then(|| prototype.vlen.saturating_sub(1))
+    }
+}
+
+/// Bytes that follow `struct btf_type`, by kind (include/uapi/linux/btf.h).
+fn extra_bytes(kind: u32, vlen: u32) -> Option<usize> {
+    let vlen = vlen as usize;
+    Some(match kind {
+        // INT, VAR, DECL_TAG
+        1 | 14 | 17 => 4,
+        // PTR, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FLOAT, TYPE_TAG
+        2 | 7..=12 | 16 | 18 => 0,
+        // ARRAY
+        3 => 12,
+        // STRUCT, UNION, DATASEC, ENUM64
+        4 | 5 | 15 | 19 => vlen * 12,
+        // ENUM, FUNC_PROTO
+        6 | 13 => vlen * 8,
+        _ => return None,
+    })
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_has_what_is_required() {
+        let Ok(btf) = Btf::vmlinux() else { return };
+        for (structure, path) in [("sk_buff", "len"), ("sk_buff", "network_header"), ("net_device", "nd_net.net")] {
+            let member = btf.member(structure, path);
+            assert!(member.is_some_and(|m| m.bit_offset % 8 == 0), "{structure}.{path}: {member:?}");
+        }
+        assert!(btf.tracepoint_arguments("kfree_skb").is_some_and(|n| n >= 2));
+        assert!(btf.member("sk_buff", "no_such_member").is_none());
+    }
+
+    #[test]
+    fn cut_short_anywhere_it_is_an_error_or_empty_but_no_panic() {
+        let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else { return };
+        for len in (0..200).chain([1000, 100_000, bytes.len() / 2]) {
+            let mut btf = Btf { parts: Vec::new() };
+            if btf.add(bytes.get(..len).unwrap_or_default().to_vec()).is_ok() {
+                let _ = btf.member("sk_buff", "len");
+            }
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Records of the ring to events.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use nattrace_common::record::{
+    Conn, DELIVER_FUNCTIONS, DeliverRecord, Device, DeviceRecord, FreeRecord, Head, HookRecord, Kind, NftHead,
+    RewriteRecord, Route, Snapshot, TUPLE_BYTES,
+};
+use nattrace_core::conntrack::{Connection, Direction, State, Tuple};
+use nattrace_core::event::{
+    Body, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, Hook, HookPoint, HookReturn, HookVerdict, Manip,
+    NftTrace, NfFamily, Rewrite, RouteRef,
+};
+use nattrace_core::packet::{Endpoint, Family, Packet, decode, protocol};
+
+use super::fields::KernelTypes;
+use super::symbols::Symbols;
+use crate::source::netlink::trace;
+
+/// What is needed to name what records hold as numbers.
+#[derive(Debug)]
+pub struct Decoder {
+    /// Nanoseconds to add to `bpf_ktime_get_ns` for time since the epoch.
+    pub epoch_offset_ns: u64,
+    /// Drop reasons of this kernel.
+    pub drop_reasons: Option<BTreeMap<u32, String>>,
+    /// Function names.
+    pub symbols: Symbols,
+    /// Namespace of each trace socket, by `SO_COOKIE`.
+    pub socket_netns: BTreeMap<u64, u32>,
+}
+
+impl Decoder {
+    /// A decoder for the running kernel.
+    #[must_use]
+    pub fn new(types: &KernelTypes, epoch_offset_ns: u64) -> Self {
+        Self {
+            epoch_offset_ns,
+            drop_reasons: types.drop_reasons.clone(),
+            symbols: Symbols::read(),
+            socket_netns: BTreeMap::new(),
+        }
+    }
+
+    /// Decodes a record; `None` for one that this version does not know or that is cut short.
+    #[must_use]
+    pub fn decode(&self, bytes: &[u8]) -> Option<Event> {
+        let head: Head = read(bytes)?;
+        let body = match Kind::from_number(head.kind)? {
+            Kind::Hook => hook_body(&read(bytes)?)?,
+            Kind::HookReturn => hook_return_body(&read(bytes)?)?,
+            Kind::Rewrite => rewrite_body(&read(bytes)?),
+            Kind::Receive => Body::Receive(device_event(&read(bytes)?)),
+            Kind::Transmit => Body::Transmit(device_event(&read(bytes)?)),
+            Kind::Drop => self.drop_body(&read(bytes)?),
+            Kind::End => {
+                let record: FreeRecord = read(bytes)?;
+                Body::End { packet: head.packet, function: self.function(record.location) }
+            }
+            Kind::Left => Body::Left { packet: head.packet },
+            Kind::Deliver => deliver_body(&read(bytes)?),
+            Kind::Nft => return self.nft(bytes),
+        };
+        Some(self.event(&head, body))
+    }
+
+    fn event(&self, head: &Head, body: Body) -> Event {
+        Event { time_ns: head.time_ns.wrapping_add(self.epoch_offset_ns), cpu: head.cpu, netns: head.netns, body }
+    }
+
+    fn function(&self, location: u64) -> Option<String> {
+        (location != 0).then(|| self.symbols.function(location).map(str::to_owned)).flatten()
+    }
+
+    fn drop_body(&self, record: &FreeRecord) -> Body {
+        Body::Drop(DropEvent {
+            packet: record.head.packet,
+            header: packet(&record.snapshot),
+            reason: self.reason(record.reason),
+            function: self.function(record.location),
+        })
+    }
+
+    /// A reason's name; a number that BTF does not name (another subsystem's) is shown as such.
+    fn reason(&self, number: u32) -> Option<String> {
+        let names = self.drop_reasons.as_ref()?;
+        if number == u32::MAX {
+            return None;
+        }
+        Some(names.get(&number).cloned().unwrap_or_else(|| format!("{number:#x}")))
+    }
+
+    fn nft(&self, bytes: &[u8]) -> Option<Event> {
+        let nft: NftHead = read(bytes)?;
+        let message = bytes.get(size_of::<NftHead>()..)?.get(..nft.len as usize)?;
+        let message = trace::parse(message).ok()??;
+        let mut event = self.event(
+            &nft.head,
+            Body::NftTrace(NftTrace {
+                packet: some(nft.head.packet),
+                hint: some(nft.hint),
+                table_handle: some(nft.table_handle),
+                message,
+            }),
+        );
+        if let Some(netns) = self.socket_netns.get(&nft.cookie) {
+            event.netns = *netns;
+        }
+        Some(event)
+    }
+}
+
+fn some(number: u64) -> Option<u64> {
+    (number != 0).then_some(number)
+}
+
+/// Copies a record out of the ring.
+#[expect(unsafe_code, reason = "records are plain integers at an address of any alignment")]
+fn read<T: Record>(bytes: &[u8]) -> Option<T> {
+    if bytes.len() < size_of::<T>() {
+        return None;
+    }
+    // SAFETY: there are enough bytes, and any bit pattern is a value of a `Record`.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// Types of which any bit pattern is a value.
+trait Record: Copy {}
+
+impl Record for Head {}
+impl Record for HookRecord {}
+impl Record for RewriteRecord {}
+impl Record for DeviceRecord {}
+impl Record for FreeRecord {}
+impl Record for DeliverRecord {}
+impl Record for NftHead {}
+
+/// `NF_INET_*` for IP families, `NF_NETDEV_*` for netdev (include/uapi/linux/netfilter.h); bridge and arp
+/// number their hooks likewise.
+fn hook_point(family: NfFamily, hook: u32) -> Option<HookPoint> {
+    Some(match (family, hook) {
+        (NfFamily::Netdev, 0) => HookPoint::Ingress,
+        (NfFamily::Netdev, 1) => HookPoint::Egress,
+        // NF_ARP_IN, NF_ARP_OUT
+        (NfFamily::Arp, 0) | (_, 1) => HookPoint::Input,
+        (NfFamily::Arp, _) | (_, 3) => HookPoint::Output,
+        (_, 0) => HookPoint::Prerouting,
+        (_, 2) => HookPoint::Forward,
+        (_, 4) => HookPoint::Postrouting,
+        (_, 5) => HookPoint::Ingress,
+        _ => return None,
+    })
+}
+
+fn place(record: &HookRecord) -> Option<(NfFamily, HookPoint)> {
+    let family = NfFamily::from_number(u8::try_from(record.pf).ok()?)?;
+    let point = match (family, record.hook) {
+        (NfFamily::Arp, 1) => HookPoint::Output,
+        (family, hook) => hook_point(family, hook)?,
+    };
+    Some((family, point))
+}
+
+fn hook_body(record: &HookRecord) -> Option<Body> {
+    let (family, hook) = place(record)?;
+    Some(Body::Hook(Hook {
+        packet: record.head.packet,
+        header: packet(&record.snapshot),
+        hook,
+        family,
+        iif: device(&record.iif),
+        oif: device(&record.oif),
+        connection: connection(&record.conn),
+        route: route(&record.route),
+    }))
+}
+
+fn hook_return_body(record: &HookRecord) -> Option<Body> {
+    let (family, hook) = place(record)?;
+    let verdict = match record.verdict {
+        1 => HookVerdict::Accept,
+        0 => HookVerdict::Stolen,
+        _ => HookVerdict::Drop,
+    };
+    let alive = record.alive == 1;
+    Some(Body::HookReturn(HookReturn {
+        packet: record.head.packet,
+        hook,
+        family,
+        verdict,
+        header: alive.then(|| packet(&record.snapshot)),
+        connection: if alive { connection(&record.conn) } else { None },
+        iif: device(&record.iif),
+        oif: device(&record.oif),
+    }))
+}
+
+fn rewrite_body(record: &RewriteRecord) -> Body {
+    Body::Rewrite(Rewrite {
+        packet: record.head.packet,
+        manip: if record.manip == 0 { Manip::Snat } else { Manip::Dnat },
+        direction: if record.direction == 0 { Direction::Original } else { Direction::Reply },
+        before: packet(&record.before),
+        after: packet(&record.after),
+        connection: connection(&record.conn),
+    })
+}
+
+fn device_event(record: &DeviceRecord) -> DeviceEvent {
+    DeviceEvent {
+        packet: record.head.packet,
+        header: packet(&record.snapshot),
+        device: device(&record.device).unwrap_or(DeviceRef { index: 0, name: None }),
+        connection: connection(&record.conn),
+    }
+}
+
+fn deliver_body(record: &DeliverRecord) -> Body {
+    let function = DELIVER_FUNCTIONS.get(record.function as usize).copied().unwrap_or("unknown");
+    Body::Deliver(Deliver {
+        packet: record.head.packet,
+        function: function.to_owned(),
+        header: Some(packet(&record.snapshot)),
+    })
+}
+
+fn device(device: &Device) -> Option<DeviceRef> {
+    if device.index == 0 {
+        return None;
+    }
+    let name = device.name.split(|b| *b == 0).next().unwrap_or_default();
+    let name = (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned());
+    Some(DeviceRef { index: device.index, name })
+}
+
+/// `ETH_P_ARP`.
+const ETHERTYPE_ARP: u16 = 0x0806;
+
+fn packet(snapshot: &Snapshot) -> Packet {
+    let bytes = snapshot.headers.get(..usize::from(snapshot.headers_len)).unwrap_or_default();
+    let ethertype = u16::from_be(snapshot.ethertype);
+    let decoded = if ethertype == ETHERTYPE_ARP { None } else { decode(bytes, snapshot.skb_len).ok() };
+    let mut packet = decoded.unwrap_or(Packet {
+        family: if ethertype == ETHERTYPE_ARP { Family::Arp } else { Family::Other },
+        protocol: None,
+        source: None,
+        destination: None,
+        tcp_flags: None,
+        tcp_seq: None,
+        tcp_ack: None,
+        icmp: None,
+        length: snapshot.skb_len,
+        ttl: None,
+        ip_id: None,
+        fragment_offset: 0,
+        mark: 0,
+    });
+    packet.mark = snapshot.mark;
+    packet
+}
+
+fn route(route: &Route) -> Option<RouteRef> {
+    if route.present == 0 {
+        return None;
+    }
+    let [a, b, c, d, ..] = route.gateway;
+    let gateway = match route.gateway_family {
+        2 => Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d))),
+        10 => Some(IpAddr::V6(Ipv6Addr::from(route.gateway))),
+        _ => None,
+    };
+    Some(RouteRef { kind: u8::try_from(route.kind).ok().filter(|k| *k != 0), oif: device(&route.device), gateway })
+}
+
+/// `enum ip_conntrack_info` (include/uapi/linux/netfilter/nf_conntrack_common.h).
+fn connection(conn: &Conn) -> Option<Connection> {
+    let (state, direction) = match conn.ctinfo {
+        0 => (State::Established, Direction::Original),
+        1 => (State::Related, Direction::Original),
+        2 => (State::New, Direction::Original),
+        3 => (State::Established, Direction::Reply),
+        4 => (State::Related, Direction::Reply),
+        _ => {
+            let untracked = Connection { state: Some(State::Untracked), ..Connection::default() };
+            return Some(untracked);
+        }
+    };
+    if conn.key == 0 {
+        return None;
+    }
+    Some(Connection {
+        key: conn.key,
+        id: None,
+        direction: Some(direction),
+        state: Some(state),
+        status: Some(conn.status),
+        mark: Some(conn.mark),
+        zone: u16::try_from(conn.zone).ok(),
+        original: tuple(&conn.original),
+        reply: tuple(&conn.reply),
+    })
+}
+
+/// `struct nf_conntrack_tuple` (include/net/netfilter/nf_conntrack_tuple.h, v7.3): source address at 0, source
+/// port or ICMP id at 16, l3num at 18, destination address at 20, destination port or ICMP type and code at
+/// 36, protocol at 38.
+fn tuple(bytes: &[u8; TUPLE_BYTES]) -> Option<Tuple> {
+    let family = u16::from_ne_bytes([bytes[18], bytes[19]]);
+    let addr = |at: usize| {
+        let bytes: [u8; 16] = bytes.get(at..at + 16)?.try_into().ok()?;
+        let [a, b, c, d, ..] = bytes;
+        match family {
+            2 => Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d))),
+            10 => Some(IpAddr::V6(Ipv6Addr::from(bytes))),
+            _ => None,
+        }
+    };
+    let number = bytes[38];
+    let port = |at: usize| {
+        let known = protocol::has_ports(number) || matches!(number, protocol::ICMP | protocol::ICMPV6);
+        known.then(|| u16::from_be_bytes([bytes[at], bytes[at + 1]]))
+    };
+    Some(Tuple {
+        protocol: number,
+        source: Endpoint { addr: addr(0)?, port: port(16) },
+        destination: Endpoint { addr: addr(20)?, port: port(36) },
+    })
+}

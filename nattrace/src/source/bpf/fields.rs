@@ -1,0 +1,94 @@
+//! The field table resolved for the running kernel.
+
+use nattrace_common::fields::{ABSENT, FieldSource, Fields};
+
+use super::btf::{Btf, BtfError};
+
+/// What this kernel's BTF says.
+#[derive(Debug)]
+pub struct KernelTypes {
+    /// Offsets, to be patched into the programs.
+    pub fields: Fields,
+    /// Names of fields without which nothing works, that this kernel lacks.
+    pub missing_required: Vec<String>,
+    /// Drop reasons by number, without the prefix; `None` before 5.17.
+    pub drop_reasons: Option<std::collections::BTreeMap<u32, String>>,
+    /// Arguments of the `kfree_skb` tracepoint.
+    pub kfree_skb_arguments: u32,
+    /// Arguments of the `consume_skb` tracepoint.
+    pub consume_skb_arguments: u32,
+}
+
+impl KernelTypes {
+    /// Reads BTF of the running kernel, and of nf_tables where that is a module that has it.
+    ///
+    /// # Errors
+    /// When the kernel has no usable BTF.
+    pub fn of_running_kernel() -> Result<Self, BtfError> {
+        let mut btf = Btf::vmlinux()?;
+        // Built in, or before module BTF (5.11): what vmlinux has is what there is.
+        let _ = btf.add_module("nf_tables");
+        Ok(Self::from_btf(&btf))
+    }
+
+    /// Resolves the table.
+    #[must_use]
+    pub fn from_btf(btf: &Btf) -> Self {
+        let mut fields = Fields::NONE;
+        let mut missing_required = Vec::new();
+        fields.fill(|source| {
+            let offset = resolve(btf, source).unwrap_or(ABSENT);
+            if offset == ABSENT && source.required {
+                missing_required.push(format!("{}.{}", source.structure, source.path));
+            }
+            offset
+        });
+        let drop_reasons = btf.enumeration("skb_drop_reason").map(|names| {
+            names
+                .into_iter()
+                .map(|(number, name)| (number, name.trim_start_matches("SKB_DROP_REASON_").to_owned()))
+                .collect()
+        });
+        Self {
+            fields,
+            missing_required,
+            drop_reasons,
+            kfree_skb_arguments: btf.tracepoint_arguments("kfree_skb").unwrap_or(2),
+            consume_skb_arguments: btf.tracepoint_arguments("consume_skb").unwrap_or(1),
+        }
+    }
+
+    /// The number of a drop reason.
+    #[must_use]
+    pub fn drop_reason_number(&self, name: &str) -> Option<u32> {
+        self.drop_reasons.as_ref()?.iter().find(|(_, known)| *known == name).map(|(number, _)| *number)
+    }
+}
+
+/// `@byte` and `@bit` of a path ask for the two parts of a bit field's place, `@size` for the member's size.
+fn resolve(btf: &Btf, source: &FieldSource) -> Option<u32> {
+    if source.path.is_empty() {
+        return btf.size_of(source.structure);
+    }
+    let (path, aspect) = source.path.split_once('@').unwrap_or((source.path, ""));
+    let member = btf.member(source.structure, path)?;
+    match aspect {
+        "byte" => Some(member.bit_offset / 8),
+        "bit" => Some(member.bit_offset % 8),
+        "size" => btf.member_size(member),
+        _ => Some(member.bit_offset / 8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_lacks_nothing_that_is_required() {
+        let Ok(types) = KernelTypes::of_running_kernel() else { return };
+        assert_eq!(types.missing_required, Vec::<String>::new());
+        assert!(types.fields.state_hook_size == 1 || types.fields.state_hook_size == 4);
+        assert!(types.fields.skb_nf_trace_bit < 8 || types.fields.skb_nf_trace_bit == ABSENT);
+    }
+}

@@ -1,0 +1,331 @@
+//! Loading and attaching. Each capability degrades alone, and says so.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::programs::{FEntry, FExit, KProbe, ProgramError, RawTracePoint, SocketFilter};
+use aya::{Btf, Ebpf, EbpfLoader};
+use nattrace_common::filter::KernelFilter;
+use nattrace_common::record::{LOST_COUNTERS, Lost};
+use thiserror::Error;
+
+use super::fields::KernelTypes;
+
+/// The object that build.rs made; empty when it was built without the eBPF toolchain.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nattrace-ebpf"));
+
+/// Why no program could be loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The binary holds no programs.
+    #[error("this binary was built without the eBPF toolchain")]
+    NotBuilt,
+    /// The kernel lacks fields without which nothing can be read.
+    #[error("this kernel's BTF lacks {0}")]
+    MissingFields(String),
+    /// The object could not be loaded.
+    #[error("{0}")]
+    Object(#[from] aya::EbpfError),
+    /// A map is not what it should be.
+    #[error("{0}")]
+    Map(#[from] aya::maps::MapError),
+    /// A program was refused.
+    #[error("{program}: {reason}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// The kernel's answer, in one line.
+        reason: String,
+    },
+}
+
+/// Which sets of programs are wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Kprobes, fentry, fexit.
+    pub probes: bool,
+    /// Raw tracepoints.
+    pub tracepoints: bool,
+}
+
+/// How `nf_hook_slow` is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookAttach {
+    /// fentry and fexit.
+    Trampoline,
+    /// kprobe and kretprobe.
+    Probe,
+}
+
+/// Loaded and attached programs. Dropping it detaches them.
+#[derive(Debug)]
+pub struct Programs {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    /// How hooks are watched; `None` when they are not.
+    pub hooks: Option<HookAttach>,
+    /// Capabilities that are missing although they were wanted, with the reason.
+    pub missing: Vec<(&'static str, String)>,
+    /// Probes on modules that are not loaded yet.
+    pending: Vec<&'static str>,
+    socket_filter: bool,
+}
+
+/// Kprobes that make journeys richer, each missed alone: program (named as the function it is for), what is
+/// lost without it, and whether it may come later with a module.
+const OPTIONAL: [(&str, &str); 8] = [
+    ("nft_trace_notify", "exact join of rules to packets"),
+    ("tcp_v4_do_rcv", "delivery to TCP sockets"),
+    ("tcp_v6_do_rcv", "delivery to TCP sockets over IPv6"),
+    ("tcp_child_process", "delivery to TCP sockets in the handshake"),
+    ("__udp_enqueue_schedule_skb", "delivery to UDP sockets"),
+    ("icmp_rcv", "delivery to ICMP"),
+    ("icmpv6_rcv", "delivery to ICMPv6"),
+    ("nf_nat_manip_pkt", "address rewrites as they happen"),
+];
+
+impl Programs {
+    /// Loads and attaches what is wanted and possible.
+    ///
+    /// # Errors
+    /// When nothing can be loaded, or a set that was wanted is refused as a whole.
+    pub fn load(types: &KernelTypes, filter: &KernelFilter, wanted: Wanted) -> Result<Self, LoadError> {
+        if OBJECT.is_empty() {
+            return Err(LoadError::NotBuilt);
+        }
+        if !types.missing_required.is_empty() {
+            return Err(LoadError::MissingFields(types.missing_required.join(", ")));
+        }
+        let btf = Btf::from_sys_fs().ok();
+        let mut filter = *filter;
+        filter.ends_probed = u32::from(wanted.probes);
+        let arguments = types.kfree_skb_arguments | (types.consume_skb_arguments << 8);
+        let mut ebpf = EbpfLoader::new()
+            .btf(btf.as_ref())
+            .override_global("FIELDS", &types.fields, true)
+            .override_global("FILTER", &filter, true)
+            .override_global("TRACEPOINT_ARGS", &arguments, true)
+            .load(OBJECT)?;
+        let ring = ebpf.take_map("EVENTS").ok_or(LoadError::Program {
+            program: "EVENTS",
+            reason: "the object has no such map".to_owned(),
+        })?;
+        let ring = RingBuf::try_from(ring)?;
+        let mut programs =
+            Self { ebpf, ring, hooks: None, missing: Vec::new(), pending: Vec::new(), socket_filter: false };
+        // Ends first, so that nothing is followed whose end would be missed.
+        if wanted.probes {
+            programs.attach_kprobe("skb_release_head_state", "skb_release_head_state")?;
+        }
+        if wanted.tracepoints {
+            programs.attach_tracepoints(wanted.probes)?;
+        }
+        if wanted.probes {
+            programs.attach_optional_probes();
+            programs.hooks = Some(programs.attach_hooks(btf.as_ref())?);
+        }
+        Ok(programs)
+    }
+
+    fn attach_tracepoints(&mut self, ends_probed: bool) -> Result<(), LoadError> {
+        self.attach_raw_tracepoint("kfree_skb")?;
+        if !ends_probed {
+            self.attach_raw_tracepoint("consume_skb")?;
+            if let Err(error) = self.attach_raw_tracepoint("tcp_probe") {
+                self.missing.push(("delivery to TCP sockets", error.to_string()));
+            }
+        }
+        self.attach_raw_tracepoint("net_dev_start_xmit")?;
+        self.attach_raw_tracepoint("netif_receive_skb")
+    }
+
+    fn attach_optional_probes(&mut self) {
+        for (function, lost) in OPTIONAL {
+            if let Err(error) = self.attach_kprobe(function, function) {
+                if is_module_function(function) {
+                    self.pending.push(function);
+                } else {
+                    self.missing.push((lost, error.to_string()));
+                }
+            } else if function == "nf_nat_manip_pkt"
+                && let Err(error) = self.attach_manip_pair()
+            {
+                self.missing.push((lost, error.to_string()));
+            }
+        }
+    }
+
+    /// Tries again what waits for its module: a ruleset with NAT may be loaded while tracing.
+    pub fn attach_pending(&mut self) {
+        for function in std::mem::take(&mut self.pending) {
+            let attached = self.attach_kprobe(function, function);
+            let pair = attached.and_then(|()| {
+                if function == "nf_nat_manip_pkt" { self.attach_manip_pair() } else { Ok(()) }
+            });
+            if pair.is_err() {
+                self.pending.push(function);
+            }
+        }
+    }
+
+    /// Functions of modules that were not loaded when last looked.
+    #[must_use]
+    pub fn pending(&self) -> &[&'static str] {
+        &self.pending
+    }
+
+    fn attach_manip_pair(&mut self) -> Result<(), LoadError> {
+        self.attach_kprobe("manip_leave", "nf_nat_manip_pkt")
+    }
+
+    fn attach_hooks(&mut self, btf: Option<&Btf>) -> Result<HookAttach, LoadError> {
+        if let Some(btf) = btf
+            && self.attach_trampolines(btf).is_ok()
+        {
+            return Ok(HookAttach::Trampoline);
+        }
+        self.attach_kprobe("hook_leave_kprobe", "nf_hook_slow")?;
+        self.attach_kprobe("hook_enter_kprobe", "nf_hook_slow")?;
+        Ok(HookAttach::Probe)
+    }
+
+    fn attach_trampolines(&mut self, btf: &Btf) -> Result<(), LoadError> {
+        let refused = |program| move |error: ProgramError| LoadError::Program { program, reason: one_line(&error) };
+        let leave: &mut FExit = self.program("hook_leave")?;
+        leave.load("nf_hook_slow", btf).map_err(refused("hook_leave"))?;
+        let enter: &mut FEntry = self.program("hook_enter")?;
+        enter.load("nf_hook_slow", btf).map_err(refused("hook_enter"))?;
+        enter.attach().map_err(refused("hook_enter"))?;
+        let leave: &mut FExit = self.program("hook_leave")?;
+        leave.attach().map_err(refused("hook_leave"))?;
+        Ok(())
+    }
+
+    fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, LoadError>
+    where
+        &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    {
+        let missing = || LoadError::Program { program: name, reason: "the object has no such program".to_owned() };
+        let program = self.ebpf.program_mut(name).ok_or_else(missing)?;
+        <&mut P>::try_from(program).map_err(|error| LoadError::Program { program: name, reason: one_line(&error) })
+    }
+
+    fn attach_kprobe(&mut self, name: &'static str, function: &'static str) -> Result<(), LoadError> {
+        let refused = |error: ProgramError| LoadError::Program { program: name, reason: one_line(&error) };
+        let program_name = match name {
+            "nf_nat_manip_pkt" => "manip_enter",
+            "hook_leave_kprobe" => "hook_leave_kretprobe",
+            other => other,
+        };
+        let probe: &mut KProbe = self.program(program_name)?;
+        match probe.load() {
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+            Err(error) => return Err(refused(error)),
+        }
+        probe.attach(function, 0).map_err(refused)?;
+        Ok(())
+    }
+
+    fn attach_raw_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
+        let refused = |error: ProgramError| LoadError::Program { program: name, reason: one_line(&error) };
+        let tracepoint: &mut RawTracePoint = self.program(name)?;
+        tracepoint.load().map_err(refused)?;
+        tracepoint.attach(name).map_err(refused)?;
+        Ok(())
+    }
+
+    /// Has the messages of a trace socket put into the ring, with processor, time and packet.
+    ///
+    /// # Errors
+    /// When the kernel refuses the filter; the socket then works as an ordinary one.
+    pub fn filter_trace_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), LoadError> {
+        let refused = |error: ProgramError| LoadError::Program { program: "nft_message", reason: one_line(&error) };
+        let loaded = self.socket_filter;
+        let filter: &mut SocketFilter = self.program("nft_message")?;
+        if !loaded {
+            filter.load().map_err(refused)?;
+        }
+        filter.attach(socket).map_err(refused)?;
+        self.socket_filter = true;
+        Ok(())
+    }
+
+    /// Takes the next record, if there is one.
+    pub fn next_record<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        self.ring.next().map(|record| take(&record))
+    }
+
+    /// The ring's descriptor, readable when there are records.
+    #[must_use]
+    pub fn ring_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// Records that found no room so far, by `LOST_*`.
+    #[must_use]
+    pub fn lost(&self) -> Vec<Lost> {
+        let Some(map) = self.ebpf.map("LOST") else { return Vec::new() };
+        let Ok(counters) = PerCpuArray::<_, Lost>::try_from(map) else { return Vec::new() };
+        (0..LOST_COUNTERS)
+            .map(|index| {
+                let mut sum = Lost::default();
+                if let Ok(values) = counters.get(&index, 0) {
+                    for value in values.iter() {
+                        sum.count += value.count;
+                        sum.last_ns = sum.last_ns.max(value.last_ns);
+                    }
+                }
+                sum
+            })
+            .collect()
+    }
+
+    /// Names of what is attached, with the kernel's verified instruction count where it tells.
+    #[must_use]
+    pub fn loaded(&self) -> Vec<(String, Option<u32>)> {
+        let mut loaded: Vec<_> = self
+            .ebpf
+            .programs()
+            .filter_map(|(name, program)| {
+                let info = program.info().ok()?;
+                Some((name.to_owned(), info.verified_instruction_count()))
+            })
+            .collect();
+        loaded.sort();
+        loaded
+    }
+}
+
+impl AsFd for Programs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+/// Functions that live in modules on distribution kernels, so that they may appear later.
+fn is_module_function(function: &str) -> bool {
+    matches!(function, "nf_nat_manip_pkt" | "nft_trace_notify")
+}
+
+/// The kernel's answer without the verifier's log, unless that was asked for.
+fn one_line(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            if std::env::var_os("NATTRACE_VERIFIER_LOG").is_some() {
+                format!("{io_error}\n{verifier_log}")
+            } else {
+                io_error.to_string()
+            }
+        }
+        ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
+        other => {
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(inner) = source {
+                text = format!("{text}: {inner}");
+                source = inner.source();
+            }
+            text
+        }
+    }
+}
