@@ -1,1 +1,3 @@
 //! Journeys to text, JSON Lines, and nft's own grammar. Renderers add no knowledge.
+
+pub mod escape;

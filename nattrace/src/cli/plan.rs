@@ -1,0 +1,435 @@
+//! Ready-to-run values: nothing after this page looks at flags or at the environment.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nattrace_core::event::Source;
+use nattrace_core::filter::Filter;
+
+use super::args::{self, Args, Command, FilterArgs, KernelArgs, LimitArgs, OutputArgs};
+use super::mistake::Mistake;
+use super::terminal::Terminal;
+use super::{impossible, values};
+
+pub use super::args::Format;
+
+/// New packets a second that are selected when nothing else is said: enough to see, too few to hurt.
+const DEFAULT_RATE: u32 = 10;
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Trace the running kernel.
+    Trace(Box<TracePlan>),
+    /// Say what the kernel and the privileges allow.
+    Check(CheckPlan),
+    /// Tell a recording again.
+    Replay(Box<ReplayPlan>),
+}
+
+/// `nattrace`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TracePlan {
+    /// Which packets.
+    pub filter: Filter,
+    /// Where the trace starts.
+    pub netns: NetnsChoice,
+    /// Whether the connection of a selected packet is followed.
+    pub follow: bool,
+    /// Stop after so many finished journeys.
+    pub count: Option<u64>,
+    /// Stop after this time.
+    pub duration: Option<Duration>,
+    /// New packets a second that are selected at most; `None` for no limit.
+    pub rate: Option<u32>,
+    /// Which sources to use.
+    pub sources: Sources,
+    /// Whether a trace table may be installed.
+    pub trace_table: bool,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+    /// Where to keep the events.
+    pub record: Option<PathBuf>,
+    /// Where the results go, and how.
+    pub output: Output,
+}
+
+/// `nattrace check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckPlan {
+    /// Where the results go, and how; [`Format::Nft`] is refused.
+    pub output: Output,
+}
+
+/// `nattrace replay`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayPlan {
+    /// What to read.
+    pub input: Input,
+    /// Which packets.
+    pub filter: Filter,
+    /// Which namespaces' packets, by recorded name or inode number: [`NetnsChoice::All`] when nothing was said.
+    pub netns: NetnsChoice,
+    /// Whether the connection of a selected packet is followed.
+    pub follow: bool,
+    /// Stop after so many finished journeys.
+    pub count: Option<u64>,
+    /// Stop this long after the first event, by the recording's clock.
+    pub duration: Option<Duration>,
+    /// Events of which sources to use.
+    pub sources: Sources,
+    /// Where the results go, and how.
+    pub output: Output,
+}
+
+/// A recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// `-`
+    Stdin,
+    /// A file.
+    File(PathBuf),
+}
+
+/// `--netns`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetnsChoice {
+    /// The one this process is in.
+    Current,
+    /// Names, process ids or paths, as typed.
+    Named(Vec<String>),
+    /// Every one.
+    All,
+}
+
+/// `--sources`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// The sources to use.
+    pub set: BTreeSet<Source>,
+    /// Whether the user named them. Then one that the kernel refuses is worth more than a note.
+    pub named: bool,
+}
+
+/// Where the results go, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The form.
+    pub format: Format,
+    /// A file instead of standard output.
+    pub path: Option<PathBuf>,
+    /// Whether to use colour.
+    pub color: bool,
+    /// How wide text may be.
+    pub width: Width,
+}
+
+/// How wide text may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// As wide as the terminal is at that moment.
+    Terminal,
+    /// So many columns: `COLUMNS` is exported.
+    Columns(usize),
+    /// Every step on one line, however long: what goes to a pipe or a file is searched and cut by line.
+    Unbroken,
+}
+
+/// Turns flags into a plan.
+pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Mistake> {
+    let Args { filter, limit, kernel, output, color, command } = args;
+    let output = |more: OutputArgs| resolve_output(output.join(more), color, terminal);
+    match command {
+        None => trace(&filter, &limit, kernel, output(OutputArgs::default())?),
+        Some(Command::Check(check)) => {
+            if let Some(flag) = filter.given().or_else(|| limit.given()).or_else(|| kernel.given()) {
+                return Err(Mistake::new(
+                    format!("{flag} with check"),
+                    "check looks at the kernel, not at packets",
+                    "write `nattrace check` alone",
+                ));
+            }
+            let output = output(check.output)?;
+            if output.format == Format::Nft {
+                return Err(Mistake::new(
+                    "check --format nft",
+                    "nft has no grammar for it",
+                    "give --format text or json",
+                ));
+            }
+            Ok(Plan::Check(CheckPlan { output }))
+        }
+        Some(Command::Replay(replay)) => {
+            if let Some(flag) = kernel.given() {
+                return Err(Mistake::new(
+                    format!("{flag} with replay"),
+                    "it has a meaning only while the kernel is traced",
+                    format!("leave out {flag}"),
+                ));
+            }
+            let output = output(replay.output)?;
+            self::replay(replay.file, &filter.join(replay.filter), &limit.join(replay.limit), output)
+        }
+    }
+}
+
+fn trace(
+    filter: &FilterArgs,
+    limit: &LimitArgs,
+    kernel: KernelArgs,
+    output: Output,
+) -> Result<Plan, Mistake> {
+    let rate = match &kernel.rate {
+        Some(typed) => values::one("--rate", typed, values::rate)?,
+        None => Some(DEFAULT_RATE),
+    };
+    if let (Some(record), Some(path)) = (&kernel.record, &output.path)
+        && same_file(record, path)
+    {
+        return Err(Mistake::new(
+            format!("--record {} with -o {}", record.display(), path.display()),
+            "the recording and the results would overwrite each other",
+            "give two files",
+        ));
+    }
+    Ok(Plan::Trace(Box::new(TracePlan {
+        filter: resolve_filter(filter)?,
+        netns: resolve_netns(filter)?.unwrap_or(NetnsChoice::Current),
+        follow: !filter.no_follow,
+        count: count(limit)?,
+        duration: duration(limit)?,
+        rate,
+        sources: resolve_sources(limit)?,
+        trace_table: !kernel.no_trace_table,
+        dry_run: kernel.dry_run,
+        record: kernel.record,
+        output,
+    })))
+}
+
+fn replay(file: PathBuf, filter: &FilterArgs, limit: &LimitArgs, output: Output) -> Result<Plan, Mistake> {
+    if let Some(path) = &output.path
+        && same_file(&file, path)
+    {
+        return Err(Mistake::new(
+            format!("-o {}", path.display()),
+            "the results would overwrite the recording that is read",
+            "give another file",
+        ));
+    }
+    Ok(Plan::Replay(Box::new(ReplayPlan {
+        input: if file == Path::new("-") { Input::Stdin } else { Input::File(file) },
+        filter: resolve_filter(filter)?,
+        netns: resolve_netns(filter)?.unwrap_or(NetnsChoice::All),
+        follow: !filter.no_follow,
+        count: count(limit)?,
+        duration: duration(limit)?,
+        sources: resolve_sources(limit)?,
+        output,
+    })))
+}
+
+fn count(limit: &LimitArgs) -> Result<Option<u64>, Mistake> {
+    limit.count.as_deref().map(|typed| values::one("--count", typed, values::count)).transpose()
+}
+
+fn duration(limit: &LimitArgs) -> Result<Option<Duration>, Mistake> {
+    limit.duration.as_deref().map(|typed| values::one("--duration", typed, values::duration)).transpose()
+}
+
+fn resolve_filter(args: &FilterArgs) -> Result<Filter, Mistake> {
+    let filter = Filter {
+        protocols: values::list("--proto", &args.proto, values::proto)?,
+        saddr: values::list("--saddr", &args.saddr, values::prefix)?,
+        daddr: values::list("--daddr", &args.daddr, values::prefix)?,
+        addr: values::list("--addr", &args.addr, values::prefix)?,
+        sport: values::list("--sport", &args.sport, values::ports)?,
+        dport: values::list("--dport", &args.dport, values::ports)?,
+        port: values::list("--port", &args.port, values::ports)?,
+        iif: values::list("--iif", &args.iif, values::device)?,
+        oif: values::list("--oif", &args.oif, values::device)?,
+        marks: values::list("--mark", &args.mark, values::mark)?,
+        tcp_flags: values::tcp_flags("--tcp-flags", &args.tcp_flags)?,
+    };
+    impossible::refuse(&filter)?;
+    Ok(filter)
+}
+
+fn resolve_netns(args: &FilterArgs) -> Result<Option<NetnsChoice>, Mistake> {
+    let names = values::list("--netns", &args.netns, values::netns)?;
+    let all = names.iter().any(|name| name == "all");
+    if all && names.len() > 1 {
+        return Err(Mistake::new(
+            format!("--netns {}", names.join(",")),
+            "all is every namespace already",
+            "give all alone, or the names alone",
+        ));
+    }
+    Ok(match names {
+        names if names.is_empty() => None,
+        _ if all => Some(NetnsChoice::All),
+        names => Some(NetnsChoice::Named(names)),
+    })
+}
+
+fn resolve_sources(limit: &LimitArgs) -> Result<Sources, Mistake> {
+    let named = values::list("--sources", &limit.sources, values::source)?;
+    Ok(if named.is_empty() {
+        Sources { set: Source::ALL.into(), named: false }
+    } else {
+        Sources { set: named.into_iter().collect(), named: true }
+    })
+}
+
+fn resolve_output(args: OutputArgs, color: args::Color, terminal: &Terminal) -> Result<Output, Mistake> {
+    // `-` is standard output, as everywhere.
+    let path = args.output.filter(|path| path != Path::new("-"));
+    if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+        return Err(Mistake::new(
+            "-o ''",
+            "a file has a name",
+            "give one, or leave -o out for standard output",
+        ));
+    }
+    let width = match terminal.columns {
+        Some(columns) => Width::Columns(columns),
+        None if terminal.stdout && path.is_none() => Width::Terminal,
+        None => Width::Unbroken,
+    };
+    Ok(Output {
+        format: args.format.unwrap_or_default(),
+        color: terminal.color(color, path.is_some()),
+        path,
+        width,
+    })
+}
+
+/// Whether two paths name one file, as far as can be told without opening it.
+fn same_file(a: &Path, b: &Path) -> bool {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => absolute(a) == absolute(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Stop, parse};
+    use nattrace_core::filter::{Masked, PortRange};
+
+    fn plan(line: &str) -> Result<Plan, String> {
+        let argv = std::iter::once("nattrace").chain(line.split_whitespace()).map(Into::into);
+        parse(argv, &Terminal::default()).map_err(|stop| match stop {
+            Stop::Mistake(mistake) => mistake.to_string(),
+            Stop::Print(text) => text,
+        })
+    }
+
+    fn trace(line: &str) -> TracePlan {
+        match plan(line) {
+            Ok(Plan::Trace(plan)) => *plan,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_a_flag_everything_has_its_default() {
+        let plan = trace("");
+        assert_eq!(plan.filter, Filter::default());
+        assert_eq!(plan.netns, NetnsChoice::Current);
+        assert!(plan.follow && plan.trace_table && !plan.dry_run);
+        assert_eq!((plan.count, plan.duration, plan.rate), (None, None, Some(10)));
+        assert_eq!(plan.sources, Sources { set: Source::ALL.into(), named: false });
+        assert_eq!(plan.output.format, Format::Text);
+        assert_eq!(plan.output.width, Width::Unbroken);
+    }
+
+    #[test]
+    fn every_flag_reaches_the_plan() {
+        let plan = trace(
+            "--proto tcp,6 --saddr 10.0.0.0/8 --daddr 10.1.2.3 --addr 10.0.0.0/8 --sport 1024-65535 --dport 22 \
+             --dport 8000-8100 --port 22 --iif enp0 --oif veth21 --mark 0x1/0xf --tcp-flags syn,!ack --netns rtr,web \
+             --no-follow --count 3 --duration 1h30m --rate 0 --format json --record /tmp/r -o /tmp/o \
+             --sources nft,conntrack --no-trace-table --dry-run",
+        );
+        assert_eq!(plan.filter.protocols, [6]);
+        assert_eq!(
+            plan.filter.dport,
+            [PortRange { first: 22, last: 22 }, PortRange { first: 8000, last: 8100 }]
+        );
+        assert_eq!(plan.filter.tcp_flags, Some(Masked { value: 2, mask: 0x12 }));
+        assert_eq!(plan.netns, NetnsChoice::Named(vec!["rtr".into(), "web".into()]));
+        assert!(!plan.follow && !plan.trace_table && plan.dry_run);
+        assert_eq!((plan.count, plan.duration, plan.rate), (Some(3), Some(Duration::from_secs(5400)), None));
+        assert_eq!(plan.sources.set, [Source::Nft, Source::Conntrack].into());
+        assert_eq!(plan.output.format, Format::Json);
+        assert_eq!((plan.record, plan.output.path), (Some("/tmp/r".into()), Some("/tmp/o".into())));
+    }
+
+    #[test]
+    fn options_before_and_after_replay_belong_together() {
+        let Ok(Plan::Replay(plan)) = plan("--dport 22 --format json replay trace.rec --dport 80 --count 2")
+        else {
+            panic!("a replay");
+        };
+        assert_eq!(plan.filter.dport.len(), 2);
+        assert_eq!(plan.output.format, Format::Json);
+        assert_eq!(plan.count, Some(2));
+        assert_eq!(plan.netns, NetnsChoice::All);
+        assert_eq!(plan.input, Input::File("trace.rec".into()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (line, said) in [
+            ("--rate 5 replay f", "--rate with replay: it has a meaning only while the kernel is traced"),
+            ("replay f --rate 5", "--rate: the option has no meaning for this command"),
+            ("check --dport 1", "--dport: the option has no meaning for this command"),
+            ("--dport 1 check", "--dport with check: check looks at the kernel"),
+            ("check --format nft", "check --format nft: nft has no grammar for it"),
+            ("replay f -o ./f", "-o ./f: the results would overwrite the recording"),
+            ("--record x -o x", "--record x with -o x: the recording and the results"),
+            ("--netns all,web", "--netns all,web: all is every namespace already"),
+        ] {
+            let mistake = plan(line).unwrap_err();
+            assert!(mistake.starts_with(said), "{line}: {mistake}");
+        }
+    }
+
+    #[test]
+    fn filters_that_no_packet_can_match_are_refused() {
+        for line in [
+            "--proto icmp --dport 1",
+            "--proto gre,47 --port 1",
+            "--tcp-flags syn --proto udp",
+            "--saddr 10.0.0.1 --daddr ::1",
+            "--saddr 10.0.0.1 --addr ::1",
+            "--tcp-flags syn,!syn",
+            "--mark 0x10/0xf",
+            "--proto icmp --saddr ::1",
+            "--proto icmpv6 --saddr 10.0.0.1",
+            "--saddr 10.0.0.1 --daddr 10.0.0.2 --addr 10.0.0.3",
+            "--sport 1 --dport 2 --port 3",
+            "--proto udp --dport 1 --tcp-flags syn",
+        ] {
+            let mistake = plan(line).unwrap_err();
+            assert!(mistake.contains("so no packet can match; "), "{line}: {mistake}");
+            assert!(!mistake.contains('\n'));
+        }
+        for line in [
+            "--proto icmp,tcp --dport 1",
+            "--proto icmp,icmpv6",
+            "--proto icmp,icmpv6 --saddr ::1",
+            "--saddr 10.0.0.1,::1 --daddr ::1",
+            "--saddr 10.0.0.1 --addr 10.0.0.2",
+            "--saddr 10.0.0.1 --daddr 10.0.0.2 --addr 10.0.0.0/8",
+            "--tcp-flags syn --dport 80",
+            "--mark 0/0",
+        ] {
+            assert!(plan(line).is_ok(), "{line}: {:?}", plan(line));
+        }
+    }
+}
