@@ -67,7 +67,7 @@ pub(super) enum Command {
     /// Say what this kernel and these privileges allow, and what each missing thing costs
     Check(CheckArgs),
     /// Tell again what --record kept: no kernel, no root needed
-    Replay(ReplayArgs),
+    Replay(Box<ReplayArgs>),
 }
 
 #[derive(Debug, ClapArgs)]

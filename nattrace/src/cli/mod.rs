@@ -46,7 +46,7 @@ where
     I: IntoIterator<Item = OsString>,
 {
     let argv: Vec<OsString> = argv.into_iter().collect();
-    let args = Args::command()
+    let typed = Args::command()
         .try_get_matches_from(&argv)
         .and_then(|matches| Args::from_arg_matches(&matches))
         .map_err(|error| match error.kind() {
@@ -58,7 +58,7 @@ where
             }
             _ => Stop::Mistake(mistake::from_clap(&error)),
         })?;
-    Ok(plan::resolve(args, terminal)?)
+    Ok(plan::resolve(typed, terminal)?)
 }
 
 /// The value of `--color` in a command line that asks for help.

@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(plan.filter.tcp_flags, Some(Masked { value: 2, mask: 0x12 }));
         assert_eq!(plan.netns, NetnsChoice::Named(vec!["rtr".into(), "web".into()]));
         assert!(!plan.follow && !plan.trace_table && plan.dry_run);
-        assert_eq!((plan.count, plan.duration, plan.rate), (Some(3), Some(Duration::from_secs(5400)), None));
+        assert_eq!((plan.count, plan.duration, plan.rate), (Some(3), Some(Duration::from_mins(90)), None));
         assert_eq!(plan.sources.set, [Source::Nft, Source::Conntrack].into());
         assert_eq!(plan.output.format, Format::Json);
         assert_eq!((plan.record, plan.output.path), (Some("/tmp/r".into()), Some("/tmp/o".into())));

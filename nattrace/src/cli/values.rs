@@ -210,13 +210,13 @@ pub(super) fn mark(text: &str) -> Parsed<Masked> {
 
 fn number32(text: &str) -> Parsed<u32> {
     let text = text.trim();
-    let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        // `from_str_radix` takes a sign; marks have none.
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(digits, 16).ok(),
-        Some(_) => None,
-        None if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
-        None => None,
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
     };
+    // `from_str_radix` takes a sign; marks have none.
+    let parsed =
+        digits.chars().all(|c| c.is_digit(radix)).then(|| u32::from_str_radix(digits, radix).ok()).flatten();
     parsed.ok_or_else(|| {
         Bad::new("marks and masks are numbers of 32 bits", "write 7, 0x7, or with a mask 0x10/0xff")
     })
@@ -417,8 +417,8 @@ mod tests {
     #[test]
     fn lengths_of_time() {
         assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("5m"), Ok(Duration::from_mins(5)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("10").unwrap_err().remedy, "write 10s for seconds, 10m for minutes");
         for bad in ["", "s", "-5s", "1.5s", "5 s", "5parsecs", "1h30"] {

@@ -1,3 +1,98 @@
-//! Journeys to text, JSON Lines, and nft's own grammar. Renderers add no knowledge.
+//! Journeys to text, JSON Lines, and nft's own grammar. Renderers add no knowledge: whatever they say stands
+//! in the journey.
+//!
+//! A [`Renderer`] turns each value into bytes and writes them at once, so that a reader at the other end of
+//! a pipe has every journey when it ends.
 
+pub mod check;
 pub mod escape;
+mod filter;
+mod json;
+mod namespaces;
+mod run;
+#[cfg(test)]
+mod samples;
+
+use std::io::{self, Write};
+
+use nattrace_core::event::Loss;
+use nattrace_core::journey::{Journey, JourneyId};
+
+pub use filter::filter_flags;
+pub use namespaces::Namespaces;
+pub use run::{SourceState, SourceTotals, Start, Summary, Tally};
+
+use crate::cli::plan::{Format, Output};
+
+/// Writes one run's results in one form.
+#[derive(Debug)]
+pub struct Renderer<W> {
+    out: W,
+    namespaces: Namespaces,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    Json,
+}
+
+impl<W: Write> Renderer<W> {
+    /// A renderer for the output that was planned.
+    pub fn new(plan: &Output, out: W) -> Self {
+        let form = match plan.format {
+            Format::Text | Format::Nft | Format::Json => Form::Json,
+        };
+        Self { out, namespaces: Namespaces::default(), form }
+    }
+
+    /// The names of the namespaces, to be kept up to date as they become known.
+    pub fn namespaces(&mut self) -> &mut Namespaces {
+        &mut self.namespaces
+    }
+
+    /// What this run is. Only JSON has a line for it: the others' readers find it on standard error.
+    pub fn start(&mut self, start: &Start) -> io::Result<()> {
+        match &self.form {
+            Form::Json => self.write(&json::start(start)?),
+        }
+    }
+
+    /// A finished journey.
+    pub fn journey(&mut self, journey: &Journey) -> io::Result<()> {
+        let bytes = match &mut self.form {
+            Form::Json => json::journey(journey, &self.namespaces)?,
+        };
+        self.write(&bytes)
+    }
+
+    /// Events that were lost, and the journeys that may lack steps for it.
+    pub fn loss(&mut self, loss: &Loss, journeys: &[JourneyId]) -> io::Result<()> {
+        let bytes = match &mut self.form {
+            Form::Json => json::loss(loss, journeys)?,
+        };
+        self.write(&bytes)
+    }
+
+    /// The end of the run.
+    pub fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        let bytes = match &mut self.form {
+            Form::Json => json::summary(summary)?,
+        };
+        self.write(&bytes)
+    }
+
+    /// Gives back what was written to.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
+    /// One write for each block: readers of a shared file or pipe never see half of one.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.out.write_all(bytes)?;
+        self.out.flush()
+    }
+}

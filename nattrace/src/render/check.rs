@@ -1,0 +1,1 @@
+//! `nattrace check`: what this kernel and these privileges allow.

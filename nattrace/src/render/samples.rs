@@ -1,0 +1,220 @@
+//! Journeys for tests of the renderers: the article's, and some that stretch the layout.
+
+use nattrace_core::conntrack::{Connection, Direction, IPS_DST_NAT, State, Tuple};
+use nattrace_core::event::{HookPoint, HookVerdict, Manip, NfFamily, Verdict};
+use nattrace_core::findings::{Certainty, Finding};
+use nattrace_core::journey::{
+    DeviceStep, DropCause, Journey, JourneyId, Netns, Outcome, RewrittenBy, RouteDecision, RuleRef, RuleStep,
+    Step, StepKind,
+};
+use nattrace_core::packet::{Endpoint, Family, Packet, protocol};
+
+use super::Namespaces;
+
+/// When the samples happen.
+pub(super) const T0: u64 = 1_700_000_000_000_000_000;
+/// The namespace they happen in.
+pub(super) const RTR: u32 = 4_026_532_289;
+
+pub(super) fn end(text: &str) -> Endpoint {
+    match text.parse::<std::net::SocketAddr>() {
+        Ok(addr) => Endpoint { addr: addr.ip(), port: Some(addr.port()) },
+        Err(_) => Endpoint { addr: text.parse().unwrap(), port: None },
+    }
+}
+
+/// This program runs in the samples' namespace.
+pub(super) fn at_home() -> Namespaces {
+    let mut namespaces = Namespaces::default();
+    namespaces.set_current(RTR);
+    namespaces.set_name(RTR, "rtr");
+    namespaces
+}
+
+pub(super) fn tcp(from: &str, to: &str, flags: u8) -> Packet {
+    Packet {
+        family: if from.starts_with('[') { Family::Ipv6 } else { Family::Ipv4 },
+        protocol: Some(protocol::TCP),
+        source: Some(end(from)),
+        destination: Some(end(to)),
+        tcp_flags: Some(flags),
+        tcp_seq: Some(0x1234_5678),
+        tcp_ack: Some(0),
+        icmp: None,
+        length: 60,
+        ttl: Some(64),
+        ip_id: Some(48644),
+        fragment_offset: 0,
+        mark: 0,
+    }
+}
+
+pub(super) fn rule(chain: &str, handle: u64, text: &str) -> RuleRef {
+    let mut words = chain.split(' ');
+    RuleRef {
+        family: words.next().and_then(NfFamily::from_name).unwrap(),
+        table: words.next().unwrap().to_owned(),
+        chain: words.next().unwrap().to_owned(),
+        handle,
+        text: Some(text.to_owned()),
+    }
+}
+
+pub(super) fn matched(rule: RuleRef, hook: HookPoint, verdict: Verdict) -> StepKind {
+    StepKind::Rule(RuleStep { rule, verdict, hook: Some(hook), mark: None })
+}
+
+pub(super) fn hook(hook: HookPoint, devices: (&str, &str), verdict: HookVerdict) -> StepKind {
+    let name = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    StepKind::Hook {
+        hook,
+        family: NfFamily::Ip,
+        iif: name(devices.0),
+        oif: name(devices.1),
+        verdict: Some(verdict),
+    }
+}
+
+pub(super) fn steps(kinds: Vec<StepKind>) -> Vec<Step> {
+    let at = |(i, kind)| Step { time_ns: T0 + 1000 * i as u64, netns: RTR, kind };
+    kinds.into_iter().enumerate().map(at).collect()
+}
+
+/// A journey with nothing in it but a packet.
+pub(super) fn bare(packet: Packet) -> Journey {
+    Journey {
+        id: JourneyId(1),
+        packet_id: Some(77),
+        netns: Netns { inum: RTR, name: Some("rtr".to_owned()) },
+        first_seen_ns: T0,
+        last_seen_ns: T0 + 10_000,
+        packet,
+        iif: None,
+        connection: None,
+        steps: Vec::new(),
+        outcome: Outcome::Consumed,
+        findings: Vec::new(),
+        retransmission_of: None,
+        same_path: false,
+        incomplete: Vec::new(),
+        trace_ids: Vec::new(),
+    }
+}
+
+const DNAT: &str = "ip daddr 10.1.2.3 tcp dport 1222 dnat ip to 192.168.70.10:22";
+
+fn until_forward(verdict: HookVerdict) -> Vec<StepKind> {
+    let dnat = rule("inet nat prerouting", 3, DNAT);
+    vec![
+        StepKind::Device { event: DeviceStep::Receive, name: "enp0".to_owned() },
+        hook(HookPoint::Prerouting, ("enp0", ""), HookVerdict::Accept),
+        matched(dnat.clone(), HookPoint::Prerouting, Verdict::Accept),
+        StepKind::Rewrite {
+            nat: Manip::Dnat,
+            from: end("10.1.2.3:1222"),
+            to: end("192.168.70.10:22"),
+            rule: Some(dnat),
+            by: RewrittenBy::Rule,
+        },
+        StepKind::Route {
+            decision: RouteDecision::Forward,
+            oif: Some("veth21".to_owned()),
+            gateway: None,
+            table: None,
+        },
+        hook(HookPoint::Forward, ("enp0", "veth21"), verdict),
+        matched(
+            rule("inet filter forward", 5, "ct status dnat jump allowed_dnats"),
+            HookPoint::Forward,
+            Verdict::Jump("allowed_dnats".to_owned()),
+        ),
+    ]
+}
+
+fn article() -> Journey {
+    let tuple = |a: &str, b: &str| Tuple { protocol: protocol::TCP, source: end(a), destination: end(b) };
+    Journey {
+        iif: Some("enp0".to_owned()),
+        connection: Some(Connection {
+            id: Some(1_968_238_741),
+            direction: Some(Direction::Original),
+            state: Some(State::New),
+            status: Some(IPS_DST_NAT),
+            original: Some(tuple("10.2.1.2:36334", "10.1.2.3:1222")),
+            reply: Some(tuple("192.168.70.10:22", "10.2.1.2:36334")),
+            ..Connection::default()
+        }),
+        trace_ids: vec![0xf801_9c00],
+        ..bare(tcp("10.2.1.2:36334", "10.1.2.3:1222", 2))
+    }
+}
+
+/// The article's port-forward as it breaks.
+pub(super) fn broken() -> Journey {
+    let drop = rule("inet filter allowed_dnats", 8, "drop");
+    let mut kinds = until_forward(HookVerdict::Drop);
+    kinds.push(matched(drop.clone(), HookPoint::Forward, Verdict::Drop));
+    kinds.push(StepKind::Drop {
+        reason: Some("NETFILTER_DROP".to_owned()),
+        function: Some("nft_do_chain".to_owned()),
+        text: "a netfilter hook dropped it".to_owned(),
+    });
+    Journey {
+        steps: steps(kinds),
+        outcome: Outcome::Dropped(DropCause::Rule { rule: drop, hook: Some(HookPoint::Forward) }),
+        findings: vec![Finding {
+            code: "set-element-missing",
+            text: "The rule before it accepts what is in the set @allow_in, and 192.168.70.10 . 22 (the address \
+                   and port after the rewrite) is not in it."
+                .to_owned(),
+            fix: vec!["nft add element inet filter allow_in { 192.168.70.10 . 22 }".to_owned()],
+            certainty: Certainty::Certain,
+            steps: vec![6, 7],
+        }],
+        ..article()
+    }
+}
+
+/// The same segment again, after `seconds`.
+pub(super) fn again(id: u64, of: &Journey, seconds: f64) -> Journey {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a test's small positive number"
+    )]
+    let later = (seconds * 1e9) as u64;
+    Journey {
+        id: JourneyId(id),
+        first_seen_ns: of.first_seen_ns + later,
+        last_seen_ns: of.last_seen_ns + later,
+        retransmission_of: Some(of.id),
+        same_path: true,
+        ..of.clone()
+    }
+}
+
+/// The article's port-forward after the fix.
+pub(super) fn fixed() -> Journey {
+    let mut kinds = until_forward(HookVerdict::Accept);
+    kinds.extend([
+        matched(
+            rule("inet filter allowed_dnats", 7, "meta nfproto ipv4 ip daddr . tcp dport @allow_in accept"),
+            HookPoint::Forward,
+            Verdict::Accept,
+        ),
+        hook(HookPoint::Postrouting, ("enp0", "veth21"), HookVerdict::Accept),
+        StepKind::Policy {
+            family: NfFamily::Inet,
+            table: "nat".to_owned(),
+            chain: "postrouting".to_owned(),
+            verdict: Verdict::Accept,
+            hook: Some(HookPoint::Postrouting),
+        },
+        StepKind::Device { event: DeviceStep::Transmit, name: "veth21".to_owned() },
+    ]);
+    Journey {
+        steps: steps(kinds),
+        outcome: Outcome::Transmitted { device: Some("veth21".to_owned()) },
+        ..article()
+    }
+}
