@@ -8,7 +8,10 @@ mod progress;
 mod setup;
 mod verbs;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, ErrorKind},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -40,11 +43,17 @@ enum Verb {
 fn main() -> ExitCode {
     match dispatch(Cli::parse().verb) {
         Ok(code) => code,
+        // Whoever reads our output has seen enough, as `head` has.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error:#}");
             ExitCode::from(2)
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.root_cause().downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
 fn dispatch(verb: Verb) -> Result<ExitCode> {

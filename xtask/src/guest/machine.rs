@@ -25,6 +25,9 @@ use crate::{
 /// One machine under emulation takes all of a small host, and two at once make each other's clocks jump.
 const LOCK: &str = "nattrace-guest.lock";
 
+/// Begins the name of the folder that holds a guest's sockets.
+const FOLDER_PREFIX: &str = "nattrace-guest-";
+
 /// How long QEMU may take to open its channels.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -85,9 +88,9 @@ impl Machine {
 
     /// Starts QEMU; `reserved` comes from [`Machine::reserve`].
     pub(crate) fn start(reserved: File, kernel: &Kernel, image: &Path) -> Result<Self> {
+        remove_leftovers();
         // Sockets need a short path, which the cache folder may not have.
-        let folder = env::temp_dir().join(format!("nattrace-guest-{}", std::process::id()));
-        cache::remove(&folder)?;
+        let folder = env::temp_dir().join(format!("{FOLDER_PREFIX}{}", std::process::id()));
         fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let listeners = CHANNELS
             .iter()
@@ -159,6 +162,16 @@ impl Drop for Machine {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Removes what runs that were killed left behind. Whoever holds the lock runs the only guest.
+fn remove_leftovers() {
+    for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(FOLDER_PREFIX) {
+            // Another user's stay.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -10,7 +10,7 @@ mod marker;
 mod modules;
 
 use std::{
-    env,
+    env, fmt,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
@@ -60,6 +60,16 @@ pub(crate) enum Stream {
     Error,
 }
 
+/// The caller could not take the output; the guest is not to blame.
+#[derive(Debug, Clone, Copy)]
+struct OutputLost;
+
+impl fmt::Display for OutputLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot pass the guest's output on")
+    }
+}
+
 /// Runs a job in a guest with `kernel`, passes its output on as it appears, and returns its exit status.
 ///
 /// A guest that panics, hangs or falls silent is an error, whatever the command had said by then.
@@ -92,9 +102,13 @@ pub(crate) fn run(
         status: None,
     };
     let ended = session.follow(&machine, job.limit, on_output);
+    crate::cache::remove(&combined)?;
     let log = cache.join(format!("console-{}.log", kernel.series));
     // Only a help to whoever looks into a failure.
     let _ = std::fs::write(&log, session.console.all());
+    if ended.as_ref().is_err_and(anyhow::Error::is::<OutputLost>) {
+        return ended;
+    }
     let verdict = match (ended, session.console.trouble()) {
         (Ok(status), None) => return Ok(status),
         (Ok(status), Some(trouble)) => {
@@ -158,8 +172,10 @@ impl Session {
                         deadline = Instant::now() + DEATH_LIMIT;
                     }
                 }
-                Channel::Output => on_output(Stream::Output, &self.output.push(&bytes))?,
-                Channel::Error => on_output(Stream::Error, &self.error.push(&bytes))?,
+                Channel::Output => {
+                    on_output(Stream::Output, &self.output.push(&bytes)).context(OutputLost)?;
+                }
+                Channel::Error => on_output(Stream::Error, &self.error.push(&bytes)).context(OutputLost)?,
                 Channel::Control => {
                     for message in self.control.push(&bytes)? {
                         match message {

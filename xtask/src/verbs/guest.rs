@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::{
     cache::Cache,
@@ -83,11 +83,12 @@ pub(crate) fn pass_on(stream: Stream, bytes: &[u8]) -> Result<()> {
     match stream {
         Stream::Output => {
             let mut out = io::stdout().lock();
-            out.write_all(bytes).and_then(|()| out.flush())
+            out.write_all(bytes)?;
+            out.flush()?;
         }
-        Stream::Error => io::stderr().lock().write_all(bytes),
+        Stream::Error => io::stderr().lock().write_all(bytes)?,
     }
-    .context("cannot pass the guest's output on")
+    Ok(())
 }
 
 fn shell_text(command: &[String]) -> String {

@@ -32,7 +32,7 @@ pub(super) fn unit_tests(tools: &setup::EbpfTools, filter: Option<&str>) -> Resu
     let mut command = cargo::command(tools);
     command.args(["test", "--quiet", "--no-fail-fast"]).args(filter).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start cargo")?;
-    let mut report = Report::new(Tally::of_cargo);
+    let mut report = Report::of_cargo();
     if let Some(output) = child.stdout.take() {
         report.read(output)?;
     }

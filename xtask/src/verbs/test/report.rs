@@ -1,4 +1,4 @@
-//! A runner's output, passed on line by line, with its closing counts taken out.
+//! A runner's output, passed on line by line, with its counts taken out.
 
 use std::io::{self, Read, Write as _};
 
@@ -6,20 +6,42 @@ use anyhow::{Context as _, Result};
 
 use super::tally::Tally;
 
-/// Passes lines on and adds up what `count` reads in them.
-///
-/// Lines that are counts and nothing else are not passed on: the only such line is to be the last one of all.
+/// What a line of a runner's output is.
+pub(super) enum Line {
+    /// Counts and nothing else. It is not passed on: the only such line is to be the last one of all.
+    Count(Tally),
+    /// Of no use to anybody.
+    Noise,
+    /// Anything else.
+    Text,
+}
+
+/// Passes lines on and adds up the counts in them.
 pub(super) struct Report {
-    count: fn(&str) -> Option<Tally>,
+    read_line: fn(&str) -> Line,
     partial: Vec<u8>,
+    after_blank: bool,
     /// The sum so far; `None` before the first count.
     pub(super) tally: Option<Tally>,
 }
 
 impl Report {
-    /// Reads counts with `count`.
-    pub(super) fn new(count: fn(&str) -> Option<Tally>) -> Self {
-        Self { count, partial: Vec::new(), tally: None }
+    /// The output of the scenario runner.
+    pub(super) fn of_scenarios() -> Self {
+        Self::new(|line| Tally::of_scenarios(line).map_or(Line::Text, Line::Count))
+    }
+
+    /// The output of `cargo test --quiet`.
+    pub(super) fn of_cargo() -> Self {
+        Self::new(|line| match Tally::of_cargo(line) {
+            Some(tally) => Line::Count(tally),
+            None if line.starts_with("running ") => Line::Noise,
+            None => Line::Text,
+        })
+    }
+
+    fn new(read_line: fn(&str) -> Line) -> Self {
+        Self { read_line, partial: Vec::new(), after_blank: true, tally: None }
     }
 
     /// Takes the next bytes of the output.
@@ -54,10 +76,20 @@ impl Report {
     }
 
     fn line(&mut self, line: &[u8]) -> Result<()> {
-        if let Some(tally) = (self.count)(&String::from_utf8_lossy(line)) {
-            self.tally = Some(self.tally.unwrap_or_default() + tally);
+        match (self.read_line)(&String::from_utf8_lossy(line)) {
+            Line::Count(tally) => {
+                self.tally = Some(self.tally.unwrap_or_default() + tally);
+                return Ok(());
+            }
+            Line::Noise => return Ok(()),
+            Line::Text => {}
+        }
+        // Taking lines out would leave gaps of several blank ones.
+        let blank = line.trim_ascii().is_empty();
+        if blank && std::mem::replace(&mut self.after_blank, blank) {
             return Ok(());
         }
+        self.after_blank = blank;
         let mut out = io::stdout().lock();
         out.write_all(line).and_then(|()| out.flush()).context("cannot write to standard output")
     }
@@ -69,7 +101,7 @@ mod tests {
 
     #[test]
     fn adds_up_what_is_counted() {
-        let mut report = Report::new(Tally::of_scenarios);
+        let mut report = Report::of_scenarios();
         report.push(b"1 passed, 0 failed, 2 skipped\n3 pas").expect("nothing to write");
         assert_eq!(report.tally, Some(Tally { passed: 1, failed: 0, skipped: 2 }));
         report.push(b"sed, 1 failed, 0 skipped").expect("nothing to write");

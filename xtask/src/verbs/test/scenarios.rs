@@ -45,7 +45,7 @@ pub(super) fn on_host(programs: &Programs, filter: Option<&str>, results: &Path)
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child =
         command.spawn().with_context(|| format!("cannot start {}", programs.scenarios.display()))?;
-    let mut report = Report::new(Tally::of_scenarios);
+    let mut report = Report::of_scenarios();
     if let Some(output) = child.stdout.take() {
         report.read(output)?;
     }
@@ -72,7 +72,7 @@ pub(super) fn in_guest(
     fs::create_dir_all(results).with_context(|| format!("cannot create {}", results.display()))?;
     let job =
         Job { command, limit: GUEST_LIMIT, results: Some(results.to_owned()), ..standard_job(programs) };
-    let mut report = Report::new(Tally::of_scenarios);
+    let mut report = Report::of_scenarios();
     let ended = guest::run(cache, &kernel, &job, &mut |stream, bytes| match stream {
         Stream::Output => report.push(bytes),
         Stream::Error => pass_on(stream, bytes),
