@@ -30,8 +30,6 @@ impl EbpfTools {
     /// Tells a cargo child, through it nattrace's build script, where the tools are.
     pub(crate) fn apply(&self, command: &mut Command) {
         command.env("PATH", &self.path);
-        // A stable compiler takes -Z build-std only so.
-        command.env("RUSTC_BOOTSTRAP", "1");
         if let Some(name) = &self.toolchain.name {
             command.env("NATTRACE_TOOLCHAIN", name);
         }
@@ -40,7 +38,7 @@ impl EbpfTools {
     /// The same as a person would type it.
     pub(crate) fn describe(&self, cache: &Cache) -> String {
         let bin = bpf_linker::bin_dir(cache, &self.toolchain);
-        let mut text = format!("export PATH={}:$PATH\nexport RUSTC_BOOTSTRAP=1", bin.display());
+        let mut text = format!("export PATH={}:$PATH", bin.display());
         if let Some(name) = &self.toolchain.name {
             text.push_str("\nexport NATTRACE_TOOLCHAIN=");
             text.push_str(name);
