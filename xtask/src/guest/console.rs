@@ -13,6 +13,9 @@ const TROUBLE: [&str; 9] = [
     "detected stalls on CPUs",
 ];
 
+/// A kernel that complains but goes on.
+const WARNING: &str = "WARNING: CPU:";
+
 /// How much of the end is shown when a guest fails.
 const SHOWN_LINES: usize = 60;
 
@@ -42,6 +45,11 @@ impl Console {
     /// The first line that shows the kernel broken.
     pub(crate) fn trouble(&self) -> Option<&str> {
         self.first_trouble.map(|at| self.lines[at].trim())
+    }
+
+    /// The first complaint of a kernel that went on.
+    pub(crate) fn warning(&self) -> Option<&str> {
+        self.lines.iter().find(|line| line.contains(WARNING)).map(|line| line.trim())
     }
 
     /// What a person needs to see of it: from the first trouble on, else the end.

@@ -25,7 +25,7 @@ use self::{
     machine::{Channel, Machine, Received},
     marker::UntilMarker,
 };
-use crate::{cache::Cache, process, setup::kernel::Kernel};
+use crate::{cache::Cache, process, progress, setup::kernel::Kernel};
 
 /// How long a kernel may take to come up; 4 to 8 s are usual on an idle host.
 const BOOT_LIMIT: Duration = Duration::from_mins(3);
@@ -108,6 +108,9 @@ pub(crate) fn run(
     let _ = std::fs::write(&log, session.console.all());
     if ended.as_ref().is_err_and(anyhow::Error::is::<OutputLost>) {
         return ended;
+    }
+    if let Some(warning) = session.console.warning() {
+        progress::step(format_args!("the guest's kernel complained: {warning} (see {})", log.display()));
     }
     let verdict = match (ended, session.console.trouble()) {
         (Ok(status), None) => return Ok(status),

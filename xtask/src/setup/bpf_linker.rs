@@ -76,7 +76,10 @@ pub(crate) fn install(cache: &Cache, toolchain: &Toolchain) -> Result<()> {
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET")
         .current_dir(env::temp_dir());
-    process::output_for(&mut cargo, "build bpf-linker (it needs crates.io and a C compiler)")?;
+    process::output_for(
+        &mut cargo,
+        "build bpf-linker (it needs crates.io and a C compiler; AYA_BUILD_SKIP=1 builds nattrace without probes)",
+    )?;
 
     let bin = bin_dir(cache, toolchain);
     let place = bin.parent().context("the folder has a parent")?;

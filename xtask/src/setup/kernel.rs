@@ -46,7 +46,7 @@ impl Kernel {
     fn in_cache(cache: &Cache, series: &str) -> Option<Self> {
         let folder = cache.join("kernels").join(series);
         let release = fs::read_to_string(folder.join("release")).ok()?;
-        Some(Self { series: series.to_owned(), release, folder })
+        Some(Self { series: series.to_owned(), release: release.trim().to_owned(), folder })
     }
 }
 
@@ -64,7 +64,12 @@ pub(crate) fn get(cache: &Cache, series: &str) -> Result<Kernel> {
         return Ok(kernel);
     }
     if !apt::is_available() {
-        bail!("Debian's kernel {series} is fetched with apt-get and dpkg, which this machine lacks");
+        bail!(
+            "Debian's kernel {series} is fetched with apt-get and dpkg, which this machine lacks: unpack a \
+             linux-image package by hand, so that {} holds vmlinuz, lib/modules/RELEASE (with the tables of \
+             `depmod -b`) and a file named release with RELEASE in it",
+            cache.join("kernels").join(series).display()
+        );
     }
     fetch(cache, series, suite).with_context(|| format!("cannot bring kernel {series}"))?;
     Kernel::in_cache(cache, series).context("the kernel was fetched but is not in the cache")

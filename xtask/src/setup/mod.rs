@@ -50,7 +50,9 @@ impl EbpfTools {
 /// Brings what compiling the eBPF side needs.
 pub(crate) fn ebpf(cache: &Cache) -> Result<EbpfTools> {
     let toolchain = Toolchain::find()?;
-    if !rust_src::is_ready(&toolchain) || !bpf_linker::is_ready(cache, &toolchain) {
+    // The same word that makes nattrace's build script leave the kernel side out.
+    let wanted = env::var_os("AYA_BUILD_SKIP").is_none_or(|skip| skip != "1");
+    if wanted && (!rust_src::is_ready(&toolchain) || !bpf_linker::is_ready(cache, &toolchain)) {
         let _lock = cache.lock()?;
         // Another xtask may have brought them while this one waited.
         if !rust_src::is_ready(&toolchain) {
