@@ -46,8 +46,8 @@ mkdir -p /results /tmp
 cd /root || fail "no /root"
 
 echo ready >&3
-bash /xtask/command </dev/null >/xtask/out 2>/xtask/err 3>&- &
-wait $!
+# Not in the background: there it, and all it starts, would ignore SIGINT.
+bash /xtask/command </dev/null >/xtask/out 2>/xtask/err 3>&-
 status=$?
 
 cd /results || fail "the command removed /results"
