@@ -58,7 +58,6 @@ pub enum HookAttach {
 }
 
 /// Loaded and attached programs. Dropping it detaches them.
-#[derive(Debug)]
 pub struct Programs {
     ebpf: Ebpf,
     ring: RingBuf<MapData>,

@@ -5,8 +5,10 @@ use std::io::{BufRead as _, BufReader};
 /// Text symbols by address; empty where the kernel hides addresses (`kptr_restrict`).
 #[derive(Debug, Default)]
 pub struct Symbols {
-    /// Sorted by address.
-    entries: Vec<(u64, Box<str>)>,
+    /// Address and start of the name in `names`, sorted by address: a kernel has some 150,000 of them.
+    entries: Vec<(u64, u32)>,
+    /// Names, each ended by a newline.
+    names: String,
 }
 
 impl Symbols {
@@ -14,30 +16,40 @@ impl Symbols {
     #[must_use]
     pub fn read() -> Self {
         let Ok(file) = std::fs::File::open("/proc/kallsyms") else { return Self::default() };
-        let mut entries = Vec::new();
+        let mut symbols = Self::default();
         for line in BufReader::new(file).lines().map_while(Result::ok) {
-            if let Some(entry) = parse(&line) {
-                entries.push(entry);
-            }
+            symbols.add(&line);
         }
-        entries.sort_unstable_by_key(|(addr, _)| *addr);
-        entries.shrink_to_fit();
-        Self { entries }
+        symbols.sort();
+        symbols
+    }
+
+    fn add(&mut self, line: &str) {
+        let Some((address, name)) = parse(line) else { return };
+        let Ok(start) = u32::try_from(self.names.len()) else { return };
+        self.entries.push((address, start));
+        self.names.push_str(name);
+        self.names.push('\n');
+    }
+
+    fn sort(&mut self) {
+        self.entries.sort_unstable_by_key(|(address, _)| *address);
+        self.entries.shrink_to_fit();
+        self.names.shrink_to_fit();
+    }
+
+    fn name(&self, start: u32) -> &str {
+        self.names.get(start as usize..).and_then(|rest| rest.split('\n').next()).unwrap_or_default()
     }
 
     /// The function that contains `address`; module symbols included.
     #[must_use]
     pub fn function(&self, address: u64) -> Option<&str> {
         let after = self.entries.partition_point(|(addr, _)| *addr <= address);
-        let (_, name) = self.entries.get(after.checked_sub(1)?)?;
+        let (_, start) = self.entries.get(after.checked_sub(1)?)?;
+        let name = self.name(*start);
         // Compilers split and specialise functions; the user knows them by their source name.
         Some(name.split('.').next().unwrap_or(name))
-    }
-
-    /// Whether a function can be found by name.
-    #[must_use]
-    pub fn has(&self, name: &str) -> bool {
-        self.entries.iter().any(|(_, known)| **known == *name)
     }
 
     /// Whether addresses are hidden.
@@ -48,11 +60,11 @@ impl Symbols {
 }
 
 /// `ffffffff81000000 T name\t[module]`; data and hidden (zero) addresses are passed over.
-fn parse(line: &str) -> Option<(u64, Box<str>)> {
+fn parse(line: &str) -> Option<(u64, &str)> {
     let mut words = line.split_ascii_whitespace();
     let address = u64::from_str_radix(words.next()?, 16).ok().filter(|a| *a != 0)?;
     matches!(words.next()?, "t" | "T" | "w" | "W").then_some(())?;
-    Some((address, words.next()?.into()))
+    Some((address, words.next()?))
 }
 
 #[cfg(test)]
@@ -61,9 +73,11 @@ mod tests {
 
     #[test]
     fn an_address_belongs_to_the_function_before_it() {
-        let entries = ["ffff0010 T first", "ffff0040 t second.constprop.0\t[nf_tables]", "ffff0080 d data", "0 T zero"];
-        let mut symbols = Symbols { entries: entries.iter().filter_map(|l| parse(l)).collect() };
-        symbols.entries.sort_unstable_by_key(|(a, _)| *a);
+        let mut symbols = Symbols::default();
+        for line in ["ffff0040 t second.constprop.0\t[nf_tables]", "ffff0010 T first", "ffff0080 d data", "0 T zero"] {
+            symbols.add(line);
+        }
+        symbols.sort();
         assert_eq!(symbols.function(0xffff_0012), Some("first"));
         assert_eq!(symbols.function(0xffff_0041), Some("second"));
         assert_eq!(symbols.function(0xffff_0000), None);

@@ -1,0 +1,218 @@
+//! Setting up what is attached and installed, in an order that loses nothing: programs first, then the trace
+//! table that makes nf_tables speak.
+
+use anyhow::{Result, bail};
+use nattrace_core::event::{Event, Source};
+
+use super::clock;
+use super::namespace::{self, States, Watched};
+use crate::cli::plan::{NetnsChoice, TracePlan};
+use crate::source::bpf::decode::Decoder;
+use crate::source::bpf::fields::KernelTypes;
+use crate::source::bpf::filter::{Selection, kernel_filter};
+use crate::source::bpf::load::{Programs, Wanted};
+use crate::source::netlink::trace_table::{FollowBy, TraceTableSpec};
+
+/// Everything that is attached. Dropping it leaves nothing behind.
+pub(super) struct Kernel {
+    pub(super) programs: Option<Programs>,
+    pub(super) decoder: Option<Decoder>,
+    pub(super) watched: Vec<Watched>,
+    pub(super) states: States,
+    /// What is known before the first packet.
+    pub(super) introduction: Vec<Event>,
+    /// For standard error: what was installed, what is missing.
+    pub(super) notes: Vec<String>,
+}
+
+/// Attaches and installs what the plan asks for and the kernel allows.
+///
+/// # Errors
+/// When no source that shows packets is left.
+pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
+    let namespaces = namespace::choose(&plan.netns)?;
+    namespace::check_devices(plan, &namespaces)?;
+    require_privileges()?;
+    let mut states = States::default();
+    let mut notes = Vec::new();
+    let mut watched: Vec<Watched> =
+        namespaces.into_iter().map(|netns| Watched::open(netns, plan, &mut states)).collect();
+    let can_trace = watched.iter().any(|w| w.trace.is_some());
+    let wants_table = plan.trace_table && can_trace;
+    let follows: Vec<FollowBy> = watched.iter_mut().map(|w| w.follow_by(plan)).collect();
+
+    let selection = Selection {
+        netns: if plan.netns == NetnsChoice::All { Vec::new() } else { watched.iter().map(|w| w.netns.inum).collect() },
+        marked: wants_table,
+        follow: plan.follow,
+        mirror: follows.contains(&FollowBy::MirroredHeaders),
+        rate: plan.rate,
+        netfilter_drop: None,
+    };
+    let (mut programs, mut decoder) = load(plan, &selection, &mut states, &mut notes);
+    let probes = programs.as_ref().is_some_and(|p| p.hooks.is_some());
+    let mut refused = None;
+    if wants_table {
+        for (watched, follow) in watched.iter_mut().zip(&follows) {
+            let spec = TraceTableSpec {
+                name: format!("nattrace_{}", std::process::id()),
+                filter: plan.filter.clone(),
+                rate: plan.rate,
+                follow: *follow,
+                hook_observers: !probes,
+            };
+            if let Err(error) = watched.install_table(&spec) {
+                refused = Some(error.to_string());
+            } else {
+                let place = watched.netns.name.as_deref().map_or_else(String::new, |n| format!(" in namespace {n}"));
+                notes.push(format!("installed table inet {}{place}; it is gone when this ends", spec.name));
+            }
+        }
+    }
+    if let Some(reason) = &refused {
+        notes.push(format!("no trace table: {reason}; rules are shown only where something else traces them"));
+    }
+    if wants_table && watched.iter().all(|w| w.table.is_none()) && programs.is_some() {
+        // Nothing will be marked, so the programs have to select by themselves.
+        let selection = Selection { marked: false, ..selection };
+        (programs, decoder) = load(plan, &selection, &mut states, &mut notes);
+    }
+    filter_trace_sockets(&mut watched, programs.as_mut(), decoder.as_mut());
+    for watched in &watched {
+        if watched.trace.is_some() {
+            states.on(Source::Nft);
+        }
+        if watched.conntrack.is_some() {
+            states.on(Source::Conntrack);
+        }
+    }
+    if !plan.trace_table && states.is_on(Source::Nft) {
+        notes.push("--no-trace-table: rules are shown only for packets that something else has traced".to_owned());
+    }
+    let tables = watched.iter().any(|w| w.table.is_some());
+    if programs.is_none() && !tables {
+        let why: Vec<String> = states
+            .finish()
+            .into_iter()
+            .filter_map(|(source, state)| match state {
+                crate::render::SourceState::Off(why) => Some(format!("{}: {why}", source.name())),
+                crate::render::SourceState::On => None,
+            })
+            .collect();
+        bail!("nothing here shows packets ({}); see `nattrace check`", why.join("; "));
+    }
+    let mut introduction = Vec::new();
+    for watched in &watched {
+        let (events, warning) = watched.introduction();
+        introduction.extend(events);
+        if let Some(warning) = warning {
+            notes.push(format!("no rule text: {warning}"));
+        }
+    }
+    Ok(Kernel { programs, decoder, watched, states, introduction, notes })
+}
+
+/// One line for the commonest mistake, before the kernel's many.
+fn require_privileges() -> Result<()> {
+    const CAP_NET_ADMIN: u64 = 1 << 12;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|caps| u64::from_str_radix(caps.trim(), 16).ok());
+    if effective.is_some_and(|caps| caps & CAP_NET_ADMIN == 0) {
+        bail!("tracing needs root (or at least CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON); run it with sudo");
+    }
+    Ok(())
+}
+
+/// Loads programs: all that are wanted, or without probes where those are refused.
+fn load(
+    plan: &TracePlan,
+    selection: &Selection,
+    states: &mut States,
+    notes: &mut Vec<String>,
+) -> (Option<Programs>, Option<Decoder>) {
+    let wanted = Wanted {
+        probes: plan.sources.set.contains(&Source::Probes),
+        tracepoints: plan.sources.set.contains(&Source::Tracepoints),
+    };
+    if !wanted.probes && !wanted.tracepoints {
+        return (None, None);
+    }
+    let both_off = |states: &mut States, why: &str| {
+        for (source, wanted) in [(Source::Probes, wanted.probes), (Source::Tracepoints, wanted.tracepoints)] {
+            if wanted {
+                states.off(source, why);
+            }
+        }
+    };
+    let types = match KernelTypes::of_running_kernel() {
+        Ok(types) => types,
+        Err(error) => {
+            both_off(states, &format!("no kernel BTF ({error})"));
+            return (None, None);
+        }
+    };
+    let selection = Selection { netfilter_drop: types.drop_reason_number("NETFILTER_DROP"), ..selection.clone() };
+    let filter = kernel_filter(&plan.filter, &selection);
+    let mut programs = None;
+    if wanted.probes {
+        match probes_possible().and_then(|()| Programs::load(&types, &filter, wanted).map_err(|e| e.to_string())) {
+            Ok(loaded) => {
+                states.on(Source::Probes);
+                programs = Some(loaded);
+            }
+            Err(why) => states.off(Source::Probes, &why),
+        }
+    }
+    if programs.is_none() && wanted.tracepoints {
+        let tracepoints = Wanted { probes: false, tracepoints: true };
+        match Programs::load(&types, &filter, tracepoints) {
+            Ok(loaded) => programs = Some(loaded),
+            Err(error) => states.off(Source::Tracepoints, &error.to_string()),
+        }
+    }
+    if let Some(programs) = &programs {
+        if wanted.tracepoints {
+            states.on(Source::Tracepoints);
+        }
+        for (what, why) in &programs.missing {
+            notes.push(format!("without {what}: {why}"));
+        }
+    }
+    let decoder = programs.as_ref().map(|_| Decoder::new(&types, clock::epoch_offset_ns()));
+    trim();
+    (programs, decoder)
+}
+
+/// Loading parses megabytes of BTF into small pieces; without this the allocator would keep them.
+#[expect(unsafe_code, reason = "malloc_trim has no safe wrapper")]
+fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: glibc's malloc_trim may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// A kernel without kprobes says so here, in words, instead of by an errno from the middle of loading.
+pub(super) fn probes_possible() -> Result<(), String> {
+    if std::path::Path::new("/sys/bus/event_source/devices/kprobe/type").exists() {
+        return Ok(());
+    }
+    Err("this kernel has no kprobes (CONFIG_KPROBES or CONFIG_KPROBE_EVENTS is off)".to_owned())
+}
+
+/// Where programs run, trace messages come through the ring: in order with everything else, with time and
+/// processor, and with their packet where a probe knows it. What came before is not of this run.
+fn filter_trace_sockets(watched: &mut [Watched], programs: Option<&mut Programs>, decoder: Option<&mut Decoder>) {
+    let (Some(programs), Some(decoder)) = (programs, decoder) else { return };
+    for watched in watched {
+        let Some(socket) = &watched.trace else { continue };
+        let Ok(cookie) = rustix::net::sockopt::socket_cookie(socket) else { continue };
+        decoder.socket_netns.insert(cookie, watched.netns.inum);
+        // Refused: the socket stays an ordinary one.
+        let _ = programs.filter_trace_socket(std::os::fd::AsFd::as_fd(socket));
+    }
+}

@@ -1,0 +1,28 @@
+//! Joins the stages: what the plan asks for becomes sources, their events become journeys, and those go to a
+//! renderer.
+
+mod check;
+mod clock;
+mod kernel;
+mod namespace;
+mod output;
+mod record;
+mod replay;
+mod report;
+mod trace;
+
+use anyhow::Result;
+
+use crate::cli::{ExitStatus, Plan};
+
+/// Does what was planned.
+///
+/// # Errors
+/// When the work could not be done; the message is one line for the user.
+pub fn run(plan: Plan) -> Result<ExitStatus> {
+    match plan {
+        Plan::Trace(plan) => trace::run(*plan),
+        Plan::Check(plan) => check::run(&plan),
+        Plan::Replay(plan) => replay::run(*plan),
+    }
+}

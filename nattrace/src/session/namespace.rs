@@ -1,0 +1,187 @@
+//! What is opened in each watched namespace.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use nattrace_core::event::{Body, Event, Link, Source};
+use nattrace_core::ruleset::Listing;
+
+use super::clock::now_ns;
+use crate::cli::plan::{NetnsChoice, TracePlan};
+use crate::render::SourceState;
+use crate::source::netlink::conntrack::{self, ConntrackSocket};
+use crate::source::netlink::route;
+use crate::source::netlink::ruleset_changes::{self, RulesetSocket};
+use crate::source::netlink::trace::TraceSocket;
+use crate::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableError, TraceTableSpec};
+use crate::source::netns::{self, Netns};
+use crate::source::ruleset;
+
+/// A watched namespace with its sockets. Dropping it removes the trace table.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) netns: Netns,
+    pub(super) trace: Option<TraceSocket>,
+    pub(super) ruleset: Option<RulesetSocket>,
+    pub(super) conntrack: Option<ConntrackSocket>,
+    pub(super) table: Option<TraceTable>,
+    /// The ruleset as it was before the trace table, when it could be listed.
+    before: Option<Listing>,
+}
+
+/// The namespaces the plan names. A namespace given twice is watched once.
+pub(super) fn choose(choice: &NetnsChoice) -> Result<Vec<Netns>> {
+    let mut chosen: BTreeMap<u32, Netns> = BTreeMap::new();
+    match choice {
+        NetnsChoice::Current => {
+            let current = netns::current().context("the current network namespace")?;
+            chosen.insert(current.inum, current);
+        }
+        NetnsChoice::Named(names) => {
+            for name in names {
+                let netns = netns::resolve(name).with_context(|| format!("--netns {name}"))?;
+                chosen.insert(netns.inum, netns);
+            }
+        }
+        NetnsChoice::All => {
+            for netns in netns::all() {
+                chosen.insert(netns.inum, netns);
+            }
+        }
+    }
+    Ok(chosen.into_values().collect())
+}
+
+/// A device that no watched namespace has is a mistake in the filter, not an empty result.
+pub(super) fn check_devices(plan: &TracePlan, namespaces: &[Netns]) -> Result<()> {
+    if plan.filter.iif.is_empty() && plan.filter.oif.is_empty() {
+        return Ok(());
+    }
+    let mut known = Vec::new();
+    for netns in namespaces {
+        if let Ok(Ok(links)) = netns::run_in(netns, route::links) {
+            known.extend(links.into_iter().map(|link| link.name));
+        }
+    }
+    for (flag, names) in [("--iif", &plan.filter.iif), ("--oif", &plan.filter.oif)] {
+        for name in names {
+            if !known.contains(name) {
+                anyhow::bail!("{flag} {name}: no such interface in the traced namespace; `ip link` lists them");
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Watched {
+    /// Opens the sockets that are wanted; what cannot be opened is noted in `states`.
+    pub(super) fn open(netns: Netns, plan: &TracePlan, states: &mut States) -> Self {
+        let wants = |source| plan.sources.set.contains(&source);
+        let mut watched =
+            Self { netns, trace: None, ruleset: None, conntrack: None, table: None, before: None };
+        if wants(Source::Nft) {
+            match watched.inside(ruleset_changes::generation) {
+                Ok(Ok(_)) => match watched.inside(TraceSocket::open) {
+                    Ok(Ok(socket)) => watched.trace = Some(socket),
+                    Ok(Err(error)) => states.off(Source::Nft, &error.to_string()),
+                    Err(error) => states.off(Source::Nft, &error.to_string()),
+                },
+                Ok(Err(error)) => states.off(Source::Nft, &error.to_string()),
+                Err(error) => states.off(Source::Nft, &error.to_string()),
+            }
+            // Rule text and its changes: without them rules are shown by handle.
+            if let Ok(Ok(socket)) = watched.inside(RulesetSocket::open) {
+                watched.ruleset = Some(socket);
+            }
+        }
+        if wants(Source::Conntrack) {
+            match watched.inside(ConntrackSocket::open) {
+                Ok(Ok(socket)) => watched.conntrack = Some(socket),
+                Ok(Err(error)) => states.off(Source::Conntrack, &error.to_string()),
+                Err(error) => states.off(Source::Conntrack, &error.to_string()),
+            }
+        }
+        watched
+    }
+
+    /// Runs something in the namespace.
+    pub(super) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+        netns::run_in(&self.netns, work)
+    }
+
+    /// How replies can be recognised here without switching anything on that is off.
+    pub(super) fn follow_by(&mut self, plan: &TracePlan) -> FollowBy {
+        if !plan.follow {
+            return FollowBy::No;
+        }
+        self.before = ruleset::list(&self.netns).ok();
+        let (other, tracked) = self.inside(|| (ruleset::iptables_rules(), conntrack::tracked())).unwrap_or_default();
+        let empty = Listing::default();
+        if conntrack::in_use(self.before.as_ref().unwrap_or(&empty), &other, tracked) {
+            FollowBy::Conntrack
+        } else {
+            FollowBy::MirroredHeaders
+        }
+    }
+
+    /// Installs the trace table.
+    pub(super) fn install_table(&mut self, spec: &TraceTableSpec) -> Result<(), TraceTableError> {
+        let installed = self.inside(|| TraceTable::install(spec)).map_err(TraceTableError::from)?;
+        self.table = Some(installed?);
+        Ok(())
+    }
+
+    /// What is known before the first packet: the namespace's name, its devices, our table, the ruleset.
+    pub(super) fn introduction(&self) -> (Vec<Event>, Option<String>) {
+        let time_ns = now_ns();
+        let event = |body| Event { time_ns, cpu: u32::MAX, netns: self.netns.inum, body };
+        let mut events = vec![event(Body::Namespace { name: self.netns.name.clone() })];
+        if let Some(table) = &self.table {
+            events.push(event(Body::OwnTable { family: table.family(), name: table.name().to_owned() }));
+        }
+        if let Ok(Ok(links)) = self.inside(route::links) {
+            events.extend(links.into_iter().map(|Link { index, name }| event(Body::Link(Link { index, name }))));
+        }
+        let mut warning = None;
+        match ruleset::list(&self.netns) {
+            Ok(listing) => events.push(event(Body::Ruleset(listing))),
+            Err(error) => warning = Some(error.to_string()),
+        }
+        (events, warning)
+    }
+}
+
+/// Which source is on, and why one is not. A source that works in one namespace is on.
+#[derive(Debug, Default)]
+pub(super) struct States {
+    states: BTreeMap<Source, SourceState>,
+}
+
+impl States {
+    /// A source gives events.
+    pub(super) fn on(&mut self, source: Source) {
+        self.states.insert(source, SourceState::On);
+    }
+
+    /// A source does not, unless it does elsewhere.
+    pub(super) fn off(&mut self, source: Source, why: &str) {
+        self.states.entry(source).or_insert_with(|| SourceState::Off(one_line(why)));
+    }
+
+    /// Whether a source is on.
+    pub(super) fn is_on(&self, source: Source) -> bool {
+        self.states.get(&source) == Some(&SourceState::On)
+    }
+
+    /// The reasons, by source.
+    pub(super) fn finish(mut self) -> BTreeMap<Source, SourceState> {
+        for source in Source::ALL {
+            self.off(source, "left out by --sources");
+        }
+        self.states
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}

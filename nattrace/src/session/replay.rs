@@ -1,0 +1,108 @@
+//! `nattrace replay`: the same stages, fed from a recording.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+
+use anyhow::{Context as _, Result};
+use nattrace_core::event::{Body, Event, Source};
+use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
+use nattrace_core::record::{Decoded, Reader};
+
+use super::report::Report;
+use super::trace::say;
+use super::{output, record};
+use crate::cli::ExitStatus;
+use crate::cli::plan::{Input, NetnsChoice, ReplayPlan};
+use crate::render::Start;
+
+/// How often journeys are checked for their end, by the recording's clock: as a live run does.
+const TICK_NS: u64 = 50_000_000;
+
+/// Tells a recording again.
+pub(super) fn run(plan: ReplayPlan) -> Result<ExitStatus> {
+    let (input, name): (Box<dyn BufRead>, String) = match &plan.input {
+        Input::Stdin => (Box::new(std::io::stdin().lock()), "standard input".to_owned()),
+        Input::File(path) => {
+            let name = path.display().to_string();
+            (Box::new(BufReader::new(File::open(path).with_context(|| name.clone())?)), name)
+        }
+    };
+    let mut reader = Reader::open(input).with_context(|| name.clone())?;
+    let header = reader.header().clone();
+    let on = |source| record::is_on(&header, source) && plan.sources.set.contains(&source);
+    let sources = SourcesOn {
+        probes: on(Source::Probes),
+        tracepoints: on(Source::Tracepoints),
+        nft: on(Source::Nft),
+        conntrack: on(Source::Conntrack),
+    };
+    let start = Start {
+        kernel: header.kernel.clone(),
+        filter: plan.filter.clone(),
+        sources: header.sources.iter().map(|(source, text)| (*source, record::state_of(text))).collect(),
+    };
+    let mut report = Report::new(output::open(&plan.output)?, plan.count);
+    report.start(&start)?;
+    let options = Options { filter: plan.filter.clone(), follow: plan.follow, sources, ..Options::default() };
+    let mut assembler = Assembler::new(options);
+    let namespaces = Namespaces { choice: &plan.netns };
+    let (mut last_ns, mut last_tick, mut end_ns) = (0, 0, None);
+    let mut names = std::collections::BTreeMap::new();
+    while !report.is_enough() {
+        let event = match reader.next().with_context(|| name.clone())? {
+            Decoded::Event(event) => *event,
+            Decoded::CutOff => {
+                say(&format!("{name} ends in the middle of an event: it was cut off"));
+                break;
+            }
+            Decoded::End => break,
+        };
+        if let (None, Some(duration)) = (end_ns, plan.duration) {
+            end_ns = Some(event.time_ns.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)));
+        }
+        if end_ns.is_some_and(|end| event.time_ns > end) {
+            break;
+        }
+        if let Body::Namespace { name } = &event.body {
+            names.insert(event.netns, name.clone());
+        }
+        if !wanted_source(&event, &plan) || !namespaces.has(&event, &names) {
+            continue;
+        }
+        last_ns = event.time_ns.max(last_ns);
+        report.see(&event);
+        assembler.push(event);
+        if last_ns.saturating_sub(last_tick) >= TICK_NS {
+            last_tick = last_ns;
+            assembler.expire(last_ns);
+            for journey in assembler.finished() {
+                report.journey(&journey)?;
+            }
+        }
+    }
+    for journey in assembler.finish(last_ns) {
+        report.journey(&journey)?;
+    }
+    report.finish(assembler.counters())
+}
+
+/// Events that name no source (rulesets, devices) are always wanted.
+fn wanted_source(event: &Event, plan: &ReplayPlan) -> bool {
+    event.body.source().is_none_or(|source| plan.sources.set.contains(&source))
+}
+
+struct Namespaces<'a> {
+    choice: &'a NetnsChoice,
+}
+
+impl Namespaces<'_> {
+    /// Whether an event happened where the user looks; one that names no namespace did.
+    fn has(&self, event: &Event, names: &std::collections::BTreeMap<u32, Option<String>>) -> bool {
+        let NetnsChoice::Named(wanted) = self.choice else { return true };
+        if event.netns == 0 {
+            return true;
+        }
+        let name = names.get(&event.netns).and_then(Option::as_deref);
+        wanted.iter().any(|w| Some(w.as_str()) == name || *w == event.netns.to_string())
+    }
+}

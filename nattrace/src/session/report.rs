@@ -1,0 +1,87 @@
+//! What has been told so far, and the exit status that follows from it.
+
+use std::io::Write;
+
+use anyhow::Result;
+use nattrace_core::event::{Body, Event, Loss, Source};
+use nattrace_core::journey::counters::Counters;
+use nattrace_core::journey::{Journey, JourneyId};
+
+use crate::cli::ExitStatus;
+use crate::render::{Renderer, SourceTotals, Start, Summary, Tally};
+
+/// Losses that are kept until their journeys have been told; more are summed up in the summary alone.
+const MAX_LOSSES: usize = 1024;
+
+/// Renders, counts, and stops at `--count`.
+pub(super) struct Report<W> {
+    renderer: Renderer<W>,
+    limit: Option<u64>,
+    tally: Tally,
+    losses: Vec<(Loss, Vec<JourneyId>)>,
+}
+
+impl<W: Write> Report<W> {
+    pub(super) fn new(renderer: Renderer<W>, limit: Option<u64>) -> Self {
+        Self { renderer, limit, tally: Tally::default(), losses: Vec::new() }
+    }
+
+    pub(super) fn start(&mut self, start: &Start) -> Result<()> {
+        Ok(self.renderer.start(start)?)
+    }
+
+    /// Notes what the renderer has to know of the event stream.
+    pub(super) fn see(&mut self, event: &Event) {
+        match &event.body {
+            Body::Namespace { name } => self.renderer.namespaces().know(event.netns, name.as_deref()),
+            Body::Loss(loss) if self.losses.len() < MAX_LOSSES => self.losses.push((loss.clone(), Vec::new())),
+            _ => {}
+        }
+    }
+
+    /// Whether `--count` is reached.
+    pub(super) fn is_enough(&self) -> bool {
+        self.limit.is_some_and(|limit| self.tally.total() >= limit)
+    }
+
+    /// Tells a journey, unless enough were told.
+    pub(super) fn journey(&mut self, journey: &Journey) -> Result<()> {
+        if self.is_enough() {
+            return Ok(());
+        }
+        for (loss, journeys) in &mut self.losses {
+            if journey.first_seen_ns <= loss.last_ns && journey.last_seen_ns >= loss.first_ns {
+                journeys.push(journey.id);
+            }
+        }
+        self.tally.add(journey);
+        Ok(self.renderer.journey(journey)?)
+    }
+
+    /// Tells the losses and the sum.
+    pub(super) fn finish(mut self, counters: &Counters) -> Result<ExitStatus> {
+        for (loss, journeys) in std::mem::take(&mut self.losses) {
+            self.renderer.loss(&loss, &journeys)?;
+        }
+        let sources = Source::ALL
+            .into_iter()
+            .filter_map(|source| {
+                let received = counters.received.get(&source).copied().unwrap_or(0);
+                let lost = counters.lost.get(&source).map_or(0, |lost| lost.events + lost.uncounted);
+                (received + lost > 0).then_some((source, SourceTotals { received, lost }))
+            })
+            .collect();
+        let summary = Summary {
+            selected: Some(counters.packets_selected),
+            rate_limited: None,
+            journeys: self.tally,
+            sources,
+        };
+        self.renderer.summary(&summary)?;
+        Ok(match self.tally {
+            tally if tally.dropped > 0 => ExitStatus::Dropped,
+            tally if tally.total() > 0 => ExitStatus::Clean,
+            _ => ExitStatus::NothingMatched,
+        })
+    }
+}

@@ -1,0 +1,431 @@
+//! `nattrace`: the live run.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nattrace_common::record::{LOST_NFT, LOST_PROBES, LOST_TRACEPOINTS};
+use nattrace_core::event::{Body, Event, Loss, NetnsId, NftTrace, Source};
+use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::clock::now_ns;
+use super::kernel::{self, Kernel};
+use super::output::{self, Sink};
+use super::record::Recorder;
+use super::report::Report;
+use crate::cli::ExitStatus;
+use crate::cli::plan::TracePlan;
+use crate::render::{Renderer, Start, filter_flags};
+use crate::source::netlink::socket::Received;
+use crate::source::netns::Netns;
+use crate::source::ruleset;
+
+/// How often journeys are checked for their end while some are under way.
+const TICK: Duration = Duration::from_millis(50);
+/// And while none are: only losses and late modules are looked for.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+/// A ruleset that changes is listed again after this quiet time.
+const SETTLE: Duration = Duration::from_millis(10);
+/// Records taken before other sources get their turn.
+const BATCH: usize = 4096;
+
+/// Runs until a signal, a limit, or an output that is gone.
+pub(super) fn run(plan: TracePlan) -> Result<ExitStatus> {
+    if plan.dry_run {
+        return super::check::dry_run(&plan);
+    }
+    let renderer = output::open(&plan.output)?;
+    let recorder = plan.record.as_deref().map(Recorder::create).transpose()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // Before anything is installed: a signal that comes meanwhile must still end the run in order.
+        let mut signals = Signals::new()?;
+        let kernel = kernel::set_up(&plan)?;
+        Session::new(&plan, kernel, renderer, recorder)?.run(&mut signals).await
+    })
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => (),
+            _ = self.terminate.recv() => (),
+            _ = self.hangup.recv() => (),
+        }
+    }
+}
+
+/// What the sources beside the ring send.
+enum Input {
+    Events(Vec<Event>),
+    /// A ruleset was listed, or could not be.
+    Listed(NetnsId, Result<nattrace_core::ruleset::Listing, String>),
+}
+
+/// A descriptor that is only waited for; its owner outlives it.
+struct Readable(RawFd);
+
+impl AsRawFd for Readable {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+struct Session<'a> {
+    plan: &'a TracePlan,
+    kernel: Kernel,
+    assembler: Assembler,
+    report: Report<Sink>,
+    recorder: Option<Recorder>,
+    lost_so_far: BTreeMap<Source, u64>,
+    last_poll_ns: u64,
+    inputs: mpsc::Receiver<Input>,
+    sender: mpsc::Sender<Input>,
+    /// Namespaces whose listing is under way, and whether they changed again since it began.
+    listing: BTreeMap<NetnsId, bool>,
+}
+
+impl<'a> Session<'a> {
+    fn new(plan: &'a TracePlan, kernel: Kernel, renderer: Renderer<Sink>, recorder: Option<Recorder>) -> Result<Self> {
+        let sources = SourcesOn {
+            probes: kernel.states.is_on(Source::Probes),
+            tracepoints: kernel.states.is_on(Source::Tracepoints),
+            nft: kernel.states.is_on(Source::Nft),
+            conntrack: kernel.states.is_on(Source::Conntrack),
+        };
+        let options = Options { filter: plan.filter.clone(), follow: plan.follow, sources, ..Options::default() };
+        let (sender, inputs) = mpsc::channel(64);
+        let mut session = Self {
+            plan,
+            kernel,
+            assembler: Assembler::new(options),
+            report: Report::new(renderer, plan.count),
+            recorder,
+            lost_so_far: BTreeMap::new(),
+            last_poll_ns: now_ns(),
+            inputs,
+            sender,
+            listing: BTreeMap::new(),
+        };
+        session.begin()?;
+        Ok(session)
+    }
+
+    /// Says what is on, and begins the outputs.
+    fn begin(&mut self) -> Result<()> {
+        let kernel_release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let start = Start {
+            kernel: Some(kernel_release),
+            filter: self.plan.filter.clone(),
+            sources: std::mem::take(&mut self.kernel.states).finish(),
+        };
+        self.report.start(&start)?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.start(&start)?;
+        }
+        for note in std::mem::take(&mut self.kernel.notes) {
+            say(&note);
+        }
+        let introduction = std::mem::take(&mut self.kernel.introduction);
+        self.take(introduction)
+    }
+
+    async fn run(mut self, signals: &mut Signals) -> Result<ExitStatus> {
+        let ring = match &self.kernel.programs {
+            Some(programs) => Some(AsyncFd::with_interest(Readable(programs.ring_fd()), Interest::READABLE)?),
+            None => None,
+        };
+        self.spawn_sockets()?;
+        let filter = filter_flags(&self.plan.filter);
+        say(&format!("tracing {}", if filter.is_empty() { "every packet".to_owned() } else { filter }));
+        let deadline = self.plan.duration.map(|d| Instant::now() + d);
+        let outcome = self.pump(ring.as_ref(), deadline, signals).await;
+        // What was gathered is told, whatever ended the run.
+        let status = self.end();
+        outcome?;
+        status
+    }
+
+    async fn pump(
+        &mut self,
+        ring: Option<&AsyncFd<Readable>>,
+        deadline: Option<Instant>,
+        signals: &mut Signals,
+    ) -> Result<()> {
+        while !self.report.is_enough() {
+            let tick = if self.assembler.open_journeys() > 0 { TICK } else { IDLE_TICK };
+            tokio::select! {
+                biased;
+                () = signals.any() => break,
+                () = until(deadline) => break,
+                ready = readable(ring) => {
+                    let full = self.drain(BATCH)?;
+                    if !full {
+                        ready?.clear_ready();
+                    }
+                }
+                Some(input) = self.inputs.recv() => self.input(input)?,
+                () = tokio::time::sleep(tick) => self.poll()?,
+            }
+            self.assembler.expire(now_ns());
+            self.tell()?;
+        }
+        Ok(())
+    }
+
+    /// Takes up to `limit` records; whether there may be more.
+    fn drain(&mut self, limit: usize) -> Result<bool> {
+        let (Some(programs), Some(decoder)) = (&mut self.kernel.programs, &self.kernel.decoder) else {
+            return Ok(false);
+        };
+        let mut events = Vec::new();
+        let mut taken = 0;
+        while taken < limit {
+            match programs.next_record(|record| decoder.decode(record)) {
+                None => break,
+                Some(None) => {}
+                Some(Some(event)) => events.push(event),
+            }
+            taken += 1;
+        }
+        self.take(events)?;
+        Ok(taken == limit)
+    }
+
+    /// Records and assembles.
+    fn take(&mut self, events: Vec<Event>) -> Result<()> {
+        for event in events {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.event(&event)?;
+            }
+            self.report.see(&event);
+            self.assembler.push(event);
+        }
+        Ok(())
+    }
+
+    fn input(&mut self, input: Input) -> Result<()> {
+        match input {
+            Input::Events(events) => {
+                for event in &events {
+                    if matches!(event.body, Body::Commit(_)) {
+                        self.list(event.netns);
+                        // New rules can bring a module whose functions were not there to be probed.
+                        if let Some(programs) = &mut self.kernel.programs {
+                            programs.attach_pending();
+                        }
+                    }
+                }
+                self.take(events)
+            }
+            Input::Listed(netns, listed) => {
+                let again = self.listing.remove(&netns) == Some(true);
+                let taken = match listed {
+                    Ok(listing) => {
+                        let event = Event { time_ns: now_ns(), cpu: u32::MAX, netns, body: Body::Ruleset(listing) };
+                        self.take(vec![event])
+                    }
+                    Err(_) => Ok(()),
+                };
+                if again {
+                    self.list(netns);
+                }
+                taken
+            }
+        }
+    }
+
+    /// Lists a ruleset beside the trace; changes that come meanwhile lead to one more listing.
+    fn list(&mut self, netns: NetnsId) {
+        if let Some(changed) = self.listing.get_mut(&netns) {
+            *changed = true;
+            return;
+        }
+        let Some(watched) = self.kernel.watched.iter().find(|w| w.netns.inum == netns) else { return };
+        let Ok(handle) = watched.netns.try_clone() else { return };
+        self.listing.insert(netns, false);
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(SETTLE).await;
+            let listed = tokio::task::spawn_blocking(move || list_in(&handle)).await;
+            let listed = listed.unwrap_or_else(|error| Err(error.to_string()));
+            let _ = sender.send(Input::Listed(netns, listed)).await;
+        });
+    }
+
+    /// Looks at what does not announce itself.
+    fn poll(&mut self) -> Result<()> {
+        let now = now_ns();
+        if let Some(programs) = &mut self.kernel.programs {
+            if !programs.pending().is_empty() {
+                programs.attach_pending();
+            }
+            let lost = programs.lost();
+            let mut losses = Vec::new();
+            for (index, source) in
+                [(LOST_PROBES, Source::Probes), (LOST_TRACEPOINTS, Source::Tracepoints), (LOST_NFT, Source::Nft)]
+            {
+                let Some(total) = lost.get(index as usize).map(|l| l.count) else { continue };
+                let before = self.lost_so_far.insert(source, total).unwrap_or(0);
+                if total > before {
+                    losses.push(loss(source, Some(total - before), self.last_poll_ns, now));
+                }
+            }
+            self.take(losses)?;
+        }
+        self.last_poll_ns = now;
+        Ok(())
+    }
+
+    /// Writes what has ended.
+    fn tell(&mut self) -> Result<()> {
+        for journey in self.assembler.finished() {
+            self.report.journey(&journey)?;
+        }
+        Ok(())
+    }
+
+    /// Detaches, takes what is left in the ring, and tells the rest.
+    fn end(mut self) -> Result<ExitStatus> {
+        for watched in &mut self.kernel.watched {
+            watched.table = None;
+        }
+        while self.drain(BATCH)? {}
+        self.poll()?;
+        self.kernel.programs = None;
+        let rest = self.assembler.finish(now_ns());
+        for journey in rest {
+            self.report.journey(&journey)?;
+        }
+        if let Some(recorder) = self.recorder.take() {
+            recorder.finish()?;
+        }
+        self.report.finish(self.assembler.counters())
+    }
+
+    /// A task for each socket: they are read as they come and hand over events in bunches.
+    fn spawn_sockets(&mut self) -> Result<()> {
+        for watched in &mut self.kernel.watched {
+            let netns = watched.netns.inum;
+            if let Some(mut socket) = watched.trace.take() {
+                let fd = AsyncFd::with_interest(Readable(socket.as_raw_fd()), Interest::READABLE)?;
+                spawn_reader(fd, self.sender.clone(), netns, Source::Nft, move || {
+                    Ok(match socket.receive()? {
+                        Received::Item(message) => Received::Item(Body::NftTrace(NftTrace {
+                            packet: None,
+                            hint: None,
+                            table_handle: None,
+                            message,
+                        })),
+                        Received::Empty => Received::Empty,
+                        Received::Lost => Received::Lost,
+                    })
+                });
+            }
+            if let Some(mut socket) = watched.ruleset.take() {
+                let fd = AsyncFd::with_interest(Readable(socket.as_raw_fd()), Interest::READABLE)?;
+                spawn_reader(fd, self.sender.clone(), netns, Source::Nft, move || {
+                    Ok(match socket.receive()? {
+                        Received::Item(commit) => Received::Item(Body::Commit(commit)),
+                        Received::Empty => Received::Empty,
+                        Received::Lost => Received::Lost,
+                    })
+                });
+            }
+            if let Some(mut socket) = watched.conntrack.take() {
+                let fd = AsyncFd::with_interest(Readable(socket.as_raw_fd()), Interest::READABLE)?;
+                spawn_reader(fd, self.sender.clone(), netns, Source::Conntrack, move || {
+                    Ok(match socket.receive()? {
+                        Received::Item(event) => Received::Item(Body::Conntrack(event)),
+                        Received::Empty => Received::Empty,
+                        Received::Lost => Received::Lost,
+                    })
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn spawn_reader(
+    fd: AsyncFd<Readable>,
+    sender: mpsc::Sender<Input>,
+    netns: NetnsId,
+    source: Source,
+    mut receive: impl FnMut() -> Result<Received<Body>> + Send + 'static,
+) {
+    tokio::spawn(async move {
+        let mut last_ns = now_ns();
+        loop {
+            let Ok(mut ready) = fd.readable().await else { return };
+            let mut events = Vec::new();
+            while events.len() < BATCH {
+                let now = now_ns();
+                match receive() {
+                    Ok(Received::Item(body)) => events.push(Event { time_ns: now, cpu: u32::MAX, netns, body }),
+                    Ok(Received::Lost) => events.push(Event { netns, ..loss(source, None, last_ns, now) }),
+                    Ok(Received::Empty) => {
+                        ready.clear_ready();
+                        break;
+                    }
+                    // A message that cannot be read is one that is lost; the socket goes on.
+                    Err(_) => events.push(Event { netns, ..loss(source, Some(1), last_ns, now) }),
+                }
+                last_ns = now;
+            }
+            if !events.is_empty() && sender.send(Input::Events(events)).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn list_in(netns: &Netns) -> Result<nattrace_core::ruleset::Listing, String> {
+    ruleset::list(netns).map_err(|error| error.to_string())
+}
+
+fn loss(source: Source, count: Option<u64>, first_ns: u64, last_ns: u64) -> Event {
+    Event { time_ns: last_ns, cpu: u32::MAX, netns: 0, body: Body::Loss(Loss { source, count, first_ns, last_ns }) }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn readable(
+    ring: Option<&AsyncFd<Readable>>,
+) -> Result<tokio::io::unix::AsyncFdReadyGuard<'_, Readable>> {
+    match ring {
+        Some(ring) => ring.readable().await.context("waiting for records"),
+        None => std::future::pending().await,
+    }
+}
+
+/// Progress and warnings go to standard error; when that is closed there is nobody to tell.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "nattrace: {}", crate::render::escape::escape(text));
+}
