@@ -31,7 +31,7 @@ use crate::{cache::Cache, process, progress, setup::kernel::Kernel};
 const BOOT_LIMIT: Duration = Duration::from_mins(3);
 
 /// How long output may lag behind the exit status.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a dying kernel gets for its last words.
 const DEATH_LIMIT: Duration = Duration::from_secs(5);

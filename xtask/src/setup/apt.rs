@@ -12,27 +12,24 @@ use anyhow::{Context as _, Result, bail};
 use super::apt_sources;
 use crate::{cache::Cache, process};
 
+const SOURCES_LIST: &str = "sources.list";
+
 /// Holds the keys of all suites; preferred to what the machine's entry names, which may hold but one suite's.
 const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// One Debian suite, with package lists of its own in the cache.
+/// One Debian suite.
 #[derive(Debug)]
 pub(crate) struct Suite {
     name: String,
-    options: Vec<OsString>,
+    apt: Apt,
 }
 
 impl Suite {
-    /// Brings the package lists of `name` up to date.
+    /// Reads the package lists of `name`.
+    ///
+    /// Call it only with the cache locked.
     pub(crate) fn open(cache: &Cache, name: &str) -> Result<Self> {
-        let line = source_line(name)?;
-        let folder = cache.join("apt").join(name);
-        fs::create_dir_all(folder.join("lists/partial"))
-            .and_then(|()| fs::create_dir_all(folder.join("archives/partial")))
-            .with_context(|| format!("cannot create {}", folder.display()))?;
-        let list = folder.join("sources.list");
-        fs::write(&list, line + "\n").with_context(|| format!("cannot write {}", list.display()))?;
-        let suite = Self { name: name.to_owned(), options: private_options(&folder, &list, Parts::Leave) };
+        let suite = Self { name: name.to_owned(), apt: Apt::new(cache, &source_line(name)?, Parts::Leave)? };
         suite.update()?;
         Ok(suite)
     }
@@ -42,15 +39,15 @@ impl Suite {
         if packages.is_empty() {
             return Ok(Vec::new());
         }
-        let mut command = Command::new("apt-cache");
-        command.args(&self.options).arg("madison").args(packages);
+        let mut command = self.apt.command("apt-cache");
+        command.arg("madison").args(packages);
         Ok(parse_madison(&process::output_for(&mut command, "ask apt for versions")?))
     }
 
     /// The names of all packages that begin with `prefix`, also of those that others only mention.
     pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
-        let mut command = Command::new("apt-cache");
-        command.args(&self.options).args(["pkgnames", prefix]);
+        let mut command = self.apt.command("apt-cache");
+        command.args(["pkgnames", prefix]);
         let text = process::output_for(&mut command, "ask apt for package names")?;
         Ok(text.lines().map(str::to_owned).collect())
     }
@@ -60,9 +57,8 @@ impl Suite {
         let debs = into.with_extension("debs");
         crate::cache::remove(&debs)?;
         fs::create_dir_all(&debs).with_context(|| format!("cannot create {}", debs.display()))?;
-        let mut command = Command::new("apt-get");
+        let mut command = self.apt.command("apt-get");
         command
-            .args(&self.options)
             .arg("download")
             .args(packages.iter().map(|(name, version)| format!("{name}={version}")))
             .current_dir(&debs);
@@ -78,8 +74,8 @@ impl Suite {
 
     fn update(&self) -> Result<()> {
         let name = &self.name;
-        let mut command = Command::new("apt-get");
-        command.args(&self.options).args(["update", "-q", "-o", "APT::Update::Error-Mode=any"]);
+        let mut command = self.apt.command("apt-get");
+        command.args(["update", "-q", "-o", "APT::Update::Error-Mode=any"]);
         let Err(error) = process::output(&mut command) else { return Ok(()) };
         let text = error.to_string();
         let remedy = if text.contains("NO_PUBKEY") || text.contains("is not signed") {
@@ -102,29 +98,18 @@ pub(crate) fn is_available() -> bool {
 /// Installs packages on this machine, from its own sources or, where named, with all they depend on from a
 /// further suite.
 ///
-/// Only root can; the caller has asked.
+/// Only root can; the caller has asked. Call it only with the cache locked.
 pub(crate) fn install(cache: &Cache, packages: &[&str], further_suite: Option<&str>) -> Result<()> {
-    let folder = cache.join("apt/install");
-    fs::create_dir_all(folder.join("lists/partial"))
-        .and_then(|()| fs::create_dir_all(folder.join("archives/partial")))
-        .with_context(|| format!("cannot create {}", folder.display()))?;
     // apt reads one main list; the parts folder stays the machine's.
-    let mut list_text = fs::read_to_string("/etc/apt/sources.list").unwrap_or_default();
+    let mut list = fs::read_to_string("/etc/apt/sources.list").unwrap_or_default();
     if let Some(suite) = further_suite {
-        list_text.push('\n');
-        list_text.push_str(&source_line(suite)?);
+        list.push('\n');
+        list.push_str(&source_line(suite)?);
     }
-    let list = folder.join("sources.list");
-    fs::write(&list, list_text + "\n").with_context(|| format!("cannot write {}", list.display()))?;
-    let options = private_options(&folder, &list, Parts::Use);
-    let apt = || {
-        let mut command = Command::new("apt-get");
-        command.args(&options).env("DEBIAN_FRONTEND", "noninteractive");
-        command
-    };
-    process::output_for(apt().args(["update", "-q"]), "update the package lists")?;
+    let apt = Apt::new(cache, &list, Parts::Use)?;
+    process::output_for(apt.command("apt-get").args(["update", "-q"]), "update the package lists")?;
     process::output_for(
-        apt()
+        apt.command("apt-get")
             .args(["install", "-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"])
             .args(further_suite.iter().flat_map(|suite| ["-t", suite]))
             .args(packages),
@@ -135,7 +120,8 @@ pub(crate) fn install(cache: &Cache, packages: &[&str], further_suite: Option<&s
 
 /// The newest version of a package that this machine's own sources have.
 pub(crate) fn candidate(package: &str) -> Option<String> {
-    let text = process::output(Command::new("apt-cache").args(["policy", package])).ok()?;
+    let text =
+        process::output(Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C")).ok()?;
     let version = text.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
     (version != "(none)").then(|| version.to_owned())
 }
@@ -147,7 +133,41 @@ enum Parts {
     Leave,
 }
 
-fn private_options(folder: &Path, list: &Path, parts: Parts) -> Vec<OsString> {
+/// apt with sources and package lists of its own, which go when it is dropped.
+#[derive(Debug)]
+struct Apt {
+    folder: PathBuf,
+    options: Vec<OsString>,
+}
+
+impl Apt {
+    fn new(cache: &Cache, list: &str, parts: Parts) -> Result<Self> {
+        let folder = cache.scratch("apt")?;
+        let apt = Self { options: options(&folder, parts), folder };
+        let file = apt.folder.join(SOURCES_LIST);
+        fs::create_dir_all(apt.folder.join("lists/partial"))
+            .and_then(|()| fs::create_dir_all(apt.folder.join("archives/partial")))
+            .and_then(|()| fs::write(&file, format!("{list}\n")))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(apt)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        // Its words are read.
+        command.args(&self.options).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+        command
+    }
+}
+
+impl Drop for Apt {
+    fn drop(&mut self) {
+        // What stays is removed by the next one.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn options(folder: &Path, parts: Parts) -> Vec<OsString> {
     let mut options = Vec::new();
     let mut set = |name: &str, value: &Path| {
         let mut option = OsString::from(name);
@@ -155,24 +175,23 @@ fn private_options(folder: &Path, list: &Path, parts: Parts) -> Vec<OsString> {
         option.push(value);
         options.extend([OsString::from("-o"), option]);
     };
-    set("Dir::Etc::SourceList", list);
+    set("Dir::Etc::SourceList", &folder.join(SOURCES_LIST));
     if parts == Parts::Leave {
         set("Dir::Etc::SourceParts", Path::new("/dev/null"));
     }
     set("Dir::State::Lists", &folder.join("lists"));
     set("Dir::Cache", folder);
     set("Dir::Cache::Archives", &folder.join("archives"));
-    for option in [
+    let mut more = vec![
         "Acquire::Languages=none",
         "Acquire::Retries=2",
         "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=0",
-    ] {
-        options.extend(["-o", option].map(OsString::from));
-    }
+    ];
     if process::is_root() {
         // apt's own user cannot enter a cache below /root.
-        options.extend(["-o", "APT::Sandbox::User=root"].map(OsString::from));
+        more.push("APT::Sandbox::User=root");
     }
+    options.extend(more.iter().flat_map(|option| ["-o", option]).map(OsString::from));
     options
 }
 
