@@ -66,10 +66,16 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A command as a person would type it.
-pub(crate) fn describe(command: &Command) -> String {
+/// A command as a person would type it, or as much of it as fits on a line.
+fn describe(command: &Command) -> String {
+    const LONGEST: usize = 80;
+
     let mut text = command.get_program().to_string_lossy().into_owned();
     for arg in command.get_args() {
+        if text.len() > LONGEST {
+            text.push_str(" …");
+            break;
+        }
         text.push(' ');
         text.push_str(&quoted(arg));
     }

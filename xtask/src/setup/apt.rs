@@ -39,16 +39,16 @@ impl Suite {
         if packages.is_empty() {
             return Ok(Vec::new());
         }
-        let mut command = self.apt.command("apt-cache");
-        command.arg("madison").args(packages);
-        Ok(parse_madison(&process::output_for(&mut command, "ask apt for versions")?))
+        let command = &mut self.apt.command("apt-cache", ["madison"]);
+        Ok(parse_madison(&process::output_for(command.args(packages), "ask apt for versions")?))
     }
 
     /// The names of all packages that begin with `prefix`, also of those that others only mention.
     pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
-        let mut command = self.apt.command("apt-cache");
-        command.args(["pkgnames", prefix]);
-        let text = process::output_for(&mut command, "ask apt for package names")?;
+        let text = process::output_for(
+            &mut self.apt.command("apt-cache", ["pkgnames", prefix]),
+            "ask apt for package names",
+        )?;
         Ok(text.lines().map(str::to_owned).collect())
     }
 
@@ -57,11 +57,8 @@ impl Suite {
         let debs = into.with_extension("debs");
         crate::cache::remove(&debs)?;
         fs::create_dir_all(&debs).with_context(|| format!("cannot create {}", debs.display()))?;
-        let mut command = self.apt.command("apt-get");
-        command
-            .arg("download")
-            .args(packages.iter().map(|(name, version)| format!("{name}={version}")))
-            .current_dir(&debs);
+        let mut command = self.apt.command("apt-get", ["download"]);
+        command.args(packages.iter().map(|(name, version)| format!("{name}={version}"))).current_dir(&debs);
         process::output_for(&mut command, &format!("fetch packages of Debian {}", self.name))?;
         for entry in fs::read_dir(&debs)? {
             process::output_for(
@@ -74,14 +71,14 @@ impl Suite {
 
     fn update(&self) -> Result<()> {
         let name = &self.name;
-        let mut command = self.apt.command("apt-get");
-        command.args(["update", "-q", "-o", "APT::Update::Error-Mode=any"]);
+        let mut command = self.apt.command("apt-get", ["update", "-q", "-o", "APT::Update::Error-Mode=any"]);
         let Err(error) = process::output(&mut command) else { return Ok(()) };
         let text = error.to_string();
-        let remedy = if text.contains("NO_PUBKEY") || text.contains("is not signed") {
+        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        let remedy = if has(&["NO_PUBKEY"]) {
             "this machine's keyring lacks the suite's key: update the package debian-archive-keyring"
-        } else if text.contains("does not have a Release file") || text.contains("404") {
-            "the mirror has this suite no longer: \
+        } else if has(&["does not have a Release file", "is not signed", "404"]) {
+            "the mirror does not have this suite (any more): \
              name one that keeps old suites in NATTRACE_DEBIAN_MIRROR, or leave out what needs it"
         } else {
             "is the mirror reachable?"
@@ -107,12 +104,14 @@ pub(crate) fn install(cache: &Cache, packages: &[&str], further_suite: Option<&s
         list.push_str(&source_line(suite)?);
     }
     let apt = Apt::new(cache, &list, Parts::Use)?;
-    process::output_for(apt.command("apt-get").args(["update", "-q"]), "update the package lists")?;
+    process::output_for(&mut apt.command("apt-get", ["update", "-q"]), "update the package lists")?;
     process::output_for(
-        apt.command("apt-get")
-            .args(["install", "-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"])
-            .args(further_suite.iter().flat_map(|suite| ["-t", suite]))
-            .args(packages),
+        apt.command(
+            "apt-get",
+            ["install", "-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"],
+        )
+        .args(further_suite.iter().flat_map(|suite| ["-t", suite]))
+        .args(packages),
         &format!("install {}", packages.join(" ")),
     )?;
     Ok(())
@@ -152,10 +151,10 @@ impl Apt {
         Ok(apt)
     }
 
-    fn command(&self, program: &str) -> Command {
+    fn command<'a>(&self, program: &str, args: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = Command::new(program);
-        // Its words are read.
-        command.args(&self.options).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+        // The caller's words first: they are what an error shows of a long command. The rest is read, in English.
+        command.args(args).args(&self.options).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
         command
     }
 }
