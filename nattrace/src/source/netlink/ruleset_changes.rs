@@ -1,0 +1,163 @@
+//! What changes in the ruleset, and its generation (net/netfilter/nf_tables_api.c `nf_tables_commit`:
+//! the notifications of a transaction are followed by one `NFT_MSG_NEWGEN`).
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use nattrace_core::event::{Commit, NfFamily};
+use thiserror::Error;
+
+use super::attribute::AttributeWriter;
+use super::constants::{
+    NFNL_SUBSYS_NFTABLES, NFNLGRP_NFTABLES, NFT_MSG_DELTABLE, NFT_MSG_GETGEN, NFT_MSG_NEWGEN,
+    NFT_MSG_NEWTABLE, NFTA_GEN_ID, NFTA_TABLE_HANDLE, NFTA_TABLE_NAME,
+};
+use super::message::{Message, Messages, netfilter_request};
+use super::socket::{NetlinkSocket, OpenError, RECEIVE_BUFFER, Received};
+
+/// The kernel answers before `send` returns.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why the generation could not be read.
+#[derive(Debug, Error)]
+pub enum GenerationError {
+    /// No socket.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The kernel has no nf_tables.
+    #[error("this kernel has no nf_tables (CONFIG_NF_TABLES)")]
+    NoNfTables,
+    /// No CAP_NET_ADMIN over the namespace.
+    #[error("reading the ruleset needs CAP_NET_ADMIN in this network namespace")]
+    Permission,
+    /// Anything else.
+    #[error("cannot read the ruleset's generation: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// The number of the last transaction in the current namespace (`NFT_MSG_GETGEN`).
+pub fn generation() -> Result<u32, GenerationError> {
+    let mut socket = NetlinkSocket::open()?;
+    let request = netfilter_request(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, 0, 0, &AttributeWriter::new());
+    socket.send(&request)?;
+    loop {
+        match socket.receive_within(ANSWER_TIMEOUT)? {
+            Received::Item(datagram) => {
+                for message in Messages::new(datagram) {
+                    if let Some(generation) = generation_of(&message) {
+                        return Ok(generation);
+                    }
+                    match message.answer().map(|answer| answer.errno) {
+                        Some(libc::EPERM) => return Err(GenerationError::Permission),
+                        Some(libc::EINVAL | libc::EOPNOTSUPP) => return Err(GenerationError::NoNfTables),
+                        Some(errno) => return Err(io::Error::from_raw_os_error(errno).into()),
+                        None => {}
+                    }
+                }
+            }
+            Received::Empty | Received::Lost => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        }
+    }
+}
+
+fn generation_of(message: &Message<'_>) -> Option<u32> {
+    if message.netfilter()? != (NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN) {
+        return None;
+    }
+    message.attributes().find_kind(NFTA_GEN_ID)?.be32()
+}
+
+/// Gathers notifications until the transaction they belong to is complete.
+#[derive(Debug, Default)]
+pub struct CommitReader {
+    deleted: Vec<(NfFamily, String, Option<u64>)>,
+    created: Vec<(NfFamily, String, Option<u64>)>,
+}
+
+impl CommitReader {
+    /// Takes one message; a whole transaction when this was its end.
+    pub fn push(&mut self, message: &Message<'_>) -> Option<Commit> {
+        let (NFNL_SUBSYS_NFTABLES, kind) = message.netfilter()? else { return None };
+        match kind {
+            NFT_MSG_NEWTABLE => self.created.extend(table(message)),
+            NFT_MSG_DELTABLE => self.deleted.extend(table(message)),
+            NFT_MSG_NEWGEN => {
+                return Some(Commit {
+                    generation: generation_of(message)?,
+                    deleted_tables: std::mem::take(&mut self.deleted),
+                    new_tables: std::mem::take(&mut self.created),
+                });
+            }
+            // Chains, rules, sets: the listing that follows a commit tells them.
+            _ => {}
+        }
+        None
+    }
+
+    /// Forgets a transaction of which messages were lost.
+    pub fn clear(&mut self) {
+        self.deleted.clear();
+        self.created.clear();
+    }
+}
+
+fn table(message: &Message<'_>) -> Option<(NfFamily, String, Option<u64>)> {
+    let family = NfFamily::from_number(message.family()?)?;
+    let attributes = message.attributes();
+    let name = attributes.find_kind(NFTA_TABLE_NAME)?.text().into_owned();
+    Some((family, name, attributes.find_kind(NFTA_TABLE_HANDLE).and_then(|a| a.be64())))
+}
+
+/// Receives the ruleset changes of one namespace (group `NFNLGRP_NFTABLES`).
+#[derive(Debug)]
+pub struct RulesetSocket {
+    socket: NetlinkSocket,
+    reader: CommitReader,
+    /// Transactions of a datagram that ended more than one.
+    pending: VecDeque<Commit>,
+}
+
+impl RulesetSocket {
+    /// Opens it in the current namespace.
+    pub fn open() -> Result<Self, OpenError> {
+        let socket = NetlinkSocket::open()?;
+        socket.raise_receive_buffer(RECEIVE_BUFFER)?;
+        socket.join(NFNLGRP_NFTABLES)?;
+        Ok(Self { socket, reader: CommitReader::default(), pending: VecDeque::new() })
+    }
+
+    /// The next transaction, without waiting. After [`Received::Lost`] the ruleset must be listed anew:
+    /// what happened to it is unknown.
+    pub fn receive(&mut self) -> io::Result<Received<Commit>> {
+        loop {
+            if let Some(commit) = self.pending.pop_front() {
+                return Ok(Received::Item(commit));
+            }
+            match self.socket.receive()? {
+                Received::Item(datagram) => {
+                    let reader = &mut self.reader;
+                    self.pending.extend(Messages::new(datagram).filter_map(|m| reader.push(&m)));
+                }
+                Received::Empty => return Ok(Received::Empty),
+                Received::Lost => {
+                    self.reader.clear();
+                    return Ok(Received::Lost);
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for RulesetSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for RulesetSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
