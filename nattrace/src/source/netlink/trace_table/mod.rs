@@ -1,0 +1,273 @@
+//! The table that has packets traced: installed in one transaction, owned by our socket, gone with it.
+//!
+//! With `NFT_TABLE_F_OWNER` (5.12+, net/netfilter/nf_tables_api.c `nft_rcv_nl_event`) the kernel deletes the
+//! table when the socket that made it is closed: by dropping it, by exit, by kill -9. Nobody else can change
+//! it, and `flush ruleset` passes it by.
+
+mod expression;
+mod plan;
+mod rule;
+mod static_key;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write as _;
+
+use nattrace_core::event::NfFamily;
+use nattrace_core::filter::Filter;
+use thiserror::Error;
+
+use super::attribute::AttributeWriter;
+use super::batch::{Batch, BatchError};
+use super::constants as c;
+use super::message::{APPEND, CREATE, EXCLUSIVE};
+use super::socket::{NetlinkSocket, OpenError};
+use plan::{Chain, Plan, Set};
+pub use static_key::StaticKeyHolder;
+
+/// `NFPROTO_INET`: IPv4 and IPv6 in one table.
+const INET: u8 = 1;
+/// The place of the table in the transaction.
+const TABLE_MESSAGE: usize = 1;
+/// `IFNAMSIZ` without the terminating NUL.
+const DEVICE_NAME: usize = 15;
+
+/// How replies, and what the rate held back, are traced once a packet was selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FollowBy {
+    /// Not at all: selected packets only.
+    No,
+    /// By conntrack's original tuple: exact through every translation. It switches conntrack on in the
+    /// namespace, so it is only for where that is on already ([`super::conntrack::in_use`]).
+    Conntrack,
+    /// By the filter with its ends swapped: right where no address is translated.
+    MirroredHeaders,
+}
+
+/// What to install.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceTableSpec {
+    /// Name of the table; unique among those who trace at the same time.
+    pub name: String,
+    /// The packets to be traced.
+    pub filter: Filter,
+    /// At most so many packets a second are selected; `None` for no limit.
+    pub rate: Option<u32>,
+    /// What else is traced.
+    pub follow: FollowBy,
+    /// Whether every hook gets empty chains at its beginning and its end, whose policies then tell that the
+    /// packet passed there and how it looked.
+    pub hook_observers: bool,
+}
+
+/// Why the table could not be installed. Nothing was.
+#[derive(Debug, Error)]
+pub enum TraceTableError {
+    /// A table of this name exists, or another program owns it.
+    #[error("table inet {0} exists already")]
+    Exists(String),
+    /// Kernel before 5.12.
+    #[error("this kernel cannot tie a table to its owner (NFT_TABLE_F_OWNER, Linux 5.12)")]
+    NoOwnerSupport,
+    /// No nf_tables in the kernel, or not for inet.
+    #[error("this kernel has no nf_tables for the inet family (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET)")]
+    NoNfTables,
+    /// No CAP_NET_ADMIN over the namespace.
+    #[error("changing the ruleset needs CAP_NET_ADMIN in this network namespace")]
+    Permission,
+    /// A device of the filter cannot exist.
+    #[error("\"{0}\" cannot be the name of a device")]
+    DeviceName(String),
+    /// The thread or the namespace for a private table could not be made.
+    #[error("cannot make a private network namespace: {0}")]
+    Namespace(std::io::Error),
+    /// No socket.
+    #[error(transparent)]
+    Open(OpenError),
+    /// The kernel refused something else.
+    #[error("cannot install the trace table: {0}")]
+    Refused(BatchError),
+}
+
+impl From<OpenError> for TraceTableError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Permission => Self::Permission,
+            OpenError::NotSupported => Self::NoNfTables,
+            other @ OpenError::Io(_) => Self::Open(other),
+        }
+    }
+}
+
+/// net/netfilter/nfnetlink.c answers for the transaction as a whole when the sender may not, or when there is
+/// no nf_tables; nf_tables_newtable answers EINVAL (before 5.12) or EOPNOTSUPP for flags it does not know, and
+/// EPERM for a table that another socket owns.
+fn explain(error: BatchError, name: &str) -> TraceTableError {
+    let BatchError::Refused { index, errno, .. } = &error else { return TraceTableError::Refused(error) };
+    match (*index, *errno) {
+        (0, libc::EPERM | libc::EACCES) => TraceTableError::Permission,
+        (0, libc::EOPNOTSUPP | libc::EINVAL) | (_, libc::EAFNOSUPPORT) => TraceTableError::NoNfTables,
+        (TABLE_MESSAGE, libc::EEXIST | libc::EPERM | libc::EBUSY) => TraceTableError::Exists(name.to_owned()),
+        (TABLE_MESSAGE, libc::EINVAL | libc::EOPNOTSUPP) => TraceTableError::NoOwnerSupport,
+        _ => TraceTableError::Refused(error),
+    }
+}
+
+/// The installed table. It is gone when this is dropped, or when the process ends in whatever way.
+#[derive(Debug)]
+pub struct TraceTable {
+    name: String,
+    /// The owner of the table: closing it deletes the table.
+    _socket: NetlinkSocket,
+}
+
+impl TraceTable {
+    /// Installs the table in the current network namespace of this thread.
+    pub fn install(spec: &TraceTableSpec) -> Result<Self, TraceTableError> {
+        for name in spec.filter.iif.iter().chain(&spec.filter.oif) {
+            let forbidden = |ch: char| ch.is_whitespace() || ch.is_control() || matches!(ch, '/' | '"' | ':');
+            if name.is_empty() || name.len() > DEVICE_NAME || name.contains(forbidden) {
+                return Err(TraceTableError::DeviceName(name.clone()));
+            }
+        }
+        let mut socket = NetlinkSocket::open()?;
+        batch(&spec.name, true, &Plan::new(spec)).commit(&mut socket).map_err(|e| explain(e, &spec.name))?;
+        Ok(Self { name: spec.name.clone(), _socket: socket })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its family.
+    #[must_use]
+    pub fn family(&self) -> NfFamily {
+        NfFamily::Inet
+    }
+}
+
+/// The transaction that creates a table: in the order in which things refer to each other.
+fn batch(table: &str, owned: bool, plan: &Plan) -> Batch {
+    let mut batch = Batch::new();
+    let mut w = AttributeWriter::new();
+    w.text(c::NFTA_TABLE_NAME, table);
+    w.be32(c::NFTA_TABLE_FLAGS, if owned { c::NFT_TABLE_F_OWNER } else { 0 });
+    // Exclusive: a table that is there already is not ours to add to.
+    batch.add(format!("table inet {table}"), c::NFT_MSG_NEWTABLE, CREATE | EXCLUSIVE, INET, &w);
+    for set in &plan.sets {
+        add_set(&mut batch, table, set);
+    }
+    for chain in &plan.chains {
+        add_chain(&mut batch, table, chain);
+    }
+    for chain in &plan.chains {
+        for rule in &chain.rules {
+            let mut w = AttributeWriter::new();
+            w.text(c::NFTA_RULE_TABLE, table).text(c::NFTA_RULE_CHAIN, &chain.name);
+            w.nest(c::NFTA_RULE_EXPRESSIONS, |list| {
+                for expression in &rule.expressions {
+                    expression.write(list);
+                }
+            });
+            let what = format!("rule \"{}\" in chain {}", rule.text, chain.name);
+            batch.add(what, c::NFT_MSG_NEWRULE, CREATE | APPEND, INET, &w);
+        }
+    }
+    batch
+}
+
+fn add_set(batch: &mut Batch, table: &str, set: &Set) {
+    let mut w = AttributeWriter::new();
+    let constant = !set.elements.is_empty();
+    let flags = if constant { c::NFT_SET_CONSTANT } else { c::NFT_SET_TIMEOUT | c::NFT_SET_EVAL };
+    let kind = set.types.iter().fold(0, |sum, kind| sum << c::TYPE_BITS | kind);
+    let size = if constant { u32::try_from(set.elements.len()).unwrap_or(0) } else { plan::FOLLOW_SIZE };
+    w.text(c::NFTA_SET_TABLE, table).text(c::NFTA_SET_NAME, set.reference.name);
+    w.be32(c::NFTA_SET_ID, set.reference.id).be32(c::NFTA_SET_FLAGS, flags);
+    w.be32(c::NFTA_SET_KEY_TYPE, kind).be32(c::NFTA_SET_KEY_LEN, set.key_length);
+    w.nest(c::NFTA_SET_DESC, |desc| {
+        desc.be32(c::NFTA_SET_DESC_SIZE, size);
+    });
+    if !constant {
+        w.be64(c::NFTA_SET_TIMEOUT, plan::FOLLOW_MILLIS);
+    }
+    batch.add(format!("set {}", set.reference.name), c::NFT_MSG_NEWSET, CREATE, INET, &w);
+    if !constant {
+        return;
+    }
+    let mut w = AttributeWriter::new();
+    w.text(c::NFTA_SET_ELEM_LIST_TABLE, table).text(c::NFTA_SET_ELEM_LIST_SET, set.reference.name);
+    w.be32(c::NFTA_SET_ELEM_LIST_SET_ID, set.reference.id);
+    w.nest(c::NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+        for element in &set.elements {
+            list.nest(c::NFTA_LIST_ELEM, |w| {
+                w.nest(c::NFTA_SET_ELEM_KEY, |w| {
+                    w.bytes(c::NFTA_DATA_VALUE, element);
+                });
+            });
+        }
+    });
+    batch.add(format!("elements of set {}", set.reference.name), c::NFT_MSG_NEWSETELEM, CREATE, INET, &w);
+}
+
+fn add_chain(batch: &mut Batch, table: &str, chain: &Chain) {
+    let mut w = AttributeWriter::new();
+    w.text(c::NFTA_CHAIN_TABLE, table).text(c::NFTA_CHAIN_NAME, &chain.name);
+    if let Some((hook, priority)) = chain.base {
+        w.nest(c::NFTA_CHAIN_HOOK, |w| {
+            w.be32(c::NFTA_HOOK_HOOKNUM, hook).be32(c::NFTA_HOOK_PRIORITY, priority.cast_unsigned());
+        });
+        w.be32(c::NFTA_CHAIN_POLICY, c::NF_ACCEPT.cast_unsigned()).text(c::NFTA_CHAIN_TYPE, "filter");
+    }
+    batch.add(format!("chain {}", chain.name), c::NFT_MSG_NEWCHAIN, CREATE, INET, &w);
+}
+
+/// What [`TraceTable::install`] would install, in nft's syntax: for `--dry-run`.
+///
+/// `meta l4proto` and `th` stand where nft, when it lists the table, finds shorter words for the same.
+#[must_use]
+pub fn describe(spec: &TraceTableSpec) -> String {
+    let plan = Plan::new(spec);
+    let mut out = format!("table inet {} {{\n\tflags owner\n", spec.name);
+    for set in &plan.sets {
+        let kinds: Vec<_> = set.types.iter().map(|kind| type_name(*kind)).collect();
+        let _ = write!(out, "\n\tset {} {{\n\t\ttype {}\n", set.reference.name, kinds.join(" . "));
+        if set.elements.is_empty() {
+            let minutes = plan::FOLLOW_MILLIS / 60_000;
+            let _ = write!(
+                out,
+                "\t\tsize {}\n\t\tflags dynamic,timeout\n\t\ttimeout {minutes}m\n",
+                plan::FOLLOW_SIZE
+            );
+        } else {
+            let names: Vec<_> =
+                set.elements.iter().filter_map(|e| e.first()).map(|n| rule::protocol_name(*n)).collect();
+            let _ = write!(out, "\t\tflags constant\n\t\telements = {{ {} }}\n", names.join(", "));
+        }
+        out.push_str("\t}\n");
+    }
+    for chain in &plan.chains {
+        let _ = write!(out, "\n\tchain {} {{\n", chain.name);
+        if let Some((hook, priority)) = chain.base {
+            let hook = plan::hook_name(hook);
+            let _ = writeln!(out, "\t\ttype filter hook {hook} priority {priority}; policy accept;");
+        }
+        for rule in &chain.rules {
+            let _ = writeln!(out, "\t\t{}", rule.text);
+        }
+        out.push_str("\t}\n");
+    }
+    out.push_str("}\n");
+    out
+}
+
+fn type_name(kind: u32) -> &'static str {
+    match kind {
+        c::TYPE_IPADDR => "ipv4_addr",
+        c::TYPE_IP6ADDR => "ipv6_addr",
+        c::TYPE_INET_PROTOCOL => "inet_proto",
+        _ => "inet_service",
+    }
+}

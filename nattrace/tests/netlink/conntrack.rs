@@ -1,0 +1,1 @@
+//! ctnetlink as this kernel speaks it.
