@@ -1,5 +1,9 @@
 //! Rule text and chains, as listed, and which listing holds for which moment.
 
+mod history;
+
+pub use history::{History, RuleName};
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::{HookPoint, NfFamily};

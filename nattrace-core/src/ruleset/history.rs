@@ -1,0 +1,446 @@
+//! Which rule text was in force at which moment.
+//!
+//! A rule handle is unique within one life of a table only: `flush ruleset` and a reload give the same
+//! handles to other rules. So the key is the table's own handle, which the kernel never reuses within a
+//! namespace, and where a source does not give it, the life of the table that covers the moment. In doubt
+//! the answer is "not known": a wrong rule is worse than none.
+
+use std::collections::BTreeMap;
+
+use super::{BaseChain, Listing};
+use crate::event::{Commit, NfFamily};
+
+/// A commit is told by netlink after it took effect, a trace message after the rule was evaluated: within
+/// this distance of a commit the order of the two is not known.
+const COMMIT_MARGIN_NS: u64 = 20_000_000;
+/// Lives of tables that are over and still kept, for journeys that end late.
+const MAX_DEAD_TABLES: usize = 32;
+/// Rules that are gone from a living table and still kept, for the same reason.
+const MAX_DEAD_RULES: usize = 4096;
+/// Moments of doubt kept for each table.
+const MAX_DOUBTS: usize = 64;
+
+/// A rule as a trace source names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleName<'a> {
+    /// Family of the table.
+    pub family: NfFamily,
+    /// Table.
+    pub table: &'a str,
+    /// `nft_table.handle`, where the source gives it.
+    pub table_handle: Option<u64>,
+    /// Chain.
+    pub chain: &'a str,
+    /// Handle of the rule.
+    pub handle: u64,
+}
+
+/// The rulesets of one namespace over time.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    lives: Vec<Life>,
+    doubts: BTreeMap<(NfFamily, String), Vec<Doubt>>,
+    committed: Option<(u64, u32)>,
+    listed: Option<(u64, Option<u32>)>,
+}
+
+/// One table from its creation to its deletion.
+#[derive(Debug, Clone)]
+struct Life {
+    family: NfFamily,
+    name: String,
+    /// `None` until a listing tells: the commit that created it may not.
+    handle: Option<u64>,
+    from_ns: u64,
+    until_ns: u64,
+    chains: BTreeMap<String, Option<BaseChain>>,
+    rules: BTreeMap<u64, (String, String)>,
+}
+
+impl Life {
+    fn is(&self, family: NfFamily, name: &str) -> bool {
+        self.family == family && self.name == name
+    }
+
+    fn alive(&self) -> bool {
+        self.until_ns == u64::MAX
+    }
+
+    fn covers(&self, time_ns: u64) -> bool {
+        self.from_ns <= time_ns && time_ns < self.until_ns
+    }
+}
+
+/// A span in which nobody can say which life of a table a message was about.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    first_ns: u64,
+    last_ns: u64,
+}
+
+impl History {
+    /// Takes note of a transaction.
+    pub fn commit(&mut self, time_ns: u64, commit: &Commit) {
+        self.committed = Some((time_ns, commit.generation));
+        for (family, name, handle) in &commit.deleted_tables {
+            let mut ended = false;
+            for life in self.lives.iter_mut().filter(|l| l.alive() && l.is(*family, name)) {
+                if handle.is_none() || life.handle.is_none() || life.handle == *handle {
+                    life.until_ns = time_ns;
+                    ended = true;
+                }
+            }
+            if ended {
+                self.doubt(*family, name, Doubt { first_ns: time_ns, last_ns: time_ns });
+            }
+        }
+        for (family, name, handle) in &commit.new_tables {
+            if handle.is_some() && self.lives.iter().any(|l| l.handle == *handle) {
+                continue;
+            }
+            let mut replaced = commit.deleted_tables.iter().any(|(f, n, _)| f == family && n == name);
+            for life in self.lives.iter_mut().filter(|l| l.is(*family, name)) {
+                life.until_ns = life.until_ns.min(time_ns);
+                replaced = true;
+            }
+            if replaced {
+                self.doubt(*family, name, Doubt { first_ns: time_ns, last_ns: time_ns });
+            }
+            // Without a predecessor there is no doubt, only a message about the new table that came early.
+            let from_ns = if replaced { time_ns } else { time_ns.saturating_sub(COMMIT_MARGIN_NS) };
+            self.lives.push(Life {
+                family: *family,
+                name: name.clone(),
+                handle: *handle,
+                from_ns,
+                until_ns: u64::MAX,
+                chains: BTreeMap::new(),
+                rules: BTreeMap::new(),
+            });
+        }
+        self.forget_old();
+    }
+
+    /// Takes note of a listing.
+    pub fn list(&mut self, time_ns: u64, listing: &Listing) {
+        let previous_ns = self.listed.map(|(time, _)| time);
+        let stale = matches!(
+            (self.committed, listing.generation),
+            (Some((_, committed)), Some(listed)) if newer(committed, listed)
+        );
+        for table in &listing.tables {
+            let known = self.lives.iter().position(|l| l.handle == Some(table.handle)).or_else(|| {
+                self.lives.iter().position(|l| {
+                    !stale && l.alive() && l.handle.is_none() && l.is(table.family, &table.name)
+                })
+            });
+            let at =
+                if let Some(at) = known { at } else { self.discover(time_ns, previous_ns, stale, table) };
+            let Some(life) = self.lives.get_mut(at) else { continue };
+            life.handle = Some(table.handle);
+            for chain in &table.chains {
+                life.chains.insert(chain.name.clone(), chain.base.clone());
+                for rule in &chain.rules {
+                    life.rules.insert(rule.handle, (chain.name.clone(), rule.text.clone()));
+                }
+            }
+            let listed: usize = table.chains.iter().map(|c| c.rules.len()).sum();
+            if life.rules.len() > listed + MAX_DEAD_RULES {
+                let kept: std::collections::BTreeSet<u64> =
+                    table.chains.iter().flat_map(|c| c.rules.iter().map(|r| r.handle)).collect();
+                life.rules.retain(|handle, _| kept.contains(handle));
+            }
+        }
+        if !stale {
+            self.bury_unlisted(time_ns, previous_ns, listing);
+        }
+        self.listed = Some((time_ns, listing.generation));
+        self.forget_old();
+    }
+
+    /// A table that no commit announced: when it came is known to lie between two listings.
+    fn discover(
+        &mut self,
+        time_ns: u64,
+        previous_ns: Option<u64>,
+        stale: bool,
+        table: &super::Table,
+    ) -> usize {
+        let since = previous_ns.unwrap_or(0);
+        let mut from_ns = 0;
+        let mut until_ns = u64::MAX;
+        let mut replaced = false;
+        if stale {
+            // It was listed before a commit that this history knows already; if that commit ended this
+            // name's life, this is the one that ended.
+            let key = (table.family, table.name.clone());
+            if let Some(doubt) = self.doubts.get(&key).and_then(|d| d.last()) {
+                until_ns = doubt.first_ns;
+            } else if let Some((time, _)) = self.committed
+                && self.lives.iter().any(|l| l.alive() && l.is(table.family, &table.name))
+            {
+                until_ns = time;
+            }
+        } else {
+            for life in self.lives.iter_mut().filter(|l| l.is(table.family, &table.name)) {
+                if life.alive() {
+                    life.until_ns = since;
+                    replaced = true;
+                }
+                from_ns = from_ns.max(life.until_ns);
+            }
+        }
+        if replaced {
+            from_ns = time_ns;
+            self.doubt(table.family, &table.name, Doubt { first_ns: since, last_ns: time_ns });
+        }
+        self.lives.push(Life {
+            family: table.family,
+            name: table.name.clone(),
+            handle: Some(table.handle),
+            from_ns,
+            until_ns,
+            chains: BTreeMap::new(),
+            rules: BTreeMap::new(),
+        });
+        self.lives.len() - 1
+    }
+
+    /// Tables that were there at the last listing and are not in this one.
+    fn bury_unlisted(&mut self, time_ns: u64, previous_ns: Option<u64>, listing: &Listing) {
+        let since = previous_ns.unwrap_or(0);
+        let mut doubts = Vec::new();
+        for life in self.lives.iter_mut().filter(|l| l.alive()) {
+            if !listing.tables.iter().any(|t| Some(t.handle) == life.handle) {
+                life.until_ns = since.max(life.from_ns);
+                doubts.push((life.family, life.name.clone()));
+            }
+        }
+        for (family, name) in doubts {
+            self.doubt(family, &name, Doubt { first_ns: since, last_ns: time_ns });
+        }
+    }
+
+    fn doubt(&mut self, family: NfFamily, name: &str, doubt: Doubt) {
+        let doubts = self.doubts.entry((family, name.to_owned())).or_default();
+        doubts.push(doubt);
+        if doubts.len() > MAX_DOUBTS {
+            doubts.remove(0);
+        }
+    }
+
+    fn forget_old(&mut self) {
+        while self.lives.iter().filter(|l| !l.alive()).count() > MAX_DEAD_TABLES {
+            let oldest =
+                self.lives.iter().enumerate().filter(|(_, l)| !l.alive()).min_by_key(|(_, l)| l.until_ns);
+            let Some((at, _)) = oldest else { break };
+            self.lives.remove(at);
+        }
+        let lives = &self.lives;
+        self.doubts.retain(|(family, name), _| lives.iter().any(|l| l.is(*family, name)));
+    }
+
+    /// Whether the newest transaction known of has been listed: then a text that is missing stays missing.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        match (self.committed, self.listed) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some((_, committed)), Some((_, Some(listed)))) => !newer(committed, listed),
+            (Some((committed_ns, _)), Some((listed_ns, None))) => listed_ns > committed_ns,
+        }
+    }
+
+    /// The text of a rule at a moment, or `None` when it cannot be known.
+    #[must_use]
+    pub fn text(&self, rule: &RuleName<'_>, time_ns: u64) -> Option<&str> {
+        let life = self.life(rule.family, rule.table, rule.table_handle, time_ns)?;
+        let (chain, text) = life.rules.get(&rule.handle)?;
+        (chain == rule.chain).then_some(text.as_str())
+    }
+
+    /// Where a chain hangs, when it is a base chain. Answers also in moments of doubt, as long as every
+    /// life of the table says the same: reloads rarely move chains.
+    #[must_use]
+    pub fn base_chain(
+        &self,
+        family: NfFamily,
+        table: &str,
+        table_handle: Option<u64>,
+        chain: &str,
+        time_ns: u64,
+    ) -> Option<&BaseChain> {
+        if let Some(life) = self.life(family, table, table_handle, time_ns)
+            && let Some(base) = life.chains.get(chain)
+        {
+            return base.as_ref();
+        }
+        let mut found: Option<&BaseChain> = None;
+        for base in self.lives.iter().filter(|l| l.is(family, table)).filter_map(|l| l.chains.get(chain)) {
+            let base = base.as_ref()?;
+            if found.is_some_and(|f| f.hook != base.hook || f.kind != base.kind) {
+                return None;
+            }
+            found = Some(base);
+        }
+        found
+    }
+
+    fn life(&self, family: NfFamily, name: &str, handle: Option<u64>, time_ns: u64) -> Option<&Life> {
+        if handle.is_some() {
+            return self.lives.iter().find(|l| l.handle == handle && l.is(family, name));
+        }
+        let in_doubt = self.doubts.get(&(family, name.to_owned())).is_some_and(|doubts| {
+            doubts.iter().any(|d| {
+                d.first_ns.saturating_sub(COMMIT_MARGIN_NS) <= time_ns
+                    && time_ns <= d.last_ns.saturating_add(COMMIT_MARGIN_NS)
+            })
+        });
+        if in_doubt {
+            return None;
+        }
+        self.lives.iter().find(|l| l.is(family, name) && l.covers(time_ns))
+    }
+}
+
+/// Whether generation `a` came after `b`; the counter wraps.
+fn newer(a: u32, b: u32) -> bool {
+    let distance = a.wrapping_sub(b);
+    distance != 0 && distance < u32::MAX / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::HookPoint;
+    use crate::ruleset::{Chain, Rule, Table};
+
+    const MS: u64 = 1_000_000;
+
+    fn listing(generation: u32, table_handle: u64, rules: &[(u64, &str)]) -> Listing {
+        let base = BaseChain {
+            kind: "filter".to_owned(),
+            hook: HookPoint::Forward,
+            priority: 0,
+            policy: "accept".to_owned(),
+        };
+        let rules = rules.iter().map(|(handle, text)| Rule { handle: *handle, text: (*text).to_owned() });
+        let chain = Chain { name: "c".to_owned(), handle: 1, base: Some(base), rules: rules.collect() };
+        let table =
+            Table { family: NfFamily::Inet, name: "t".to_owned(), handle: table_handle, chains: vec![chain] };
+        Listing { generation: Some(generation), tables: vec![table] }
+    }
+
+    fn name(handle: u64, table_handle: Option<u64>) -> RuleName<'static> {
+        RuleName { family: NfFamily::Inet, table: "t", table_handle, chain: "c", handle }
+    }
+
+    fn reload(generation: u32, handles: bool) -> Commit {
+        Commit {
+            generation,
+            deleted_tables: vec![(NfFamily::Inet, "t".to_owned(), handles.then_some(8))],
+            new_tables: vec![(NfFamily::Inet, "t".to_owned(), handles.then_some(9))],
+        }
+    }
+
+    #[test]
+    fn a_reload_never_shows_the_wrong_rule() {
+        for handles in [true, false] {
+            let mut history = History::default();
+            history.list(100 * MS, &listing(1, 8, &[(4, "old")]));
+            assert_eq!(history.text(&name(4, None), 50 * MS), Some("old"), "before the first listing");
+            history.commit(500 * MS, &reload(2, handles));
+            assert!(!history.is_current());
+            assert_eq!(history.text(&name(4, None), 600 * MS), None, "not listed yet");
+            history.list(700 * MS, &listing(2, 9, &[(4, "new")]));
+            assert!(history.is_current());
+            let cases = [
+                (400, Some("old")),
+                (485, None),
+                (500, None),
+                (515, None),
+                (521, Some("new")),
+                (900, Some("new")),
+            ];
+            for (ms, expected) in cases {
+                assert_eq!(history.text(&name(4, None), ms * MS), expected, "at {ms} ms");
+            }
+            assert_eq!(history.text(&name(4, Some(8)), 500 * MS), Some("old"));
+            assert_eq!(history.text(&name(4, Some(9)), 500 * MS), Some("new"));
+            assert_eq!(history.text(&name(4, Some(10)), 500 * MS), None);
+        }
+    }
+
+    #[test]
+    fn a_listing_made_before_the_commit_does_not_speak_for_after() {
+        let mut history = History::default();
+        history.commit(500 * MS, &reload(2, false));
+        history.list(510 * MS, &listing(1, 8, &[(4, "old")]));
+        assert!(!history.is_current());
+        assert_eq!(history.text(&name(4, None), 600 * MS), None);
+        history.list(520 * MS, &listing(2, 9, &[(4, "new")]));
+        for (ms, expected) in [(400, Some("old")), (490, None), (510, None), (600, Some("new"))] {
+            assert_eq!(history.text(&name(4, None), ms * MS), expected, "at {ms} ms");
+        }
+        assert_eq!(history.text(&name(4, Some(8)), 600 * MS), Some("old"));
+    }
+
+    #[test]
+    fn a_reload_whose_commit_was_lost_leaves_the_span_between_the_listings_unknown() {
+        let mut history = History::default();
+        history.list(100 * MS, &listing(1, 8, &[(4, "old")]));
+        history.list(500 * MS, &listing(2, 9, &[(4, "new")]));
+        for (ms, expected) in [(50, Some("old")), (300, None), (510, None), (600, Some("new"))] {
+            assert_eq!(history.text(&name(4, None), ms * MS), expected, "at {ms} ms");
+        }
+    }
+
+    #[test]
+    fn rules_added_and_deleted_in_a_living_table_keep_their_text() {
+        let mut history = History::default();
+        history.list(100 * MS, &listing(1, 8, &[(4, "first")]));
+        history.commit(200 * MS, &Commit { generation: 2, deleted_tables: vec![], new_tables: vec![] });
+        assert_eq!(history.text(&name(4, None), 200 * MS), Some("first"), "no table came or went");
+        history.list(210 * MS, &listing(2, 8, &[(5, "second")]));
+        assert_eq!(history.text(&name(4, None), 150 * MS), Some("first"));
+        assert_eq!(history.text(&name(5, None), 205 * MS), Some("second"));
+        assert_eq!(history.text(&name(6, None), 205 * MS), None);
+    }
+
+    #[test]
+    fn a_rule_is_looked_for_in_its_own_chain() {
+        let mut history = History::default();
+        history.list(100 * MS, &listing(1, 8, &[(4, "first")]));
+        let elsewhere = RuleName { chain: "d", ..name(4, None) };
+        assert_eq!(history.text(&elsewhere, 150 * MS), None);
+    }
+
+    #[test]
+    fn chains_are_found_even_within_a_reload() {
+        let mut history = History::default();
+        history.list(100 * MS, &listing(1, 8, &[]));
+        history.commit(500 * MS, &reload(2, true));
+        history.list(510 * MS, &listing(2, 9, &[]));
+        let base = history.base_chain(NfFamily::Inet, "t", None, "c", 500 * MS).expect("a base chain");
+        assert_eq!(base.hook, HookPoint::Forward);
+        assert!(history.base_chain(NfFamily::Inet, "t", None, "d", 500 * MS).is_none());
+    }
+
+    #[test]
+    fn many_reloads_do_not_grow_it() {
+        let mut history = History::default();
+        for i in 0..1000_u32 {
+            let (old, new) = (u64::from(i), u64::from(i) + 1);
+            let commit = Commit {
+                generation: i,
+                deleted_tables: vec![(NfFamily::Inet, "t".to_owned(), Some(old))],
+                new_tables: vec![(NfFamily::Inet, "t".to_owned(), Some(new))],
+            };
+            let at = u64::from(i) * 100 * MS;
+            history.commit(at, &commit);
+            history.list(at + MS, &listing(i, new, &[(1, "x")]));
+        }
+        assert!(history.lives.len() <= MAX_DEAD_TABLES + 1);
+        assert!(history.doubts.values().all(|d| d.len() <= MAX_DOUBTS));
+    }
+}
