@@ -1,8 +1,10 @@
 //! Rule text and chains, as listed, and which listing holds for which moment.
 
 mod history;
+mod statement;
 
 pub use history::{History, RuleName};
+pub use statement::nat_statement;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,10 @@
 //! What a journey means, in plain words, and what to type.
 
+mod drops;
+pub mod reasons;
+
+pub use drops::find;
+
 /// How sure a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Certainty {

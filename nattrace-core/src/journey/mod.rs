@@ -1,6 +1,20 @@
 //! One packet's way through the kernel: the value that everything shown to users is made from.
 
 pub mod assemble;
+mod connections;
+mod counters;
+mod ending;
+mod evaluation;
+mod identity;
+mod names;
+mod open;
+mod release;
+mod retransmission;
+mod rewrite;
+mod route;
+
+pub use assemble::{Assembler, Options, SourcesOn};
+pub use counters::{Counters, Lost};
 
 use std::net::IpAddr;
 

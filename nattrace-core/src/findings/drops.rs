@@ -1,0 +1,115 @@
+//! Who dropped it, and what that means.
+
+use super::{Certainty, Finding, reasons};
+use crate::conntrack::Direction;
+use crate::journey::{DropCause, Journey, Outcome, StepKind};
+
+/// What can be said of a journey for certain.
+#[must_use]
+pub fn find(journey: &Journey) -> Vec<Finding> {
+    let Outcome::Dropped(cause) = &journey.outcome else { return Vec::new() };
+    let mut findings = Vec::new();
+    let found = match cause {
+        DropCause::Rule { .. } => dropped_by_rule(journey, cause),
+        DropCause::Policy { .. } => dropped_by_policy(journey, cause),
+        DropCause::Kernel { .. } => dropped_by_kernel(journey, cause),
+    };
+    if let Some(reply) = reply_dropped(journey, found.as_ref()) {
+        findings.push(reply);
+    }
+    findings.extend(found);
+    findings
+}
+
+fn dropped_by_rule(journey: &Journey, cause: &DropCause) -> Option<Finding> {
+    let DropCause::Rule { rule, hook } = cause else { return None };
+    let at = last_step(journey, |kind| matches!(kind, StepKind::Rule(step) if step.rule == *rule))?;
+    let (table, chain) = (&rule.table, &rule.chain);
+    let place = hook.map(|hook| format!(" in {}", hook.name())).unwrap_or_default();
+    let text = match &rule.text {
+        Some(text) => format!(
+            "The rule \"{text}\" in chain {chain} of table {} {table} (handle {}) dropped it{place}.",
+            rule.family.name(),
+            rule.handle
+        ),
+        None => format!(
+            "The rule with handle {} in chain {chain} of table {} {table} dropped it{place}; its text is not known.",
+            rule.handle,
+            rule.family.name()
+        ),
+    };
+    // The rules that led into the chain are part of the proof.
+    let mut steps: Vec<usize> = Vec::new();
+    let mut wanted = chain.clone();
+    for (index, step) in journey.steps.iter().enumerate().take(at).rev() {
+        let StepKind::Rule(step) = &step.kind else { continue };
+        let leads = matches!(
+            &step.verdict,
+            crate::event::Verdict::Jump(to) | crate::event::Verdict::Goto(to) if *to == wanted
+        );
+        if leads && step.rule.table == *table && step.rule.family == rule.family {
+            steps.push(index);
+            wanted.clone_from(&step.rule.chain);
+        }
+    }
+    steps.reverse();
+    steps.push(at);
+    Some(Finding { code: "dropped-by-rule", text, fix: Vec::new(), certainty: Certainty::Certain, steps })
+}
+
+fn dropped_by_policy(journey: &Journey, cause: &DropCause) -> Option<Finding> {
+    let DropCause::Policy { family, table, chain, hook } = cause else { return None };
+    let at = last_step(
+        journey,
+        |kind| matches!(kind, StepKind::Policy { family: f, table: t, chain: c, .. } if f == family && t == table && c == chain),
+    )?;
+    let place = hook.map(|hook| format!(" in {}", hook.name())).unwrap_or_default();
+    let text = format!(
+        "No rule accepted it, so the policy of chain {chain} of table {} {table}, which is drop, dropped it{place}.",
+        family.name()
+    );
+    let certainty = Certainty::Certain;
+    Some(Finding { code: "dropped-by-policy", text, fix: Vec::new(), certainty, steps: vec![at] })
+}
+
+fn dropped_by_kernel(journey: &Journey, cause: &DropCause) -> Option<Finding> {
+    let DropCause::Kernel { reason, function, hook, text } = cause else { return None };
+    let at = last_step(journey, |kind| match (kind, hook) {
+        (StepKind::Drop { .. }, _) => true,
+        (StepKind::Hook { hook: seen, .. }, Some(hook)) => seen == hook,
+        _ => false,
+    })?;
+    let text = match reasons::check(reason.as_deref(), function.as_deref()) {
+        Some(check) => format!("{text} {check}"),
+        None => text.clone(),
+    };
+    let certainty = Certainty::Certain;
+    Some(Finding { code: "dropped-by-kernel", text, fix: Vec::new(), certainty, steps: vec![at] })
+}
+
+/// A packet can only be a reply when the first packet of its connection got through here: conntrack confirms
+/// a connection behind the last hook of its first packet.
+fn reply_dropped(journey: &Journey, cause: Option<&Finding>) -> Option<Finding> {
+    let connection = journey.connection.as_ref()?;
+    if connection.direction != Some(Direction::Reply) {
+        return None;
+    }
+    let name = match connection.original {
+        Some(original) => {
+            let protocol = journey.packet.protocol_name();
+            format!("the {protocol} connection from {} to {}", original.source, original.destination)
+        }
+        None => "its connection".to_owned(),
+    };
+    Some(Finding {
+        code: "reply-dropped",
+        text: format!("It is a reply: the way there was let through for {name}, the way back is not."),
+        fix: Vec::new(),
+        certainty: Certainty::Certain,
+        steps: cause.map(|finding| finding.steps.clone()).unwrap_or_default(),
+    })
+}
+
+fn last_step(journey: &Journey, is_it: impl Fn(&StepKind) -> bool) -> Option<usize> {
+    journey.steps.iter().rposition(|step| is_it(&step.kind))
+}

@@ -1,0 +1,231 @@
+//! The connections that packets of this run belong to: what joins a reply, whose headers may share nothing
+//! with what the user asked for, to the packet that was asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::RuleRef;
+use crate::conntrack::{Connection, Direction, Tuple};
+use crate::event::{Manip, NetnsId};
+use crate::packet::{Endpoint, Packet, protocol};
+
+/// Connections that are remembered; the one touched longest ago makes room.
+const MAX_CONNECTIONS: usize = 8192;
+
+/// What is remembered of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    netns: NetnsId,
+    pub(super) connection: Connection,
+    /// When ctnetlink told of its creation.
+    pub(super) created_ns: Option<u64>,
+    /// A packet that the filter selects belongs to it.
+    pub(super) followed: bool,
+    /// A packet of it went out by a device that `--oif` asks for.
+    pub(super) oif_passed: bool,
+    /// The rule that decided the rewrite of the original direction's source or destination.
+    pub(super) decided: BTreeMap<Manip, RuleRef>,
+    touched: u64,
+}
+
+/// Every connection known of.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    entries: BTreeMap<u64, Known>,
+    by_key: BTreeMap<u64, u64>,
+    by_id: BTreeMap<(NetnsId, u32), u64>,
+    by_tuple: BTreeMap<(NetnsId, Tuple), (u64, Direction)>,
+    touches: BTreeSet<(u64, u64)>,
+    next: u64,
+    clock: u64,
+}
+
+/// A tuple as it is compared: protocols without ports have none, however the source writes that.
+fn comparable(tuple: Tuple) -> Tuple {
+    let ports =
+        protocol::has_ports(tuple.protocol) || matches!(tuple.protocol, protocol::ICMP | protocol::ICMPV6);
+    let strip = |end: Endpoint| Endpoint { port: end.port.filter(|_| ports), ..end };
+    Tuple { protocol: tuple.protocol, source: strip(tuple.source), destination: strip(tuple.destination) }
+}
+
+/// The tuple conntrack makes of a packet (`nf_ct_get_tuple`); none for fragments and ICMP errors.
+pub(super) fn tuple_of(packet: &Packet) -> Option<Tuple> {
+    let (protocol, mut source, mut destination) = (packet.protocol?, packet.source?, packet.destination?);
+    if protocol::has_ports(protocol) {
+        source.port?;
+    } else if matches!(protocol, protocol::ICMP | protocol::ICMPV6) {
+        let icmp = packet.icmp?;
+        source.port = Some(icmp.id?);
+        destination.port = Some(u16::from_be_bytes([icmp.kind, icmp.code]));
+    }
+    Some(comparable(Tuple { protocol, source, destination }))
+}
+
+impl Connections {
+    pub(super) fn get(&self, index: u64) -> Option<&Known> {
+        self.entries.get(&index)
+    }
+
+    pub(super) fn get_mut(&mut self, index: u64) -> Option<&mut Known> {
+        self.entries.get_mut(&index)
+    }
+
+    /// The connection an observation speaks of. A tuple is reused by the next connection of the same ports,
+    /// so whatever else both sides name must not contradict.
+    pub(super) fn find(&self, netns: NetnsId, c: &Connection) -> Option<u64> {
+        let fits = |index: &u64| {
+            self.entries.get(index).is_some_and(|known| {
+                let k = &known.connection;
+                (known.netns == netns || netns == 0 || known.netns == 0)
+                    && !(k.key != 0 && c.key != 0 && k.key != c.key)
+                    && !matches!((k.id, c.id), (Some(a), Some(b)) if a != b)
+                    && !matches!((k.original, c.original), (Some(a), Some(b)) if comparable(a) != comparable(b))
+            })
+        };
+        c.original
+            .and_then(|t| self.by_tuple.get(&(netns, comparable(t))))
+            .filter(|(_, direction)| *direction == Direction::Original)
+            .map(|(index, _)| *index)
+            .filter(fits)
+            .or_else(|| c.id.and_then(|id| self.by_id.get(&(netns, id))).copied().filter(fits))
+            .or_else(|| self.by_key.get(&c.key).filter(|_| c.key != 0).copied().filter(fits))
+    }
+
+    /// The connection whose packets look like this one before any rewrite, and the direction it goes.
+    pub(super) fn find_packet(&self, netns: NetnsId, packet: &Packet) -> Option<(u64, Direction)> {
+        self.by_tuple.get(&(netns, tuple_of(packet)?)).copied()
+    }
+
+    /// Takes over what an observation says; gives the index of the connection, which is new if need be.
+    /// `None` where the observation names nothing to know it by again.
+    pub(super) fn learn(&mut self, netns: NetnsId, seen: &Connection) -> Option<u64> {
+        if seen.key == 0 && seen.id.is_none() && seen.original.is_none() {
+            return None;
+        }
+        let index = self.find(netns, seen).unwrap_or_else(|| {
+            let index = self.next;
+            self.next += 1;
+            self.entries.insert(index, Known { netns, ..Known::default() });
+            index
+        });
+        self.clock += 1;
+        let clock = self.clock;
+        if let Some(known) = self.entries.get_mut(&index) {
+            self.touches.remove(&(known.touched, index));
+            known.touched = clock;
+            self.touches.insert((clock, index));
+            let mine = &mut known.connection;
+            if seen.key != 0 {
+                mine.key = seen.key;
+                self.by_key.insert(seen.key, index);
+            }
+            mine.id = seen.id.or(mine.id);
+            mine.status = match (mine.status, seen.status) {
+                (Some(a), Some(b)) => Some(a | b),
+                (a, b) => a.or(b),
+            };
+            mine.zone = seen.zone.or(mine.zone);
+            mine.original = seen.original.or(mine.original);
+            mine.reply = seen.reply.or(mine.reply);
+            if let Some(id) = mine.id {
+                self.by_id.insert((netns, id), index);
+            }
+            if let Some(reply) = mine.reply {
+                self.by_tuple.insert((netns, comparable(reply)), (index, Direction::Reply));
+            }
+            if let Some(original) = mine.original {
+                self.by_tuple.insert((netns, comparable(original)), (index, Direction::Original));
+            }
+        }
+        while self.entries.len() > MAX_CONNECTIONS {
+            let Some((_, oldest)) = self.touches.pop_first() else { break };
+            self.forget(oldest);
+        }
+        Some(index)
+    }
+
+    /// ctnetlink told that it is gone: its tuples and its key are free for others. What was decided stays,
+    /// for packets of it that are still under way.
+    pub(super) fn destroyed(&mut self, netns: NetnsId, gone: &Connection) {
+        if let Some(index) = self.find(netns, gone) {
+            self.unindex(index);
+        }
+    }
+
+    fn unindex(&mut self, index: u64) {
+        let Some(known) = self.entries.get(&index) else { return };
+        let (c, netns) = (&known.connection, known.netns);
+        if self.by_key.get(&c.key) == Some(&index) {
+            self.by_key.remove(&c.key);
+        }
+        if let Some(id) = c.id
+            && self.by_id.get(&(netns, id)) == Some(&index)
+        {
+            self.by_id.remove(&(netns, id));
+        }
+        for tuple in [c.original, c.reply].into_iter().flatten() {
+            let key = (netns, comparable(tuple));
+            if self.by_tuple.get(&key).is_some_and(|(at, _)| *at == index) {
+                self.by_tuple.remove(&key);
+            }
+        }
+    }
+
+    fn forget(&mut self, index: u64) {
+        self.unindex(index);
+        self.entries.remove(&index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(addr: [u8; 4], port: u16) -> Endpoint {
+        Endpoint { addr: addr.into(), port: Some(port) }
+    }
+
+    fn connection(key: u64, id: Option<u32>) -> Connection {
+        let (client, service, server) =
+            (end([10, 2, 1, 2], 36334), end([10, 1, 2, 3], 1222), end([192, 168, 70, 10], 22));
+        Connection {
+            key,
+            id,
+            original: Some(Tuple { protocol: 6, source: client, destination: service }),
+            reply: Some(Tuple { protocol: 6, source: server, destination: client }),
+            ..Connection::default()
+        }
+    }
+
+    #[test]
+    fn a_connection_is_known_by_any_of_its_names() {
+        let mut known = Connections::default();
+        let index = known.learn(7, &connection(0xffff, Some(3))).expect("an index");
+        let by_key = Connection { key: 0xffff, ..Connection::default() };
+        let by_id = Connection { id: Some(3), ..Connection::default() };
+        for named in [by_key, by_id, connection(0, None)] {
+            assert_eq!(known.learn(7, &named), Some(index), "{named:?}");
+        }
+        assert_eq!(known.learn(7, &Connection::default()), None);
+        assert_ne!(known.learn(8, &connection(0, None)), Some(index), "another namespace");
+    }
+
+    #[test]
+    fn reused_ports_are_another_connection() {
+        let mut known = Connections::default();
+        let first = known.learn(7, &connection(1, Some(3)));
+        assert_ne!(known.learn(7, &connection(1, Some(4))), first, "the id says so");
+        let third = known.learn(7, &connection(2, None));
+        known.destroyed(7, &connection(2, None));
+        assert_ne!(known.learn(7, &connection(0, None)), third, "it was destroyed");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut known = Connections::default();
+        for id in 0..20_000 {
+            known.learn(7, &Connection { id: Some(id), ..Connection::default() });
+        }
+        assert_eq!((known.entries.len(), known.by_id.len()), (MAX_CONNECTIONS, MAX_CONNECTIONS));
+        assert!(known.touches.len() <= MAX_CONNECTIONS);
+    }
+}

@@ -1,0 +1,208 @@
+//! How a journey ends, and when it may be called ended.
+//!
+//! Precedence, strongest first; nothing is called delivered or transmitted that was dropped:
+//! 1. A rule's or a policy's drop verdict. It is final in the kernel, so it ends the journey alone. The
+//!    kernel's own report of the same drop (`kfree_skb` with NETFILTER_DROP) only confirms it, before or after.
+//! 2. A drop that the kernel reports, wherever the packet had come to: also behind a socket's queue or a
+//!    driver.
+//! 3. A hook that answered "drop" without either of these being seen.
+//! 4. Where the packet was last: taken by a socket or protocol, or accepted by INPUT and not dropped within
+//!    the settling time: delivered. Given to a device, or gone to a namespace that is not watched:
+//!    transmitted. Queued to user space and not back: queued. Kept by a hook, or freed elsewhere without
+//!    being called a drop: consumed.
+//! 5. Else it is unfinished, and says where it was last seen.
+//!
+//! A packet that moves on after 4. has not ended: a loopback or veth device gives it back to the stack.
+
+use super::open::{Draft, Open, Place};
+use super::{DropCause, Outcome, StepKind};
+use crate::event::{HookPoint, HookVerdict, NfFamily};
+use crate::findings::reasons;
+
+/// What is known of the end so far.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    /// Index of the draft of the rule or policy that dropped.
+    pub(super) verdict: Option<usize>,
+    pub(super) kernel: Option<KernelDrop>,
+    /// A hook answered "drop".
+    pub(super) hook: Option<HookPoint>,
+    /// The buffer was freed.
+    pub(super) freed: bool,
+    /// By which function, where known.
+    pub(super) freed_by: Option<String>,
+    pub(super) left: bool,
+    /// When the last of these was seen.
+    pub(super) at_ns: Option<u64>,
+}
+
+impl Ending {
+    pub(super) fn is_over(&self) -> bool {
+        self.at_ns.is_some()
+    }
+
+    pub(super) fn is_drop(&self) -> bool {
+        self.verdict.is_some() || self.kernel.is_some() || self.hook.is_some()
+    }
+
+    /// Notes that it is over since then at the latest.
+    pub(super) fn over(&mut self, time_ns: u64) {
+        self.at_ns = Some(self.at_ns.map_or(time_ns, |at| at.max(time_ns)));
+    }
+}
+
+/// `kfree_skb`, as reported.
+#[derive(Debug, Clone)]
+pub(super) struct KernelDrop {
+    pub(super) reason: Option<String>,
+    pub(super) function: Option<String>,
+    pub(super) hook: Option<HookPoint>,
+}
+
+/// What decides when a journey is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    pub(super) probes: bool,
+    pub(super) tracepoints: bool,
+    pub(super) settle_ns: u64,
+    pub(super) idle_ns: u64,
+}
+
+impl Timing {
+    /// Only trace messages tell of packets.
+    fn rules_only(self) -> bool {
+        !self.probes && !self.tracepoints
+    }
+}
+
+/// Why a journey is given an outcome now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Nothing more is expected.
+    Due,
+    /// The trace ends.
+    Stopped,
+    /// Too many journeys were open.
+    Crowded,
+}
+
+impl Open {
+    /// From when on nothing more is expected.
+    pub(super) fn due_ns(&self, timing: Timing) -> u64 {
+        if let Some(at) = self.ending.at_ns {
+            let confirmed = self.ending.kernel.is_some() || self.ending.freed || self.ending.left;
+            let return_missing = self.visits.iter().any(|v| v.exact && !v.over);
+            let wait = return_missing || (!timing.rules_only() && (!confirmed || !timing.probes));
+            return if wait { at.saturating_add(timing.settle_ns) } else { at };
+        }
+        let soon = match &self.place {
+            Place::Transmitted(_) | Place::Delivered => true,
+            Place::Hook => self.visits.last().is_some_and(|v| match (v.verdict, v.hook) {
+                (Some(HookVerdict::Stolen), _) => true,
+                (Some(HookVerdict::Accept), HookPoint::Input) => is_ip(v.family),
+                (Some(HookVerdict::Accept), HookPoint::Postrouting) => timing.rules_only(),
+                _ => false,
+            }),
+            Place::Nowhere | Place::Received(_) => false,
+        };
+        self.last_seen_ns.saturating_add(if soon { timing.settle_ns } else { timing.idle_ns })
+    }
+
+    /// The outcome, by the precedence above. Rule texts must be filled in before.
+    pub(super) fn outcome(&self, timing: Timing, why: Why) -> Outcome {
+        if let Some(cause) = self.ending.verdict.and_then(|at| self.drafts.get(at)).and_then(cause) {
+            return Outcome::Dropped(cause);
+        }
+        if let Some(drop) = &self.ending.kernel {
+            return Outcome::Dropped(DropCause::Kernel {
+                reason: drop.reason.clone(),
+                function: drop.function.clone(),
+                hook: drop.hook,
+                text: reasons::describe(drop.reason.as_deref(), drop.function.as_deref()),
+            });
+        }
+        if let Some(hook) = self.ending.hook {
+            return Outcome::Dropped(DropCause::Kernel {
+                reason: None,
+                function: None,
+                hook: Some(hook),
+                text: format!(
+                    "A function hooked into {} dropped it; no rule that was traced did.",
+                    hook.name()
+                ),
+            });
+        }
+        let freed = self.ending.freed;
+        let freed_by = self.ending.freed_by.as_deref().unwrap_or("");
+        let last = self.visits.last();
+        match &self.place {
+            Place::Delivered => return Outcome::Delivered,
+            Place::Transmitted(device) => return Outcome::Transmitted { device: Some(device.clone()) },
+            Place::Hook => match last.and_then(|v| v.verdict) {
+                Some(HookVerdict::Accept)
+                    if !timing.rules_only()
+                        && last.is_some_and(|v| v.hook == HookPoint::Input && is_ip(v.family)) =>
+                {
+                    return Outcome::Delivered;
+                }
+                Some(HookVerdict::Queue) => return Outcome::Queued,
+                Some(HookVerdict::Stolen) => return Outcome::Consumed,
+                _ => {}
+            },
+            Place::Nowhere | Place::Received(_) => {}
+        }
+        if self.ending.left || reasons::is_handed_to_device(freed_by) {
+            return Outcome::Transmitted { device: last.and_then(|v| v.oif.clone()) };
+        }
+        if freed {
+            return if reasons::is_delivered_by(freed_by) { Outcome::Delivered } else { Outcome::Consumed };
+        }
+        Outcome::Unfinished { why: self.unfinished(timing, why) }
+    }
+
+    fn unfinished(&self, timing: Timing, why: Why) -> String {
+        let last = self.visits.last();
+        let place = match (&self.place, last) {
+            (Place::Received(device), _) => format!("after {device} received it"),
+            (Place::Hook, Some(v)) if v.verdict == Some(HookVerdict::Accept) => {
+                if why == Why::Due && timing.rules_only() {
+                    return format!(
+                        "accepted by every rule in {}; what came after was not watched",
+                        v.hook.name()
+                    );
+                }
+                match &v.oif {
+                    Some(oif) => format!("after {} had accepted it, bound for {oif}", v.hook.name()),
+                    None => format!("after {} had accepted it", v.hook.name()),
+                }
+            }
+            (Place::Hook, Some(v)) => format!("in {}", v.hook.name()),
+            _ => "where it was first seen".to_owned(),
+        };
+        match why {
+            Why::Due => format!("lost sight of it: last seen {place}"),
+            Why::Stopped => format!("the trace ended while it was under way: last seen {place}"),
+            Why::Crowded => {
+                format!("too many packets were under way at once to follow this one on: last seen {place}")
+            }
+        }
+    }
+}
+
+/// Whether the hooks of this family are those of the IP layers, where INPUT means this host.
+pub(super) fn is_ip(family: NfFamily) -> bool {
+    matches!(family, NfFamily::Ip | NfFamily::Ip6)
+}
+
+fn cause(draft: &Draft) -> Option<DropCause> {
+    match &draft.step.kind {
+        StepKind::Rule(step) => Some(DropCause::Rule { rule: step.rule.clone(), hook: step.hook }),
+        StepKind::Policy { family, table, chain, hook, .. } => Some(DropCause::Policy {
+            family: *family,
+            table: table.clone(),
+            chain: chain.clone(),
+            hook: *hook,
+        }),
+        _ => None,
+    }
+}

@@ -1,0 +1,233 @@
+//! What a trace message adds to the journey it belongs to.
+
+use super::open::{ChainName, Evaluation, Moment, Note, Open, Place};
+use super::route::Routed;
+use super::{RuleRef, RuleStep, StepKind};
+use crate::conntrack::{Connection, State};
+use crate::event::{HookPoint, HookVerdict, NfFamily, NftTrace, TraceType, Verdict};
+use crate::packet::{Packet, decode};
+
+/// What a message of the program's own table is for; messages of other tables are rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Somebody's rules.
+    Rules,
+    /// The observer before every other chain of the hook.
+    Enter,
+    /// The observer behind every other chain of the hook: reached only by what all of them accepted.
+    Leave,
+    /// The chain that selects packets.
+    Follow,
+}
+
+/// The role and the hook of a chain of the program's own table, by its name.
+pub(super) fn own_chain(chain: &str) -> (Role, Option<HookPoint>) {
+    let (role, hook) = match chain.split_once('_') {
+        Some(("enter", hook)) => (Role::Enter, hook),
+        Some(("leave", hook)) => (Role::Leave, hook),
+        _ => return (Role::Follow, chain.rsplit_once('_').and_then(|(_, hook)| hook_by_name(hook))),
+    };
+    (role, hook_by_name(hook))
+}
+
+fn hook_by_name(name: &str) -> Option<HookPoint> {
+    [
+        HookPoint::Ingress,
+        HookPoint::Prerouting,
+        HookPoint::Input,
+        HookPoint::Forward,
+        HookPoint::Output,
+        HookPoint::Postrouting,
+        HookPoint::Egress,
+    ]
+    .into_iter()
+    .find(|hook| hook.name() == name)
+}
+
+/// The headers a message carries, when it does and when they are IP.
+pub(super) fn headers(trace: &NftTrace) -> Option<Packet> {
+    let message = &trace.message;
+    let network = &message.network_header;
+    let first = *network.first()?;
+    // The kernel cuts the network header at 40 bytes; the transport header follows wherever it ended.
+    let (header_len, direct) = match first >> 4 {
+        4 => (usize::from(first & 0xf) * 4, true),
+        6 => (40, network.get(6).is_some_and(|next| !matches!(next, 0 | 43 | 44 | 51 | 60))),
+        _ => return None,
+    };
+    let mut bytes = network.clone();
+    if direct && !message.transport_header.is_empty() {
+        bytes.resize(header_len.max(20), 0);
+        bytes.extend_from_slice(&message.transport_header);
+    }
+    let length = u32::try_from(bytes.len()).unwrap_or(0);
+    let mut packet = decode(&bytes, length).ok()?;
+    packet.mark = message.mark.unwrap_or(0);
+    Some(packet)
+}
+
+/// What a message says of the packet's connection (6.16 and later).
+pub(super) fn connection(trace: &NftTrace) -> Option<Connection> {
+    let message = &trace.message;
+    let id = message.ct_id?;
+    let state = message.ct_state.and_then(|bits| match bits {
+        _ if bits & 0x8 != 0 => Some(State::New),
+        _ if bits & 0x2 != 0 => Some(State::Established),
+        _ if bits & 0x4 != 0 => Some(State::Related),
+        _ if bits & 0x40 != 0 => Some(State::Untracked),
+        _ if bits & 0x1 != 0 => Some(State::Invalid),
+        _ => None,
+    });
+    Some(Connection {
+        id: Some(id),
+        direction: message.ct_direction,
+        state,
+        status: message.ct_status,
+        ..Connection::default()
+    })
+}
+
+/// A message, with what the assembler knows about where it was made.
+#[derive(Debug)]
+pub(super) struct Message<'a> {
+    pub(super) at: Moment,
+    pub(super) trace: &'a NftTrace,
+    pub(super) header: Option<Packet>,
+    pub(super) role: Role,
+    pub(super) chain: ChainName,
+    /// The hook, when the chain is known to be a base chain.
+    pub(super) hook: Option<HookPoint>,
+    pub(super) iif: Option<String>,
+    pub(super) oif: Option<String>,
+}
+
+impl Message<'_> {
+    /// The family of the hook: that of the packet, not of the table.
+    pub(super) fn hook_family(&self) -> NfFamily {
+        self.trace.message.nfproto.and_then(NfFamily::from_number).unwrap_or(self.trace.message.family)
+    }
+}
+
+impl Open {
+    pub(super) fn evaluate(&mut self, m: &Message<'_>) {
+        let visit = self.visit_of(m);
+        let exact = visit.and_then(|v| self.visits.get(v)).is_some_and(|v| v.exact);
+        if !exact && let Some(header) = &m.header {
+            self.see_header(m.at, header);
+        }
+        let visit = visit.or_else(|| {
+            let hook = m.hook?;
+            let family = m.hook_family();
+            self.routed(m.at, hook, family, Routed { oif: m.oif.clone(), ..Routed::default() });
+            Some(self.enter(m.at, hook, family, m.iif.clone(), m.oif.clone(), false))
+        });
+        let base = self.evaluation(m, visit);
+        match m.role {
+            Role::Enter | Role::Follow => {}
+            Role::Leave => {
+                if let Some(index) = visit
+                    && let Some(visit) = self.visits.get_mut(index)
+                    && !visit.exact
+                    && !visit.over
+                {
+                    visit.over = true;
+                    if visit.verdict != Some(HookVerdict::Drop) {
+                        self.decide(index, HookVerdict::Accept);
+                    }
+                }
+            }
+            Role::Rules => self.verdict(m, visit, base),
+        }
+    }
+
+    /// The passage through a hook that the message belongs to; `None` when it begins another.
+    fn visit_of(&self, m: &Message<'_>) -> Option<usize> {
+        let index = self.current()?;
+        let visit = self.visits.get(index)?;
+        if visit.exact && !visit.over {
+            return Some(index);
+        }
+        let here = (m.at.netns == 0 || visit.netns == m.at.netns)
+            && m.hook.is_none_or(|hook| hook == visit.hook)
+            && visit.family == m.hook_family()
+            && !matches!(self.place, Place::Received(_));
+        let again = !visit.exact && m.header.is_some() && (visit.over || visit.evaluated.contains(&m.chain));
+        (here && !again).then_some(index)
+    }
+
+    /// Keeps track of which base chain is evaluated; gives its name.
+    fn evaluation(&mut self, m: &Message<'_>, visit: Option<usize>) -> ChainName {
+        let Some(visit) = visit.and_then(|v| self.visits.get_mut(v)) else { return m.chain.clone() };
+        let begins = match &visit.evaluation {
+            None => true,
+            Some(running) => {
+                m.header.is_some()
+                    || running.over
+                    || running.base.family != m.chain.family
+                    || running.base.table != m.chain.table
+                    || (m.hook.is_some() && running.base != m.chain)
+            }
+        };
+        if begins {
+            visit.evaluated.insert(m.chain.clone());
+            visit.evaluation = Some(Evaluation { base: m.chain.clone(), over: false });
+        }
+        visit.evaluation.as_ref().map_or_else(|| m.chain.clone(), |running| running.base.clone())
+    }
+
+    fn verdict(&mut self, m: &Message<'_>, visit: Option<usize>, base: ChainName) {
+        let message = &m.trace.message;
+        let Some(verdict) = &message.verdict else { return };
+        let hook = visit.and_then(|v| self.visits.get(v)).map(|v| v.hook).or(m.hook);
+        let draft = match (message.kind, message.rule_handle) {
+            (TraceType::Policy, _) => self.push(
+                m.at,
+                StepKind::Policy {
+                    family: message.family,
+                    table: message.table.clone(),
+                    chain: message.chain.clone(),
+                    verdict: verdict.clone(),
+                    hook,
+                },
+                visit,
+                Note::Nothing,
+            ),
+            (TraceType::Rule | TraceType::Return, Some(handle)) => {
+                let rule = RuleRef {
+                    family: message.family,
+                    table: message.table.clone(),
+                    chain: message.chain.clone(),
+                    handle,
+                    text: None,
+                };
+                let step = RuleStep { rule, verdict: verdict.clone(), hook, mark: message.mark };
+                let note = Note::Rule { table_handle: m.trace.table_handle, base };
+                self.push(m.at, StepKind::Rule(step), visit, note)
+            }
+            // The end of a chain: no rule, no decision.
+            _ => return,
+        };
+        let answer = match verdict {
+            Verdict::Accept => HookVerdict::Accept,
+            Verdict::Drop => HookVerdict::Drop,
+            Verdict::Queue(_) => HookVerdict::Queue,
+            Verdict::Stolen => HookVerdict::Stolen,
+            _ => return,
+        };
+        if answer == HookVerdict::Drop {
+            self.ending.verdict = self.ending.verdict.or(draft);
+            self.ending.hook = self.ending.hook.or(hook);
+            self.ending.over(m.at.time_ns);
+        }
+        let Some(index) = visit else { return };
+        let Some(visit) = self.visits.get_mut(index) else { return };
+        if let Some(running) = &mut visit.evaluation {
+            running.over = true;
+        }
+        // A probe tells of the whole hook; here, other base chains may still follow and decide otherwise.
+        let derived = !visit.exact && visit.verdict != Some(HookVerdict::Drop);
+        if derived || answer == HookVerdict::Drop {
+            self.decide(index, answer);
+        }
+    }
+}

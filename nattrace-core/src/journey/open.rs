@@ -1,0 +1,282 @@
+//! A journey under way: what is known of one packet so far.
+
+use std::collections::BTreeSet;
+
+use super::ending::Ending;
+use super::{DeviceStep, RouteDecision, Step, StepKind};
+use crate::conntrack::Connection;
+use crate::event::{HookPoint, HookVerdict, NetnsId, NfFamily, PacketId, Verdict};
+use crate::packet::Packet;
+
+/// More steps than any sane path has; a routing loop is cut off here.
+const MAX_STEPS: usize = 1000;
+
+/// When and where something was observed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) time_ns: u64,
+    pub(super) cpu: u32,
+    pub(super) netns: NetnsId,
+}
+
+/// A table's chain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ChainName {
+    pub(super) family: NfFamily,
+    pub(super) table: String,
+    pub(super) chain: String,
+}
+
+/// The evaluation of one base chain, chains that it jumps to included.
+#[derive(Debug, Clone)]
+pub(super) struct Evaluation {
+    pub(super) base: ChainName,
+    pub(super) over: bool,
+}
+
+/// One passage through a hook.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) netns: NetnsId,
+    pub(super) hook: HookPoint,
+    pub(super) family: NfFamily,
+    /// Index of the hook's draft; `None` when there was no room for it.
+    pub(super) draft: Option<usize>,
+    /// Its entry or return was seen by a probe; else it is derived from trace messages.
+    pub(super) exact: bool,
+    /// It is known to be over: the return, or the observer behind every other chain, was seen.
+    pub(super) over: bool,
+    pub(super) verdict: Option<HookVerdict>,
+    pub(super) evaluation: Option<Evaluation>,
+    /// Base chains whose evaluation was seen.
+    pub(super) evaluated: BTreeSet<ChainName>,
+    /// Device out, to tell a loopback.
+    pub(super) oif: Option<String>,
+}
+
+/// A step that may still change until the journey is shown.
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    pub(super) step: Step,
+    /// Index of the visit it belongs to.
+    pub(super) visit: Option<usize>,
+    pub(super) note: Note,
+}
+
+/// What a step needs to be completed.
+#[derive(Debug, Clone)]
+pub(super) enum Note {
+    Nothing,
+    Rule { table_handle: Option<u64>, base: ChainName },
+    Rewrite { reply: bool, exact: bool },
+}
+
+/// Where the packet was last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    Nowhere,
+    Received(String),
+    /// In, or behind, the last of the visits.
+    Hook,
+    Transmitted(String),
+    Delivered,
+}
+
+/// One packet's journey while events may still come.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) packet_id: Option<PacketId>,
+    pub(super) first: Moment,
+    /// Where it is now.
+    pub(super) netns: NetnsId,
+    pub(super) cpu: u32,
+    pub(super) last_seen_ns: u64,
+    /// When its last Receive was seen: to keep bursts in order.
+    pub(super) received_ns: Option<u64>,
+    pub(super) packet: Packet,
+    pub(super) header: Packet,
+    pub(super) iif: Option<String>,
+    pub(super) connection: Option<Connection>,
+    /// Where `connection` is tracked: each namespace has its own table.
+    pub(super) connection_netns: NetnsId,
+    /// Index among the known connections.
+    pub(super) known: Option<u64>,
+    pub(super) drafts: Vec<Draft>,
+    pub(super) visits: Vec<Visit>,
+    pub(super) place: Place,
+    pub(super) ending: Ending,
+    pub(super) trace_ids: Vec<u32>,
+    /// The trace id that holds since the packet's last crossing (device, namespace).
+    pub(super) trace_now: Option<(NetnsId, u32)>,
+    pub(super) route: Option<(RouteDecision, Option<String>)>,
+}
+
+impl Open {
+    pub(super) fn new(at: Moment, packet_id: Option<PacketId>, packet: Packet) -> Self {
+        Self {
+            packet_id,
+            first: at,
+            netns: at.netns,
+            cpu: at.cpu,
+            last_seen_ns: at.time_ns,
+            received_ns: None,
+            header: packet.clone(),
+            packet,
+            iif: None,
+            connection: None,
+            connection_netns: at.netns,
+            known: None,
+            drafts: Vec::new(),
+            visits: Vec::new(),
+            place: Place::Nowhere,
+            ending: Ending::default(),
+            trace_ids: Vec::new(),
+            trace_now: None,
+            route: None,
+        }
+    }
+
+    /// Notes that the packet was seen.
+    pub(super) fn seen(&mut self, at: Moment) {
+        self.last_seen_ns = self.last_seen_ns.max(at.time_ns);
+        self.cpu = at.cpu;
+        if at.netns != 0 {
+            if self.first.netns == 0 {
+                self.first.netns = at.netns;
+                self.connection_netns = at.netns;
+            }
+            self.netns = at.netns;
+        }
+    }
+
+    pub(super) fn push(
+        &mut self,
+        at: Moment,
+        kind: StepKind,
+        visit: Option<usize>,
+        note: Note,
+    ) -> Option<usize> {
+        if self.drafts.len() >= MAX_STEPS {
+            return None;
+        }
+        let netns = if at.netns == 0 { self.netns } else { at.netns };
+        self.drafts.push(Draft { step: Step { time_ns: at.time_ns, netns, kind }, visit, note });
+        Some(self.drafts.len() - 1)
+    }
+
+    /// Index of the innermost visit that is not over, else of the last one.
+    pub(super) fn current(&self) -> Option<usize> {
+        self.visits.iter().rposition(|v| v.exact && !v.over).or_else(|| self.visits.len().checked_sub(1))
+    }
+
+    /// Enters a hook.
+    pub(super) fn enter(
+        &mut self,
+        at: Moment,
+        hook: HookPoint,
+        family: NfFamily,
+        iif: Option<String>,
+        oif: Option<String>,
+        exact: bool,
+    ) -> usize {
+        // Derived visits end by progress: the packet would not be here had the one before not accepted it.
+        for index in 0..self.visits.len() {
+            if self.visits.get(index).is_some_and(|v| !v.exact && v.verdict.is_none()) {
+                self.decide(index, HookVerdict::Accept);
+            }
+        }
+        if self.iif.is_none() && self.visits.is_empty() && self.place == Place::Nowhere {
+            self.iif.clone_from(&iif);
+        }
+        let visit = self.visits.len();
+        let kind = StepKind::Hook { hook, family, iif, oif: oif.clone(), verdict: None };
+        let draft = self.push(at, kind, Some(visit), Note::Nothing);
+        self.visits.push(Visit {
+            netns: at.netns,
+            hook,
+            family,
+            draft,
+            exact,
+            over: false,
+            verdict: None,
+            evaluation: None,
+            evaluated: BTreeSet::new(),
+            oif,
+        });
+        self.place = Place::Hook;
+        visit
+    }
+
+    /// Notes a hook's answer.
+    pub(super) fn decide(&mut self, visit: usize, answer: HookVerdict) {
+        let Some(visit) = self.visits.get_mut(visit) else { return };
+        visit.verdict = Some(answer);
+        if let Some(draft) = visit.draft.and_then(|d| self.drafts.get_mut(d))
+            && let StepKind::Hook { verdict, .. } = &mut draft.step.kind
+        {
+            *verdict = Some(answer);
+        }
+    }
+
+    pub(super) fn device(&mut self, at: Moment, event: DeviceStep, name: &str) {
+        self.push(at, StepKind::Device { event, name: name.to_owned() }, None, Note::Nothing);
+        match event {
+            DeviceStep::Receive => {
+                if self.place == Place::Nowhere {
+                    self.iif = Some(name.to_owned());
+                }
+                self.received_ns = Some(at.time_ns);
+                self.route = None;
+                self.trace_now = None;
+                self.place = Place::Received(name.to_owned());
+            }
+            DeviceStep::Transmit => self.place = Place::Transmitted(name.to_owned()),
+        }
+    }
+
+    /// Takes over what an observation says of the connection. Direction and state stay as first known: they
+    /// describe this packet, not what the connection became.
+    pub(super) fn merge_connection(&mut self, at: Moment, connection: &Connection) {
+        let Some(mine) = &mut self.connection else {
+            self.connection = Some(connection.clone());
+            self.connection_netns = if at.netns == 0 { self.netns } else { at.netns };
+            return;
+        };
+        if at.netns != 0 && self.connection_netns != at.netns {
+            return;
+        }
+        if mine.key == 0 {
+            mine.key = connection.key;
+        }
+        mine.id = mine.id.or(connection.id);
+        mine.direction = mine.direction.or(connection.direction);
+        mine.state = mine.state.or(connection.state);
+        mine.status = match (mine.status, connection.status) {
+            (Some(a), Some(b)) => Some(a | b),
+            (a, b) => a.or(b),
+        };
+        mine.mark = connection.mark.or(mine.mark);
+        mine.zone = mine.zone.or(connection.zone);
+        mine.original = mine.original.or(connection.original);
+        mine.reply = mine.reply.or(connection.reply);
+    }
+
+    /// Notes the trace id of a message; bounded, an id that alternates is kept once.
+    pub(super) fn traced(&mut self, netns: NetnsId, id: u32) {
+        if !self.trace_ids.contains(&id) && self.trace_ids.len() < 64 {
+            self.trace_ids.push(id);
+        }
+        self.trace_now = Some((netns, id));
+    }
+
+    /// The last rule or policy verdict in a visit.
+    pub(super) fn last_verdict(&self, visit: usize) -> Option<(usize, &Verdict)> {
+        self.drafts.iter().enumerate().rev().filter(|(_, d)| d.visit == Some(visit)).find_map(|(at, d)| {
+            match &d.step.kind {
+                StepKind::Rule(rule) => Some((at, &rule.verdict)),
+                StepKind::Policy { verdict, .. } => Some((at, verdict)),
+                _ => None,
+            }
+        })
+    }
+}

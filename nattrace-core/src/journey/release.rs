@@ -1,0 +1,335 @@
+//! From an ended journey to the value that is shown: rule texts, who decided rewrites, the outcome.
+
+use super::assemble::{Assembler, hook_of};
+use super::ending::Why;
+use super::open::{Draft, Moment, Note, Open};
+use super::retransmission::Segment;
+use super::rewrite::decide;
+use super::{DeviceStep, Journey, JourneyId, Outcome, RewrittenBy, RuleRef, StepKind};
+use crate::conntrack::Direction;
+use crate::event::{HookVerdict, Manip, Source};
+use crate::findings;
+use crate::ruleset::RuleName;
+
+/// A journey that has ended, until its rule texts are known.
+#[derive(Debug)]
+pub(super) struct Closed {
+    open: Open,
+    why: Why,
+    /// When it was known to have ended.
+    at_ns: u64,
+}
+
+impl Assembler {
+    pub(super) fn hold(&mut self, seq: u64, open: Open, why: Why) {
+        let at_ns = match why {
+            Why::Due => open.due_ns(self.timing()).min(self.now_ns),
+            Why::Stopped | Why::Crowded => self.now_ns,
+        };
+        self.held.insert((open.first.time_ns, seq), Closed { open, why, at_ns });
+        if self.held.len() > self.options.max_open.max(1) {
+            self.let_go_oldest();
+        }
+    }
+
+    fn let_go_oldest(&mut self) {
+        if let Some(((_, seq), closed)) = self.held.pop_first() {
+            self.complete(seq, closed);
+        }
+    }
+
+    /// Completes what has ended and need not wait any longer.
+    pub(super) fn release(&mut self, all: bool) {
+        let keys: Vec<(u64, u64)> = self.held.keys().copied().collect();
+        for key in keys {
+            let Some(closed) = self.held.get(&key) else { continue };
+            if !all && self.must_wait(key.1, closed) {
+                continue;
+            }
+            if let Some(closed) = self.held.remove(&key) {
+                self.complete(key.1, closed);
+            }
+        }
+    }
+
+    fn must_wait(&self, seq: u64, closed: &Closed) -> bool {
+        // The first transmission of a segment is to be shown before its retransmissions.
+        if let Some(segment) = Segment::of(closed.open.first.netns, &closed.open.packet)
+            && self.under_way.get(&segment).is_some_and(|seqs| seqs.range(..seq).next().is_some())
+        {
+            return true;
+        }
+        if closed.at_ns.saturating_add(self.options.text_wait_ns) <= self.now_ns {
+            return false;
+        }
+        closed.open.drafts.iter().any(|draft| {
+            matches!(draft.note, Note::Rule { .. })
+                && self.text(draft).is_none()
+                && !self.rulesets.get(&draft.step.netns).is_some_and(crate::ruleset::History::is_current)
+        })
+    }
+
+    fn text(&self, draft: &Draft) -> Option<String> {
+        let (StepKind::Rule(step), Note::Rule { table_handle, .. }) = (&draft.step.kind, &draft.note) else {
+            return None;
+        };
+        let name = RuleName {
+            family: step.rule.family,
+            table: &step.rule.table,
+            table_handle: *table_handle,
+            chain: &step.rule.chain,
+            handle: step.rule.handle,
+        };
+        let history = self.rulesets.get(&draft.step.netns)?;
+        history.text(&name, draft.step.time_ns).map(str::to_owned)
+    }
+
+    fn complete(&mut self, seq: u64, closed: Closed) {
+        let Closed { mut open, why, at_ns } = closed;
+        if let Some(segment) = Segment::of(open.first.netns, &open.packet)
+            && let Some(seqs) = self.under_way.get_mut(&segment)
+        {
+            seqs.remove(&seq);
+            if seqs.is_empty() {
+                self.under_way.remove(&segment);
+            }
+        }
+        self.fill_texts(&mut open);
+        self.fill_connection(&mut open);
+        let moves = self.fill_rewrites(&mut open);
+        let outcome = open.outcome(self.timing(), why);
+        complete_steps(&mut open, &outcome, moves);
+        if !self.passes_oif(&open) {
+            return;
+        }
+        let until = open.ending.at_ns.unwrap_or(at_ns);
+        let incomplete: Vec<Source> = Source::ALL
+            .into_iter()
+            .filter(|source| {
+                self.losses.iter().any(|loss| {
+                    loss.source == *source && loss.first_ns <= until && loss.last_ns >= open.first.time_ns
+                })
+            })
+            .collect();
+        let mut journey = Journey {
+            id: JourneyId(self.next_id),
+            packet_id: open.packet_id,
+            netns: self.names.netns(open.first.netns),
+            first_seen_ns: open.first.time_ns,
+            last_seen_ns: open.last_seen_ns,
+            packet: open.packet,
+            iif: open.iif,
+            connection: open.connection,
+            steps: open.drafts.into_iter().map(|draft| draft.step).collect(),
+            outcome,
+            findings: Vec::new(),
+            retransmission_of: None,
+            same_path: false,
+            incomplete,
+            trace_ids: open.trace_ids,
+        };
+        self.next_id += 1;
+        self.segments.judge(&mut journey);
+        journey.findings = findings::find(&journey);
+        *self.counters.journeys.entry(journey.outcome.name()).or_default() += 1;
+        self.ready.push(journey);
+    }
+
+    fn fill_texts(&self, open: &mut Open) {
+        for index in 0..open.drafts.len() {
+            let Some(draft) = open.drafts.get(index) else { continue };
+            let Note::Rule { base, .. } = &draft.note else { continue };
+            let text = self.text(draft);
+            let hook = hook_of(self.rulesets.get(&draft.step.netns), base, draft.step.time_ns);
+            if let Some(StepKind::Rule(step)) = open.drafts.get_mut(index).map(|d| &mut d.step.kind) {
+                step.rule.text = text;
+                step.hook = step.hook.or(hook);
+            }
+        }
+    }
+
+    /// Adds what ctnetlink, or other packets, told of the connection.
+    fn fill_connection(&mut self, open: &mut Open) {
+        let netns = open.connection_netns;
+        if open.known.is_none()
+            && let Some((index, direction)) = self.connections.find_packet(netns, &open.packet)
+            && let Some(known) = self.connections.get(index)
+        {
+            // One that was created after the packet was gone is another packet's.
+            let until = open.last_seen_ns.saturating_add(self.options.settle_ns);
+            let contradicts = open.connection.as_ref().is_some_and(|mine| {
+                matches!((mine.id, known.connection.id), (Some(a), Some(b)) if a != b)
+                    || (mine.key != 0 && known.connection.key != 0 && mine.key != known.connection.key)
+                    || mine.direction.is_some_and(|mine| mine != direction)
+            });
+            if known.created_ns.is_none_or(|created| created <= until) && !contradicts {
+                open.known = Some(index);
+                open.connection.get_or_insert_default().direction.get_or_insert(direction);
+            }
+        }
+        let Some(known) = open.known.and_then(|k| self.connections.get_mut(k)) else { return };
+        if self.options.filter.matches(&open.packet) {
+            known.followed = true;
+        }
+        if let Some(mine) = &mut open.connection {
+            let theirs = &known.connection;
+            if mine.key == 0 {
+                mine.key = theirs.key;
+            }
+            mine.id = mine.id.or(theirs.id);
+            mine.status = mine.status.or(theirs.status);
+            mine.zone = mine.zone.or(theirs.zone);
+            mine.original = mine.original.or(theirs.original);
+            mine.reply = mine.reply.or(theirs.reply);
+        }
+    }
+
+    /// Settles who decided each rewrite. Gives, for rewrites that were only noticed later, the rule's draft
+    /// that they follow.
+    fn fill_rewrites(&mut self, open: &mut Open) -> Vec<(usize, usize)> {
+        let is_nat = |base: &super::open::ChainName, draft: &Draft| {
+            let Note::Rule { table_handle, .. } = &draft.note else { return None };
+            let history = self.rulesets.get(&draft.step.netns)?;
+            history
+                .base_chain(base.family, &base.table, *table_handle, &base.chain, draft.step.time_ns)
+                .map(|chain| chain.kind == "nat")
+        };
+        let mut moves = Vec::new();
+        let mut decided: Vec<(Manip, RuleRef)> = Vec::new();
+        let known = open.known;
+        for index in 0..open.drafts.len() {
+            let Some(Draft { step, note: Note::Rewrite { exact, .. }, .. }) = open.drafts.get(index) else {
+                continue;
+            };
+            let StepKind::Rewrite { nat, .. } = &step.kind else { continue };
+            let (nat, exact) = (*nat, *exact);
+            let here = step.netns == open.connection_netns;
+            let remembered = |end: Manip| {
+                if !here {
+                    return None;
+                }
+                let entry = self.connections.get(known?)?;
+                entry.decided.get(&end).cloned().or_else(|| self.decided_under_way(known?, end, &is_nat))
+            };
+            let decision = decide(&open.drafts, index, open, is_nat, remembered);
+            if decision.by == RewrittenBy::Rule
+                && here
+                && let Some(rule) = &decision.rule
+            {
+                decided.push((nat, rule.clone()));
+            }
+            if !exact && let Some(rule) = decision.draft {
+                moves.push((index, rule));
+            }
+            if let Some(StepKind::Rewrite { rule, by, .. }) =
+                open.drafts.get_mut(index).map(|d| &mut d.step.kind)
+            {
+                *rule = decision.rule;
+                *by = decision.by;
+            }
+        }
+        if let Some(entry) = known.and_then(|k| self.connections.get_mut(k)) {
+            for (nat, rule) in decided {
+                entry.decided.entry(nat).or_insert(rule);
+            }
+        }
+        moves
+    }
+
+    /// The rule that decided, when the packet it decided for is still under way.
+    fn decided_under_way(
+        &self,
+        known: u64,
+        end: Manip,
+        is_nat: &impl Fn(&super::open::ChainName, &Draft) -> Option<bool>,
+    ) -> Option<RuleRef> {
+        let first = self
+            .opens
+            .values()
+            .chain(self.held.values().map(|closed| &closed.open))
+            .filter(|open| open.known == Some(known))
+            .filter(|open| open.connection.as_ref().is_none_or(|c| c.direction != Some(Direction::Reply)));
+        for open in first {
+            let mut drafts = open.drafts.clone();
+            for draft in &mut drafts {
+                let text = self.text(draft);
+                if let StepKind::Rule(step) = &mut draft.step.kind {
+                    step.rule.text = text;
+                }
+            }
+            for (index, draft) in drafts.iter().enumerate() {
+                let StepKind::Rewrite { nat, .. } = &draft.step.kind else { continue };
+                if *nat == end {
+                    let decision = decide(&drafts, index, open, is_nat, |_| None);
+                    if decision.by == RewrittenBy::Rule {
+                        return decision.rule;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// `--oif`: whether the packet, or a packet of its connection, went out by a device that was asked for.
+    fn passes_oif(&mut self, open: &Open) -> bool {
+        let wanted = &self.options.filter.oif;
+        if wanted.is_empty() {
+            return true;
+        }
+        let passes = open.drafts.iter().any(|draft| match &draft.step.kind {
+            StepKind::Hook { oif: Some(oif), .. } | StepKind::Route { oif: Some(oif), .. } => {
+                wanted.contains(oif)
+            }
+            StepKind::Device { event: DeviceStep::Transmit, name } => wanted.contains(name),
+            _ => false,
+        });
+        let entry = open.known.and_then(|k| self.connections.get_mut(k));
+        match entry {
+            Some(entry) if passes => {
+                entry.oif_passed = true;
+                true
+            }
+            Some(entry) => self.options.follow && entry.oif_passed,
+            None => passes,
+        }
+    }
+}
+
+/// Brings the steps into their final form and order.
+fn complete_steps(open: &mut Open, outcome: &Outcome, moves: Vec<(usize, usize)>) {
+    let dropped = matches!(outcome, Outcome::Dropped(_));
+    // A hook that was left by moving on accepted; one that the packet never left did not answer.
+    if let Some(last) = open.visits.len().checked_sub(1)
+        && dropped
+        && open.ending.verdict.is_some()
+        && open.visits.get(last).is_some_and(|v| v.verdict.is_none())
+    {
+        open.decide(last, HookVerdict::Drop);
+    }
+    if *outcome == Outcome::Delivered
+        && !open.drafts.iter().any(|d| matches!(d.step.kind, StepKind::Deliver { .. }))
+    {
+        let function = open.ending.freed_by.clone();
+        let at = Moment { time_ns: open.last_seen_ns, cpu: open.cpu, netns: open.netns };
+        open.delivered(at, function);
+    }
+    // A rewrite noticed by comparing headers happened where the rule decided it. Later ones first, so that
+    // positions before them hold; only rewrites move, and only towards the front.
+    for (from, rule) in moves.into_iter().rev() {
+        if rule + 1 < from && from < open.drafts.len() {
+            let draft = open.drafts.remove(from);
+            open.drafts.insert(rule + 1, draft);
+        }
+    }
+    // Two sources told of the end, and the kernel's report was the faster one.
+    if dropped
+        && let Some(at) = open.drafts.iter().rposition(|d| matches!(d.step.kind, StepKind::Drop { .. }))
+        && at + 1 < open.drafts.len()
+        && open.drafts.iter().skip(at + 1).all(|d| {
+            matches!(d.step.kind, StepKind::Rule(_) | StepKind::Policy { .. } | StepKind::Rewrite { .. })
+        })
+    {
+        let drop = open.drafts.remove(at);
+        open.drafts.push(drop);
+    }
+}

@@ -1,0 +1,114 @@
+//! Which packet is a retransmission of which: TCP only, because only there equal headers mean equal data.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{DropCause, Journey, JourneyId, Outcome, StepKind};
+use crate::event::NetnsId;
+use crate::packet::{Endpoint, Packet, protocol};
+
+/// Segments that are remembered.
+const MAX_SEGMENTS: usize = 4096;
+/// Longer than the last retry of any connection attempt (`tcp_syn_retries` 6: 127 s).
+const MAX_AGE_NS: u64 = 180_000_000_000;
+
+/// What two transmissions of one segment have in common, as first seen, before any rewrite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Segment {
+    netns: NetnsId,
+    source: Endpoint,
+    destination: Endpoint,
+    sequence: u32,
+    flags: u8,
+    length: u32,
+}
+
+const SYN_FIN: u8 = 1 | 1 << 1;
+const RST: u8 = 1 << 2;
+const PSH: u8 = 1 << 3;
+const ACK: u8 = 1 << 4;
+
+impl Segment {
+    /// `None` for what is never retransmitted: other protocols, and segments that occupy no sequence space,
+    /// which are equal without being the same (pure acknowledgements, resets).
+    pub(super) fn of(netns: NetnsId, packet: &Packet) -> Option<Self> {
+        if packet.protocol != Some(protocol::TCP) {
+            return None;
+        }
+        let (flags, length) = (packet.tcp_flags?, packet.length);
+        // Header sizes are not recorded: data is there for certain when it is pushed, or when the segment is
+        // longer than its longest headers (20 or 40, and 60).
+        let network = if packet.ip_id.is_some() { 20 } else { 40 };
+        let has_data = flags & PSH != 0 || (flags & ACK != 0 && length > network + 60);
+        let occupies = flags & RST == 0 && (flags & SYN_FIN != 0 || has_data);
+        let (source, destination) = (packet.source?, packet.destination?);
+        let sequence = packet.tcp_seq?;
+        occupies.then_some(Self { netns, source, destination, sequence, flags, length })
+    }
+}
+
+/// First transmissions, to tell later ones.
+#[derive(Debug, Default)]
+pub(super) struct Segments {
+    first: BTreeMap<Segment, (JourneyId, u64, String)>,
+    order: VecDeque<(u64, Segment)>,
+}
+
+impl Segments {
+    /// Marks the journey when its segment was seen before, and remembers it else.
+    pub(super) fn judge(&mut self, journey: &mut Journey) {
+        while let Some((time, segment)) = self.order.front().copied() {
+            let too_old = time.saturating_add(MAX_AGE_NS) < journey.first_seen_ns;
+            if !too_old && self.order.len() < MAX_SEGMENTS {
+                break;
+            }
+            self.order.pop_front();
+            if self.first.get(&segment).is_some_and(|(_, first, _)| *first == time) {
+                self.first.remove(&segment);
+            }
+        }
+        let Some(segment) = Segment::of(journey.netns.inum, &journey.packet) else { return };
+        let path = path(journey);
+        if let Some((id, _, first_path)) = self.first.get(&segment) {
+            journey.retransmission_of = Some(*id);
+            journey.same_path = *first_path == path;
+        } else {
+            self.first.insert(segment, (journey.id, journey.first_seen_ns, path));
+            self.order.push_back((journey.first_seen_ns, segment));
+        }
+    }
+}
+
+/// The way and the end of a journey, without what differs between two passages along the same way (times).
+fn path(journey: &Journey) -> String {
+    use std::fmt::Write;
+    let mut path = String::new();
+    // Writing to a String does not fail.
+    for step in &journey.steps {
+        let _ = match &step.kind {
+            StepKind::Rule(rule) => {
+                let r = &rule.rule;
+                write!(
+                    path,
+                    "{} rule {} {} {} {} {};",
+                    step.netns,
+                    r.family.name(),
+                    r.table,
+                    r.chain,
+                    r.handle,
+                    rule.verdict
+                )
+            }
+            StepKind::Rewrite { nat, from, to, .. } => {
+                write!(path, "{} {} {from} {to};", step.netns, nat.name())
+            }
+            other => write!(path, "{} {other:?};", step.netns),
+        };
+    }
+    let _ = match &journey.outcome {
+        Outcome::Dropped(DropCause::Rule { rule, .. }) => {
+            write!(path, "dropped {} {} {}", rule.table, rule.chain, rule.handle)
+        }
+        other => write!(path, "{other:?}"),
+    };
+    path
+}

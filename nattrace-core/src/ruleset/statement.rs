@@ -1,0 +1,76 @@
+//! What a rule's text says it does to addresses.
+
+use crate::event::Manip;
+
+/// The NAT statement of a rule in nft's syntax, as the end it rewrites: `dnat` and `redirect` the
+/// destination, `snat` and `masquerade` the source. Matches on `ct status dnat`, chains and sets of that
+/// name, and comments are not statements.
+#[must_use]
+pub fn nat_statement(text: &str) -> Option<Manip> {
+    // `xt target "DNAT"` is how nft shows a rule of iptables-nft that it cannot translate.
+    let unquoted: Vec<(bool, &str)> = text
+        .split('"')
+        .enumerate()
+        .flat_map(|(i, part)| part.split_whitespace().map(move |word| (i % 2 == 1, word)))
+        .collect();
+    let word_at = |at: usize| unquoted.get(at).map(|(_, word)| *word);
+    let mut found = None;
+    for (at, (quoted, word)) in unquoted.iter().enumerate() {
+        let before = at.checked_sub(1).and_then(word_at).unwrap_or("");
+        let after = word_at(at + 1).unwrap_or("");
+        if *quoted {
+            if before == "target" {
+                found = match *word {
+                    "DNAT" | "REDIRECT" => Some(Manip::Dnat),
+                    "SNAT" | "MASQUERADE" => Some(Manip::Snat),
+                    _ => found,
+                };
+            }
+            continue;
+        }
+        if matches!(
+            before,
+            "status" | "type" | "jump" | "goto" | "!=" | "==" | "&" | "|" | "{" | "map" | "vmap"
+        ) {
+            continue;
+        }
+        let takes_target = matches!(after, "to" | "ip" | "ip6" | "prefix" | "interval");
+        found = match *word {
+            "dnat" if takes_target => Some(Manip::Dnat),
+            "snat" if takes_target => Some(Manip::Snat),
+            "redirect" => Some(Manip::Dnat),
+            "masquerade" => Some(Manip::Snat),
+            _ => found,
+        };
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_told_from_matches() {
+        let cases = [
+            ("ip daddr 10.1.2.3 tcp dport 1222 dnat ip to 192.168.70.10:22", Some(Manip::Dnat)),
+            ("dnat to tcp dport map @dnat", Some(Manip::Dnat)),
+            ("tcp dport 80 redirect to :8080", Some(Manip::Dnat)),
+            ("oifname \"eth0\" masquerade", Some(Manip::Snat)),
+            ("snat ip prefix to ip saddr map @m", Some(Manip::Snat)),
+            ("counter masquerade random comment \"not dnat to anything\"", Some(Manip::Snat)),
+            ("meta l4proto tcp counter xt target \"DNAT\"", Some(Manip::Dnat)),
+            ("ct status dnat ip saddr 10.0.0.0/8 accept", None),
+            ("ct status & dnat == dnat accept", None),
+            ("jump dnat", None),
+            ("goto masquerade", None),
+            ("accept comment \"redirect\"", None),
+            ("ip protocol icmp icmp type redirect drop", None),
+            ("icmp type { redirect, echo-request } drop", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(nat_statement(text), expected, "{text}");
+        }
+    }
+}
