@@ -40,6 +40,32 @@ macro_rules! fields {
                 },)*
             ];
 
+            /// Debian's 5.10 has no module BTF: what nf_tables' structures of that series look like
+            /// (include/net/netfilter/nf_tables.h, v5.10.223, x86-64). Only for what BTF left [`ABSENT`].
+            pub fn complete_for_5_10(&mut self) {
+                let known = Self {
+                    pktinfo_skb: 0,
+                    pktinfo_state: 32,
+                    traceinfo_pkt: 0,
+                    traceinfo_basechain: 8,
+                    traceinfo_rule: 24,
+                    traceinfo_verdict: 32,
+                    verdict_code: 0,
+                    verdict_chain: 8,
+                    basechain_policy: 64,
+                    basechain_chain: 80,
+                    chain_table: 64,
+                    chain_name: 88,
+                    table_handle: 224,
+                    table_family: 236,
+                    table_name: 240,
+                    ..Self::NONE
+                };
+                $(if self.$name == ABSENT {
+                    self.$name = known.$name;
+                })*
+            }
+
             /// Sets each member from what `resolve` answers.
             pub fn fill(&mut self, mut resolve: impl FnMut(&FieldSource) -> u32) {
                 let mut sources = Self::SOURCES.iter();
@@ -139,10 +165,28 @@ fields! {
     traceinfo_skbid: "nft_traceinfo" "skbid" optional;
     /// `info->basechain`.
     traceinfo_basechain: "nft_traceinfo" "basechain" optional;
+    /// `info->rule`: only before 6.4.
+    traceinfo_rule: "nft_traceinfo" "rule" optional;
+    /// `info->verdict`: only before 6.4.
+    traceinfo_verdict: "nft_traceinfo" "verdict" optional;
+    /// `verdict->code`, s32.
+    verdict_code: "nft_verdict" "code" optional;
+    /// `verdict->chain`.
+    verdict_chain: "nft_verdict" "chain" optional;
+    /// Size of `struct nft_rule_dp`: rules are blobs of these from 5.17 on.
+    rule_dp_size: "nft_rule_dp" "" optional;
+    /// `basechain->policy`, u8.
+    basechain_policy: "nft_base_chain" "policy" optional;
     /// `basechain->chain`.
     basechain_chain: "nft_base_chain" "chain" optional;
     /// `chain->table`.
     chain_table: "nft_chain" "table" optional;
+    /// `chain->name`, pointer.
+    chain_name: "nft_chain" "name" optional;
+    /// `table->name`, pointer.
+    table_name: "nft_table" "name" optional;
+    /// Byte whose low 6 bits are `table->family`.
+    table_family: "nft_table" "family@byte" optional;
     /// `table->handle`, u64.
     table_handle: "nft_table" "handle" optional;
 }

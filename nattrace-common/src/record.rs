@@ -24,6 +24,8 @@ pub enum Kind {
     Deliver = 9,
     /// [`NftRecord`] of any size: a netlink trace message.
     Nft = 10,
+    /// [`RuleRecord`]: nf_tables evaluated a rule, where no trace message tells of it.
+    Rule = 11,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             8 => Self::Left,
             9 => Self::Deliver,
             10 => Self::Nft,
+            11 => Self::Rule,
             _ => return None,
         })
     }
@@ -277,6 +280,35 @@ pub const NFT_SMALL: usize = 192;
 pub const NFT_MEDIUM: usize = 384;
 /// With names at their length limits.
 pub const NFT_LARGE: usize = 1280;
+
+/// `NFT_NAME_MAXLEN`.
+pub const NAME_BYTES: usize = 256;
+
+/// The result of a rule or chain, read where nf_tables would build a trace message.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RuleRecord {
+    /// Head.
+    pub head: Head,
+    /// `nft_table.handle`.
+    pub table_handle: u64,
+    /// The rule's handle; 0 for none.
+    pub rule_handle: u64,
+    /// `enum nft_trace_types`.
+    pub kind: u32,
+    /// `nft_verdict.code`.
+    pub verdict: i32,
+    /// `nft_base_chain.policy`: 0 drop, 1 accept.
+    pub policy: u32,
+    /// `NFPROTO_*` of the table.
+    pub family: u32,
+    /// Table, NUL-terminated.
+    pub table: [u8; NAME_BYTES],
+    /// Chain, NUL-terminated.
+    pub chain: [u8; NAME_BYTES],
+    /// Chain of a jump or goto, NUL-terminated.
+    pub target: [u8; NAME_BYTES],
+}
 
 /// Why a record was not made; indices of the `LOST` map.
 pub const LOST_PROBES: u32 = 0;

@@ -11,12 +11,12 @@ use aya_ebpf::{
 };
 use nattrace_common::record::{
     DeliverRecord, DeviceRecord, FreeRecord, Head, HookRecord, Kind, LOST_NFT, LOST_PROBES, LOST_TRACEPOINTS,
-    NFT_LARGE, NFT_MEDIUM, NFT_SMALL, NftHead, NftRecord, RewriteRecord, Snapshot,
+    NFT_LARGE, NFT_MEDIUM, NFT_SMALL, NftHead, NftRecord, RewriteRecord, RuleRecord, Snapshot,
 };
 
 use crate::{
     maps::{Before, CURRENT, EVENTS, Entry, LOST, MANIPS, Manip, NOTIFIES, Notify, NotifyKey},
-    read::{self, HookState, Skb},
+    read::{self, HookState, Skb, field},
     select::{self, State},
 };
 
@@ -164,6 +164,33 @@ pub(crate) fn deliver(skb: Skb, packet: u64, function: u32) {
         (*record).function = function;
         (*record).zero = 0;
         skb.snapshot(skb.network_header(), &raw mut (*record).snapshot);
+    }
+    entry.submit(0);
+}
+
+/// What a rule or chain decided, read from nf_tables' own structures.
+#[inline(always)]
+pub(crate) fn rule(info: u64, chain: u64, kind: u32, netns: u32, packet: u64) {
+    let Some(mut entry) = reserve::<RuleRecord>(LOST_NFT) else { return };
+    let record = entry.as_mut_ptr();
+    let verdict: u64 = read::at(info, field!(traceinfo_verdict)).unwrap_or(0);
+    let basechain: u64 = read::at(info, field!(traceinfo_basechain)).unwrap_or(0);
+    let table: u64 = read::at(chain, field!(chain_table)).unwrap_or(0);
+    let target: u64 = read::at(verdict, field!(verdict_chain)).unwrap_or(0);
+    // SAFETY: every byte of the record is written before it is submitted.
+    unsafe {
+        (*record).head = head(Kind::Rule, packet, netns, 0);
+        (*record).table_handle = read::at(table, field!(table_handle)).unwrap_or(0);
+        (*record).rule_handle = read::rule_handle(info);
+        (*record).kind = kind;
+        (*record).verdict = read::at(verdict, field!(verdict_code)).unwrap_or(0);
+        (*record).policy = read::at::<u8>(basechain, field!(basechain_policy)).map_or(0, u32::from);
+        (*record).family = read::at::<u8>(table, field!(table_family)).map_or(0, |f| u32::from(f & 0x3f));
+        read::name(table, field!(table_name), &raw mut (*record).table);
+        read::name(chain, field!(chain_name), &raw mut (*record).chain);
+        // NFT_JUMP, NFT_GOTO: only these have a chain.
+        let target = if (*record).verdict == -3 || (*record).verdict == -4 { target } else { 0 };
+        read::name(target, field!(chain_name), &raw mut (*record).target);
     }
     entry.submit(0);
 }

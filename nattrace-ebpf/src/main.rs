@@ -201,6 +201,27 @@ fn notify(pkt: u64, info: u64) {
     let _ = NOTIFIES.insert(&NotifyKey { cpu, id }, &value, 0);
 }
 
+// __nft_trace_packet(info, chain, type), up to 6.3: every result of every rule, marked packet or not, once the
+// static key is on. Only where no trace table can be had.
+
+#[kprobe]
+fn __nft_trace_packet(ctx: ProbeContext) -> u32 {
+    let (Some(info), Some(chain), Some(kind)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1), ctx.arg::<u32>(2)) else {
+        return 0;
+    };
+    let pkt = read::at::<u64>(info, field!(traceinfo_pkt)).unwrap_or(0);
+    let (Some(skb), Some(state)) = (read::at(pkt, field!(pktinfo_skb)), read::at(pkt, field!(pktinfo_state))) else {
+        return 0;
+    };
+    let Some(netns) = HookState(state).watched_netns() else { return 0 };
+    if let Some(entry) = select::known(Skb(skb))
+        && entry.state == State::SELECTED
+    {
+        emit::rule(info, chain, kind, netns, entry.id);
+    }
+    0
+}
+
 // Filter of our trace socket: runs inside nft_trace_notify, so it has the processor and the time of the
 // message. What it takes is in the ring; the socket itself gets nothing and cannot overflow.
 

@@ -5,11 +5,11 @@ use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::pt_regs,
-    helpers::generated::bpf_probe_read_kernel,
+    helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str},
 };
 use nattrace_common::{
     fields::ABSENT,
-    record::{Conn, Device, HEADER_BYTES, Route, Snapshot, TUPLE_BYTES},
+    record::{Conn, Device, HEADER_BYTES, NAME_BYTES, Route, Snapshot, TUPLE_BYTES},
 };
 
 use crate::FILTER;
@@ -124,6 +124,33 @@ pub(crate) fn table_handle(info: u64) -> u64 {
     }
     let Some(table) = at::<u64>(basechain, chain + table) else { return 0 };
     at(table, field!(table_handle)).unwrap_or(0)
+}
+
+/// Handle of `info->rule`, or 0 at the end of a chain.
+#[inline(always)]
+pub(crate) fn rule_handle(info: u64) -> u64 {
+    const HANDLE: u64 = (1 << 42) - 1;
+    let Some(rule) = at::<u64>(info, field!(traceinfo_rule)).filter(|rule| *rule != 0) else { return 0 };
+    if field!(rule_dp_size) == ABSENT {
+        // struct nft_rule { struct list_head list; u64 handle:42, ... }
+        at::<u64>(rule, 16).map_or(0, |word| word & HANDLE)
+    } else {
+        // struct nft_rule_dp { u64 is_last:1, dlen:12, handle:42; }
+        at::<u64>(rule, 0).map_or(0, |word| if word & 1 == 1 { 0 } else { (word >> 13) & HANDLE })
+    }
+}
+
+/// Copies a NUL-terminated name that a structure points to.
+#[inline(always)]
+pub(crate) fn name(base: u64, offset: u32, target: *mut [u8; NAME_BYTES]) {
+    let name: u64 = at(base, offset).unwrap_or(0);
+    // SAFETY: `target` points to a record of this program; the helper checks the source.
+    unsafe {
+        (*target)[0] = 0;
+        if name != 0 {
+            bpf_probe_read_kernel_str(target.cast(), NAME_BYTES as u32, name as *const c_void);
+        }
+    }
 }
 
 /// A `struct nf_hook_state`.

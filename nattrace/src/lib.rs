@@ -7,4 +7,5 @@
 
 pub mod cli;
 pub mod render;
+pub mod session;
 pub mod source;

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nattrace_common::record::{
     Conn, DELIVER_FUNCTIONS, DeliverRecord, Device, DeviceRecord, FreeRecord, Head, HookRecord, Kind, NftHead,
-    RewriteRecord, Route, Snapshot, TUPLE_BYTES,
+    RewriteRecord, Route, RuleRecord, Snapshot, TUPLE_BYTES,
 };
 use nattrace_core::conntrack::{Connection, Direction, State, Tuple};
 use nattrace_core::event::{
     Body, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, Hook, HookPoint, HookReturn, HookVerdict, Manip,
-    NftTrace, NfFamily, Rewrite, RouteRef,
+    NftTrace, NfFamily, Rewrite, RouteRef, TraceMessage, TraceType, Verdict,
 };
 use nattrace_core::packet::{Endpoint, Family, Packet, decode, protocol};
 
@@ -61,6 +61,7 @@ impl Decoder {
             Kind::Left => Body::Left { packet: head.packet },
             Kind::Deliver => deliver_body(&read(bytes)?),
             Kind::Nft => return self.nft(bytes),
+            Kind::Rule => rule_body(&read(bytes)?)?,
         };
         Some(self.event(&head, body))
     }
@@ -111,6 +112,74 @@ impl Decoder {
     }
 }
 
+/// The verdict codes of nf_tables (include/uapi/linux/netfilter/nf_tables.h) and netfilter.
+fn verdict(code: i32, target: String) -> Verdict {
+    match code {
+        -1 => Verdict::Continue,
+        -2 => Verdict::Break,
+        -3 => Verdict::Jump(target),
+        -4 => Verdict::Goto(target),
+        -5 => Verdict::Return,
+        code => match code & 0xff {
+            0 => Verdict::Drop,
+            1 => Verdict::Accept,
+            2 => Verdict::Stolen,
+            3 => Verdict::Queue(u16::try_from(code >> 16).unwrap_or(0)),
+            _ => Verdict::Unknown(code),
+        },
+    }
+}
+
+fn rule_body(record: &RuleRecord) -> Option<Body> {
+    let name = |bytes: &[u8]| {
+        String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
+    };
+    let kind = match record.kind {
+        1 => TraceType::Policy,
+        2 => TraceType::Return,
+        3 => TraceType::Rule,
+        _ => return None,
+    };
+    let verdict = match kind {
+        TraceType::Policy if record.policy == 0 => Verdict::Drop,
+        TraceType::Policy => Verdict::Accept,
+        _ => verdict(record.verdict, name(&record.target)),
+    };
+    // As nf_trace_fill_rule_info has it: the end of a chain shows no rule.
+    let has_rule = match kind {
+        TraceType::Policy => false,
+        TraceType::Return => verdict != Verdict::Continue,
+        TraceType::Rule => true,
+    };
+    Some(Body::NftTrace(NftTrace {
+        packet: some(record.head.packet),
+        hint: None,
+        table_handle: some(record.table_handle),
+        message: TraceMessage {
+            id: 0,
+            family: NfFamily::from_number(u8::try_from(record.family).ok()?)?,
+            nfproto: None,
+            kind,
+            table: name(&record.table),
+            chain: name(&record.chain),
+            rule_handle: some(record.rule_handle).filter(|_| has_rule),
+            verdict: Some(verdict),
+            link_header: Vec::new(),
+            network_header: Vec::new(),
+            transport_header: Vec::new(),
+            iif: None,
+            iif_type: None,
+            oif: None,
+            oif_type: None,
+            mark: None,
+            ct_id: None,
+            ct_direction: None,
+            ct_status: None,
+            ct_state: None,
+        },
+    }))
+}
+
 fn some(number: u64) -> Option<u64> {
     (number != 0).then_some(number)
 }
@@ -135,6 +204,7 @@ impl Record for DeviceRecord {}
 impl Record for FreeRecord {}
 impl Record for DeliverRecord {}
 impl Record for NftHead {}
+impl Record for RuleRecord {}
 
 /// `NF_INET_*` for IP families, `NF_NETDEV_*` for netdev (include/uapi/linux/netfilter.h); bridge and arp
 /// number their hooks likewise.

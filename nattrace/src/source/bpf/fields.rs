@@ -28,7 +28,11 @@ impl KernelTypes {
         let mut btf = Btf::vmlinux()?;
         // Built in, or before module BTF (5.11): what vmlinux has is what there is.
         let _ = btf.add_module("nf_tables");
-        Ok(Self::from_btf(&btf))
+        let mut types = Self::from_btf(&btf);
+        if rustix::system::uname().release().to_bytes().starts_with(b"5.10.") {
+            types.fields.complete_for_5_10();
+        }
+        Ok(types)
     }
 
     /// Resolves the table.
