@@ -1,19 +1,31 @@
 //! Builds the eBPF object that is embedded in the program.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::{env, fs};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use aya_build::Toolchain;
 
+/// The folder of the bpf-linker to use; `cargo xtask` sets it. Without it, PATH says.
+const LINKER_DIR: &str = "NATTRACE_BPF_LINKER_DIR";
+
+/// Names the rustup toolchain that compiles the kernel side.
+const TOOLCHAIN: &str = "NATTRACE_TOOLCHAIN";
+
 fn main() -> Result<()> {
-    for name in ["AYA_BUILD_SKIP", "NATTRACE_TOOLCHAIN", "PATH"] {
+    for name in ["AYA_BUILD_SKIP", LINKER_DIR, TOOLCHAIN] {
         println!("cargo:rerun-if-env-changed={name}");
+    }
+    if env::var_os(LINKER_DIR).is_none() {
+        // Only then: a PATH that changes for other reasons should not compile the kernel side again.
+        println!("cargo:rerun-if-env-changed=PATH");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
     let skip = env::var_os("AYA_BUILD_SKIP").is_some_and(|value| value == "1");
-    if skip || !linker_is_there() {
+    let path = path()?;
+    if skip || !env::split_paths(&path).any(|dir| dir.join("bpf-linker").is_file()) {
         if !skip {
             println!(
                 "cargo:warning=bpf-linker is not in PATH: built without kernel probes (see `cargo xtask setup`)"
@@ -25,13 +37,16 @@ fn main() -> Result<()> {
     // A stable compiler takes -Z build-std only so. Set for this script alone and not for all of cargo: other crates'
     // build scripts look at it too, and would compile everything again, in another way.
     if env::var_os("RUSTC_BOOTSTRAP").is_none_or(|value| value != "1") {
-        let status = Command::new(env::current_exe()?).env("RUSTC_BOOTSTRAP", "1").status()?;
+        let again = env::current_exe()?;
+        let status = Command::new(again).env("RUSTC_BOOTSTRAP", "1").env("PATH", path).status()?;
         std::process::exit(status.code().unwrap_or(1));
     }
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("cargo sets CARGO_MANIFEST_DIR")?);
-    let package = manifest.parent().ok_or_else(|| anyhow!("no workspace above {}", manifest.display()))?;
-    let package = package.join("nattrace-ebpf");
-    let toolchain = env::var("NATTRACE_TOOLCHAIN").unwrap_or_else(|_| "1.95.0".to_owned());
+    let workspace = manifest.parent().with_context(|| format!("no workspace above {}", manifest.display()))?;
+    // aya-build watches the package itself, not what it shares with this one.
+    println!("cargo:rerun-if-changed={}", workspace.join("nattrace-common").display());
+    let package = workspace.join("nattrace-ebpf");
+    let toolchain = env::var(TOOLCHAIN).unwrap_or_else(|_| "1.95.0".to_owned());
     aya_build::build_ebpf(
         [aya_build::Package {
             name: "nattrace-ebpf",
@@ -42,7 +57,9 @@ fn main() -> Result<()> {
     )
 }
 
-fn linker_is_there() -> bool {
-    env::var_os("PATH")
-        .is_some_and(|path| env::split_paths(&path).any(|dir| dir.join("bpf-linker").is_file()))
+/// PATH, with the folder of the linker before all others.
+fn path() -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = env::var_os(LINKER_DIR).map(PathBuf::from).into_iter().chain(env::split_paths(&path));
+    env::join_paths(dirs).context("the folder in NATTRACE_BPF_LINKER_DIR cannot stand in PATH")
 }

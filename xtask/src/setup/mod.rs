@@ -11,9 +11,9 @@ mod rust_src;
 mod toolchain;
 pub(crate) mod tools;
 
-use std::{env, ffi::OsString, process::Command};
+use std::{env, path::PathBuf, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 pub(crate) use self::toolchain::Toolchain;
 use crate::cache::Cache;
@@ -23,27 +23,25 @@ use crate::cache::Cache;
 pub(crate) struct EbpfTools {
     /// The compiler.
     pub(crate) toolchain: Toolchain,
-    path: OsString,
+    linker_dir: PathBuf,
 }
 
 impl EbpfTools {
     /// Tells a cargo child, through it nattrace's build script, where the tools are.
     pub(crate) fn apply(&self, command: &mut Command) {
-        command.env("PATH", &self.path);
-        if let Some(name) = &self.toolchain.name {
-            command.env("NATTRACE_TOOLCHAIN", name);
-        }
+        command.envs(self.environment());
     }
 
     /// The same as a person would type it.
-    pub(crate) fn describe(&self, cache: &Cache) -> String {
-        let bin = bpf_linker::bin_dir(cache, &self.toolchain);
-        let mut text = format!("export PATH={}:$PATH", bin.display());
-        if let Some(name) = &self.toolchain.name {
-            text.push_str("\nexport NATTRACE_TOOLCHAIN=");
-            text.push_str(name);
-        }
-        text
+    pub(crate) fn describe(&self) -> String {
+        let lines: Vec<_> =
+            self.environment().map(|(name, value)| format!("export {name}={value}")).collect();
+        lines.join("\n")
+    }
+
+    fn environment(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let toolchain = self.toolchain.name.clone().map(|name| ("NATTRACE_TOOLCHAIN", name));
+        [("NATTRACE_BPF_LINKER_DIR", self.linker_dir.display().to_string())].into_iter().chain(toolchain)
     }
 }
 
@@ -62,8 +60,6 @@ pub(crate) fn ebpf(cache: &Cache) -> Result<EbpfTools> {
             bpf_linker::install(cache, &toolchain)?;
         }
     }
-    let mut path = vec![bpf_linker::bin_dir(cache, &toolchain)];
-    path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-    let path = env::join_paths(path).context("the cache folder's name cannot stand in PATH")?;
-    Ok(EbpfTools { toolchain, path })
+    let linker_dir = bpf_linker::bin_dir(cache, &toolchain);
+    Ok(EbpfTools { toolchain, linker_dir })
 }

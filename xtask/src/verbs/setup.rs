@@ -24,7 +24,7 @@ pub(crate) struct Args {
 pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     let tools = setup::ebpf(cache)?;
     if args.env {
-        println!("{}", tools.describe(cache));
+        println!("{}", tools.describe());
     }
     if !args.build_only && !args.env {
         setup::tools::install_missing(cache)?;
