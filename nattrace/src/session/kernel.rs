@@ -213,6 +213,6 @@ fn filter_trace_sockets(watched: &mut [Watched], programs: Option<&mut Programs>
         let Ok(cookie) = rustix::net::sockopt::socket_cookie(socket) else { continue };
         decoder.socket_netns.insert(cookie, watched.netns.inum);
         // Refused: the socket stays an ordinary one.
-        let _ = programs.filter_trace_socket(std::os::fd::AsFd::as_fd(socket));
+        if let Err(error) = programs.filter_trace_socket(std::os::fd::AsFd::as_fd(socket)) { eprintln!("FILTER {error}"); }
     }
 }

