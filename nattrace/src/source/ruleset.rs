@@ -1,1 +1,101 @@
 //! Rule text, by listing the ruleset with the tools that own it.
+//!
+//! `nft -a -s -t list ruleset`: with handles, without counters and without the contents of named sets, which
+//! can be millions. No `-n`: text is to be what `nft list` shows, and that is what its author recognises.
+//! Anonymous sets are part of their rule and are listed all the same (checked with nft 1.0.6).
+
+mod command;
+mod parse;
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use nattrace_core::ruleset::Listing;
+use thiserror::Error;
+
+use super::netlink::ruleset_changes::generation;
+use super::netns::{self, Netns};
+use command::{CommandError, run};
+
+/// Longer than nft needs for a hundred thousand rules.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// A ruleset that changes during every listing changes too fast to be listed.
+const TRIES: usize = 4;
+
+/// Why there is no listing.
+#[derive(Debug, Error)]
+pub enum ListError {
+    /// No nft in the path.
+    #[error("nft is not installed: rules are shown by their handles, without text")]
+    NoNft,
+    /// It ran, and failed.
+    #[error("nft list ruleset failed: {0}")]
+    Failed(String),
+    /// It ran for too long.
+    #[error("nft list ruleset took longer than {} seconds", TIMEOUT.as_secs())]
+    Timeout,
+    /// The namespace could not be entered, or nft not be started.
+    #[error("cannot run nft: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl From<CommandError> for ListError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::NotFound => Self::NoNft,
+            CommandError::Failed(text) => Self::Failed(text),
+            CommandError::Timeout => Self::Timeout,
+            CommandError::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+/// Lists the ruleset of a namespace. It blocks for as long as nft runs.
+///
+/// The generation is told only when it was the same before and after: then every rule of the listing was
+/// in force at that generation.
+pub fn list(netns: &Netns) -> Result<Listing, ListError> {
+    netns::run_in(netns, list_here)?
+}
+
+fn list_here() -> Result<Listing, ListError> {
+    let mut tables = Vec::new();
+    for _ in 0..TRIES {
+        let before = generation().ok();
+        tables = parse::parse(&run("nft", &["-a", "-s", "-t", "list", "ruleset"], TIMEOUT)?);
+        if before.is_none() {
+            break;
+        }
+        if generation().ok() == before {
+            return Ok(Listing { generation: before, tables });
+        }
+    }
+    Ok(Listing { generation: None, tables })
+}
+
+/// What nft calls itself: `nftables v1.0.6 (Lester Gooch #5)`.
+pub fn version() -> Result<String, ListError> {
+    Ok(run("nft", &["--version"], TIMEOUT)?.trim().to_owned())
+}
+
+/// The rules of legacy iptables in the current namespace, as `iptables-save` writes them; empty where there
+/// are none, or no tool to list them.
+///
+/// Only tables that are in use are listed: looking at another would create it.
+#[must_use]
+pub fn iptables_rules() -> String {
+    let mut text = String::new();
+    for (names, tools) in [
+        ("/proc/thread-self/net/ip_tables_names", ["iptables-legacy-save", "iptables-save"]),
+        ("/proc/thread-self/net/ip6_tables_names", ["ip6tables-legacy-save", "ip6tables-save"]),
+    ] {
+        for table in fs::read_to_string(names).unwrap_or_default().lines() {
+            // Where there is only one backend, its tool has the plain name. The other backend's tool lists
+            // what nft lists too: no harm.
+            let listed = tools.iter().find_map(|tool| run(tool, &["-t", table], TIMEOUT).ok());
+            text.push_str(&listed.unwrap_or_default());
+        }
+    }
+    text
+}

@@ -235,13 +235,8 @@ pub fn in_use(listing: &Listing, other_rules: &str, tracked: Option<u64>) -> boo
     if tracked.is_some_and(|count| count > 0) {
         return true;
     }
-    let nat_chain = listing
-        .tables
-        .iter()
-        .flat_map(|table| &table.chains)
-        .any(|chain| chain.base.as_ref().is_some_and(|base| base.kind == "nat"));
     let rules = listing.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
-    nat_chain || rules.into_iter().any(|rule| tracks(&rule.text)) || other_rules.lines().any(tracks)
+    rules.into_iter().any(|rule| tracks(&rule.text)) || other_rules.lines().any(tracks)
 }
 
 /// Whether a rule has a word that stands for connection tracking, outside of quoted text.

@@ -78,9 +78,9 @@ pub enum TraceTableError {
     /// A device of the filter cannot exist.
     #[error("\"{0}\" cannot be the name of a device")]
     DeviceName(String),
-    /// The thread or the namespace for a private table could not be made.
-    #[error("cannot make a private network namespace: {0}")]
-    Namespace(std::io::Error),
+    /// The namespace for the table could not be made or entered.
+    #[error("cannot enter a network namespace: {0}")]
+    Namespace(#[from] std::io::Error),
     /// No socket.
     #[error(transparent)]
     Open(OpenError),

@@ -30,7 +30,6 @@ impl StaticKeyHolder {
             // the table's end.
             batch(name, false, &plan).commit(&mut socket).map_err(|e| explain(e, name))?;
             Ok(Self { _socket: socket })
-        })
-        .map_err(TraceTableError::Namespace)?
+        })?
     }
 }
