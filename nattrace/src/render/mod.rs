@@ -4,14 +4,18 @@
 //! A [`Renderer`] turns each value into bytes and writes them at once, so that a reader at the other end of
 //! a pipe has every journey when it ends.
 
+mod chains;
 pub mod check;
 pub mod escape;
 mod filter;
 mod json;
+mod layout;
 mod namespaces;
 mod run;
 #[cfg(test)]
 mod samples;
+mod style;
+mod text;
 
 use std::io::{self, Write};
 
@@ -22,7 +26,8 @@ pub use filter::filter_flags;
 pub use namespaces::Namespaces;
 pub use run::{SourceState, SourceTotals, Start, Summary, Tally};
 
-use crate::cli::plan::{Format, Output};
+use crate::cli::plan::{Format, Output, Width};
+use text::Text;
 
 /// Writes one run's results in one form.
 #[derive(Debug)]
@@ -34,6 +39,7 @@ pub struct Renderer<W> {
 
 #[derive(Debug)]
 enum Form {
+    Text { text: Text, width: Width },
     Json,
 }
 
@@ -41,7 +47,10 @@ impl<W: Write> Renderer<W> {
     /// A renderer for the output that was planned.
     pub fn new(plan: &Output, out: W) -> Self {
         let form = match plan.format {
-            Format::Text | Format::Nft | Format::Json => Form::Json,
+            Format::Text => {
+                Form::Text { text: Text::new(plan.color, jiff::tz::TimeZone::system()), width: plan.width }
+            }
+            Format::Nft | Format::Json => Form::Json,
         };
         Self { out, namespaces: Namespaces::default(), form }
     }
@@ -55,12 +64,16 @@ impl<W: Write> Renderer<W> {
     pub fn start(&mut self, start: &Start) -> io::Result<()> {
         match &self.form {
             Form::Json => self.write(&json::start(start)?),
+            Form::Text { .. } => Ok(()),
         }
     }
 
     /// A finished journey.
     pub fn journey(&mut self, journey: &Journey) -> io::Result<()> {
         let bytes = match &mut self.form {
+            Form::Text { text, width } => {
+                text.journey(journey, &self.namespaces, columns(*width)).into_bytes()
+            }
             Form::Json => json::journey(journey, &self.namespaces)?,
         };
         self.write(&bytes)
@@ -69,6 +82,7 @@ impl<W: Write> Renderer<W> {
     /// Events that were lost, and the journeys that may lack steps for it.
     pub fn loss(&mut self, loss: &Loss, journeys: &[JourneyId]) -> io::Result<()> {
         let bytes = match &mut self.form {
+            Form::Text { text, width } => text.loss(loss, journeys, columns(*width)).into_bytes(),
             Form::Json => json::loss(loss, journeys)?,
         };
         self.write(&bytes)
@@ -77,6 +91,7 @@ impl<W: Write> Renderer<W> {
     /// The end of the run.
     pub fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         let bytes = match &mut self.form {
+            Form::Text { text, width } => text.summary(summary, columns(*width)).into_bytes(),
             Form::Json => json::summary(summary)?,
         };
         self.write(&bytes)
@@ -94,5 +109,14 @@ impl<W: Write> Renderer<W> {
         }
         self.out.write_all(bytes)?;
         self.out.flush()
+    }
+}
+
+/// The width in columns, asked anew for each block: terminals are resized while a trace runs.
+fn columns(width: Width) -> Option<usize> {
+    match width {
+        Width::Terminal => Some(terminal_size::terminal_size().map_or(80, |(columns, _)| columns.0.into())),
+        Width::Columns(columns) => Some(columns),
+        Width::Unbroken => None,
     }
 }

@@ -1,0 +1,122 @@
+//! The first line of a block: which packet.
+
+use jiff::tz::TimeZone;
+use nattrace_core::conntrack::{Direction, State};
+use nattrace_core::event::HookPoint;
+use nattrace_core::journey::{Journey, StepKind};
+use nattrace_core::packet::{Icmp, Packet, protocol};
+
+use super::words::time_of_day;
+use crate::render::layout::Layout;
+use crate::render::namespaces::Namespaces;
+use crate::render::style::{Role, Span};
+
+pub(super) fn header(
+    journey: &Journey,
+    namespaces: &Namespaces,
+    zone: &TimeZone,
+    layout: Layout,
+    out: &mut String,
+) {
+    let mut left = title(journey);
+    let details = details(journey);
+    if !details.is_empty() {
+        left.push(Span::new(Role::Faint, format!("  {}", details.join("  "))));
+    }
+    let mut right = Vec::new();
+    let first_hook = journey.steps.iter().find_map(|step| match &step.kind {
+        StepKind::Hook { hook, .. } => Some(*hook),
+        _ => None,
+    });
+    if let Some(device) = &journey.iif {
+        right.push(Span::new(Role::Plain, format!("in {device}")));
+    } else if first_hook == Some(HookPoint::Output) {
+        right.push(Span::new(Role::Plain, "from this host"));
+    }
+    if !namespaces.is_current(journey.netns.inum) {
+        let name =
+            namespaces.name_of(&journey.netns).map_or_else(|| journey.netns.inum.to_string(), str::to_owned);
+        let comma = if right.is_empty() { "" } else { ", " };
+        right.push(Span::new(Role::Plain, format!("{comma}netns {name}")));
+    }
+    let gap = if right.is_empty() { "" } else { "  " };
+    right.push(Span::new(Role::Faint, format!("{gap}{}", time_of_day(journey.first_seen_ns, zone))));
+    layout.header(&left, &right, out);
+}
+
+/// Number, protocol, ends and what kind of packet it is.
+pub(super) fn title(journey: &Journey) -> Vec<Span> {
+    let packet = &journey.packet;
+    let mut title = vec![
+        Span::new(Role::Title, format!("#{}", journey.id)),
+        Span::new(Role::Plain, format!(" {} ", packet.protocol_name())),
+    ];
+    let end = |end: Option<_>| {
+        end.map_or_else(|| "?".to_owned(), |e: nattrace_core::packet::Endpoint| e.to_string())
+    };
+    if packet.source.is_some() || packet.destination.is_some() {
+        title.push(Span::new(Role::Title, format!("{} → {}", end(packet.source), end(packet.destination))));
+    } else {
+        title.push(Span::new(Role::Plain, format!("{} bytes", packet.length)));
+    }
+    if let Some(kind) = kind(packet) {
+        title.push(Span::new(Role::Plain, format!("  {kind}")));
+    }
+    title
+}
+
+fn kind(packet: &Packet) -> Option<String> {
+    let mut kind = match packet.icmp {
+        Some(icmp) => icmp_kind(packet.protocol, icmp),
+        None => packet.tcp_flag_names().join(" ").to_uppercase(),
+    };
+    if packet.fragment_offset != 0 {
+        kind = format!("fragment from byte {}", packet.fragment_offset);
+    }
+    (!kind.is_empty()).then_some(kind)
+}
+
+fn icmp_kind(protocol: Option<u8>, icmp: Icmp) -> String {
+    let v6 = protocol == Some(protocol::ICMPV6);
+    let name = match (v6, icmp.kind) {
+        (false, 8) | (true, 128) => "echo request",
+        (false, 0) | (true, 129) => "echo reply",
+        (false, 3) | (true, 1) => "destination unreachable",
+        (false, 11) | (true, 3) => "time exceeded",
+        (true, 2) => "packet too big",
+        (false, 5) | (true, 137) => "redirect",
+        (false, 12) | (true, 4) => "parameter problem",
+        (true, 133) => "router solicitation",
+        (true, 134) => "router advertisement",
+        (true, 135) => "neighbour solicitation",
+        (true, 136) => "neighbour advertisement",
+        _ => return format!("type {} code {}", icmp.kind, icmp.code),
+    };
+    match (icmp.id, icmp.sequence) {
+        (Some(id), Some(sequence)) => format!("{name} id {id} seq {sequence}"),
+        _ if icmp.code != 0 => format!("{name} code {}", icmp.code),
+        _ => name.to_owned(),
+    }
+}
+
+/// What conntrack makes of it, and a mark that it came with.
+fn details(journey: &Journey) -> Vec<String> {
+    let mut details = Vec::new();
+    if let Some(connection) = &journey.connection {
+        let state = connection.state.map(|state| match state {
+            State::New => "new",
+            State::Established => "established",
+            State::Related => "related",
+            State::Untracked => "untracked",
+            State::Invalid => "invalid",
+        });
+        // A reply of an established connection is the usual one: "reply" says both.
+        let reply = connection.direction == Some(Direction::Reply);
+        details.extend(state.filter(|state| !reply || *state != "established").map(str::to_owned));
+        details.extend(reply.then(|| "reply".to_owned()));
+    }
+    if journey.packet.mark != 0 {
+        details.push(format!("mark {:#x}", journey.packet.mark));
+    }
+    details
+}

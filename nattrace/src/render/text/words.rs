@@ -1,0 +1,215 @@
+//! The plain words for ends, routes and sums.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use nattrace_core::event::HookPoint;
+use nattrace_core::journey::{DropCause, Journey, Outcome, RouteDecision, RuleRef, StepKind};
+use nattrace_core::packet::Endpoint;
+
+use crate::render::run::Summary;
+use crate::render::style::{Role, Span};
+
+/// A rule's text is quoted in the last line up to this length; longer ones are "the rule above".
+const QUOTED: usize = 24;
+
+/// The end, for the block's last line.
+pub(super) fn outcome(journey: &Journey, last_rule: Option<&RuleRef>) -> String {
+    match &journey.outcome {
+        Outcome::Dropped(cause) => dropped(cause, last_rule),
+        Outcome::Delivered => match journey.steps.last().map(|step| &step.kind) {
+            Some(StepKind::Deliver { protocol, local, function }) => {
+                delivered(protocol, *local, function.as_deref())
+            }
+            _ => "to this host".to_owned(),
+        },
+        Outcome::Transmitted { device: Some(device) } => format!("out {device}"),
+        Outcome::Transmitted { device: None } => "out, by a device that was not seen".to_owned(),
+        Outcome::Queued => "to a program in user space (NFQUEUE)".to_owned(),
+        Outcome::Consumed => "the kernel kept or merged it".to_owned(),
+        Outcome::Unfinished { why } => why.clone(),
+    }
+}
+
+fn dropped(cause: &DropCause, last_rule: Option<&RuleRef>) -> String {
+    let within =
+        |hook: &Option<HookPoint>| hook.map_or_else(String::new, |hook| format!("in {} ", hook.name()));
+    match cause {
+        DropCause::Rule { rule, hook } => {
+            let within = within(hook);
+            let place = format!("{} handle {}", chain_of(rule), rule.handle);
+            match &rule.text {
+                Some(text) if text.chars().count() <= QUOTED => {
+                    format!("{within}by rule \"{text}\" ({place})")
+                }
+                _ if last_rule == Some(rule) => format!("{within}by the rule above ({place})"),
+                Some(text) => format!("{within}by the rule of {place}: {text}"),
+                None => format!("{within}by the rule of {place}"),
+            }
+        }
+        DropCause::Policy { family, table, chain, hook } => {
+            format!("{}by the policy of {} {table} {chain}", within(hook), family.name())
+        }
+        DropCause::Kernel { reason, function, hook, text } => {
+            format!(
+                "{}by the kernel: {}",
+                within(hook),
+                kernel_drop(text, reason.as_deref(), function.as_deref())
+            )
+        }
+    }
+}
+
+/// The end in a few words, for other packets' blocks and for telling whether two ends are the same.
+pub(super) fn end(journey: &Journey) -> String {
+    match &journey.outcome {
+        Outcome::Dropped(DropCause::Rule { rule, .. }) => {
+            format!("dropped by {} handle {}", chain_of(rule), rule.handle)
+        }
+        Outcome::Dropped(DropCause::Policy { family, table, chain, .. }) => {
+            format!("dropped by the policy of {} {table} {chain}", family.name())
+        }
+        Outcome::Dropped(DropCause::Kernel { text, .. }) => format!("dropped by the kernel: {text}"),
+        Outcome::Delivered => "delivered".to_owned(),
+        Outcome::Transmitted { device } => {
+            device.as_ref().map_or_else(|| "sent".to_owned(), |device| format!("sent out {device}"))
+        }
+        Outcome::Queued => "queued to user space".to_owned(),
+        Outcome::Consumed => "consumed by the kernel".to_owned(),
+        Outcome::Unfinished { .. } => "lost sight of".to_owned(),
+    }
+}
+
+/// As one types it after `nft list chain`.
+pub(super) fn chain_of(rule: &RuleRef) -> String {
+    format!("{} {} {}", rule.family.name(), rule.table, rule.chain)
+}
+
+pub(super) fn kernel_drop(text: &str, reason: Option<&str>, function: Option<&str>) -> String {
+    let mut details = Vec::new();
+    details.extend(reason.map(|reason| format!("reason {reason}")));
+    details.extend(function.map(|function| format!("in {function}")));
+    if details.is_empty() { text.to_owned() } else { format!("{text} ({})", details.join(", ")) }
+}
+
+pub(super) fn delivered(protocol: &str, local: Option<Endpoint>, function: Option<&str>) -> String {
+    let mut told = format!("to {protocol}");
+    if let Some(local) = local {
+        told = format!("{told} {local}");
+    }
+    match function {
+        Some(function) => format!("{told} ({function})"),
+        None => told,
+    }
+}
+
+pub(super) fn devices(iif: Option<&str>, oif: Option<&str>) -> String {
+    match (iif, oif) {
+        (Some(iif), Some(oif)) => format!("{iif} → {oif}"),
+        (_, Some(oif)) => format!("out {oif}"),
+        (Some(iif), None) => format!("in {iif}"),
+        (None, None) => String::new(),
+    }
+}
+
+/// `from_here`: the packet was made on this host, so that "forward" means only "out".
+pub(super) fn route(
+    decision: RouteDecision,
+    oif: Option<&str>,
+    gateway: Option<IpAddr>,
+    table: Option<u32>,
+    from_here: bool,
+) -> String {
+    let mut told = match decision {
+        RouteDecision::Local => "to this host",
+        RouteDecision::Forward if from_here && oif.is_some() => "",
+        RouteDecision::Forward => "forward",
+        RouteDecision::Broadcast => "broadcast or multicast",
+        RouteDecision::Unreachable => "unreachable: no route, or one that says so",
+        RouteDecision::Blackhole => "blackhole: a route that discards",
+        RouteDecision::Prohibit => "prohibit: a route that forbids",
+        RouteDecision::Martian => "martian: an address that cannot be here",
+    }
+    .to_owned();
+    let mut add = |comma: &str, text: String| {
+        if !told.is_empty() {
+            told.push_str(comma);
+        }
+        told.push_str(&text);
+    };
+    // Local delivery is told with the loopback device: it says nothing.
+    if let Some(oif) = oif.filter(|_| decision != RouteDecision::Local) {
+        add(", ", format!("out {oif}"));
+    }
+    if let Some(gateway) = gateway {
+        add(" ", format!("via {gateway}"));
+    }
+    // 254 is the main table.
+    if let Some(table) = table.filter(|table| *table != 254 && decision != RouteDecision::Local) {
+        add(", ", format!("table {table}"));
+    }
+    told
+}
+
+/// `3.1 s`, `40 ms`, `2 min 5 s`.
+pub(super) fn time_span(nanoseconds: u64) -> String {
+    let milliseconds = nanoseconds / 1_000_000;
+    match milliseconds {
+        0..1 => "less than 1 ms".to_owned(),
+        1..1000 => format!("{milliseconds} ms"),
+        1000..60_000 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),
+        _ => format!("{} min {} s", milliseconds / 60_000, milliseconds % 60_000 / 1000),
+    }
+}
+
+/// The clock on the user's wall.
+pub(super) fn time_of_day(nanoseconds: u64, zone: &TimeZone) -> String {
+    match Timestamp::from_nanosecond(i128::from(nanoseconds)) {
+        Ok(time) => time.to_zoned_datetime(zone.clone()).strftime("%H:%M:%S%.3f").to_string(),
+        Err(_) => format!("{nanoseconds} ns"),
+    }
+}
+
+/// The last lines of a run.
+pub(super) fn summary(summary: &Summary) -> Vec<Vec<Span>> {
+    let mut lines = Vec::new();
+    let tally = summary.journeys;
+    if tally.total() == 0 {
+        lines.push(vec![Span::new(Role::Title, "No packet matched.")]);
+    } else {
+        let noun = if tally.total() == 1 { "packet" } else { "packets" };
+        let mut line = vec![Span::new(Role::Title, format!("{} {noun}", tally.total()))];
+        let mut lead = ": ";
+        for (count, role, end) in [
+            (tally.dropped, Role::Drop, "dropped"),
+            (tally.delivered, Role::Pass, "delivered"),
+            (tally.transmitted, Role::Pass, "sent"),
+            (tally.queued, Role::Other, "queued"),
+            (tally.consumed, Role::Other, "consumed"),
+            (tally.unfinished, Role::Warn, "unfinished"),
+        ] {
+            if count > 0 {
+                line.push(Span::new(Role::Plain, std::mem::replace(&mut lead, ", ")));
+                line.push(Span::new(role, format!("{count} {end}")));
+            }
+        }
+        if tally.retransmissions > 0 {
+            let noun = if tally.retransmissions == 1 { "retransmission" } else { "retransmissions" };
+            line.push(Span::new(Role::Plain, format!("; {} {noun} among them", tally.retransmissions)));
+        }
+        lines.push(line);
+    }
+    if let Some(left_out) = summary.rate_limited.filter(|count| *count > 0) {
+        let verb = if left_out == 1 { "more matched and was" } else { "more matched and were" };
+        let told = format!("{left_out} {verb} left out by --rate");
+        lines.push(vec![Span::new(Role::Warn, told)]);
+    }
+    let lost = summary.sources.iter().filter(|(_, totals)| totals.lost > 0);
+    let lost =
+        lost.map(|(source, totals)| format!("{} of {}", totals.lost, source.name())).collect::<Vec<_>>();
+    if !lost.is_empty() {
+        lines.push(vec![Span::new(Role::Warn, format!("Events lost: {}", lost.join(", ")))]);
+    }
+    lines
+}
