@@ -1,1 +1,152 @@
-//! `nattrace check`: what this kernel and these privileges allow.
+//! `nattrace check`: what this kernel and these privileges allow, and what each missing thing costs.
+
+use std::io;
+
+use serde::Serialize;
+
+use super::json::line;
+use super::layout::{Layout, Row};
+use super::style::{Role, Span};
+
+/// One thing that nattrace can use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capability {
+    /// Short, stable: `probes`, `nft-trace`, `owner-table`.
+    pub name: String,
+    /// What it is good for.
+    pub what: String,
+    /// Whether it is there.
+    pub state: CapabilityState,
+    /// What the user loses without it.
+    pub cost: String,
+}
+
+/// Whether a capability is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CapabilityState {
+    /// It is.
+    On,
+    /// It is not, for this reason.
+    Off(String),
+    /// It cannot be told without changing something.
+    Unknown,
+}
+
+/// A block for each capability: what it gives, and where it is missing why, and what that costs.
+pub(super) fn text(capabilities: &[Capability], layout: Layout) -> String {
+    let mut out = String::new();
+    for capability in capabilities {
+        let (role, sign) = match capability.state {
+            CapabilityState::On => (Role::Pass, "✓"),
+            CapabilityState::Off(_) => (Role::Drop, "✗"),
+            CapabilityState::Unknown => (Role::Warn, "?"),
+        };
+        let sign = Span::new(role, sign);
+        let name = Span::new(Role::Title, &capability.name);
+        let mut rows = vec![(Some(name), Role::Plain, capability.what.clone())];
+        match &capability.state {
+            CapabilityState::On => {}
+            CapabilityState::Off(why) => {
+                rows.push((None, Role::Plain, format!("missing: {why}")));
+                rows.push((None, Role::Warn, format!("without it: {}", capability.cost)));
+            }
+            CapabilityState::Unknown => {
+                rows.push((None, Role::Plain, "not known until it is tried".to_owned()));
+                rows.push((None, Role::Warn, format!("without it: {}", capability.cost)));
+            }
+        }
+        let names = capabilities.iter().map(|c| Span::new(Role::Title, &c.name).width()).max().unwrap_or(0);
+        for (i, (name, role, told)) in rows.into_iter().enumerate() {
+            let sign = if i == 0 { sign.clone() } else { Span::new(Role::Plain, "") };
+            let label = name.unwrap_or_else(|| Span::new(Role::Plain, ""));
+            let row = Row { label, place: None, text: vec![Span::new(role, told)] };
+            layout.table_row(&sign, &row, names, &mut out);
+        }
+    }
+    out
+}
+
+/// One line of JSON for each capability.
+pub(super) fn json(capabilities: &[Capability]) -> io::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        name: &'a str,
+        what: &'a str,
+        state: &'static str,
+        reason: Option<&'a str>,
+        cost: &'a str,
+    }
+    let mut bytes = Vec::new();
+    for Capability { name, what, state, cost } in capabilities {
+        let (state, reason) = match state {
+            CapabilityState::On => ("on", None),
+            CapabilityState::Off(reason) => ("off", Some(reason.as_str())),
+            CapabilityState::Unknown => ("unknown", None),
+        };
+        bytes.extend(line("capability", Body { name, what, state, reason, cost })?);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<Capability> {
+        let capability = |name: &str, what: &str, state, cost: &str| Capability {
+            name: name.to_owned(),
+            what: what.to_owned(),
+            state,
+            cost: cost.to_owned(),
+        };
+        vec![
+            capability(
+                "nft",
+                "trace messages of nf_tables: the rules a packet matched",
+                CapabilityState::On,
+                "no rules",
+            ),
+            capability(
+                "tracepoints",
+                "devices, drops with the kernel's reason, the end of a packet",
+                CapabilityState::Off("the kernel is locked down (integrity)".to_owned()),
+                "a drop outside of rules shows as \"lost sight of\", and no kernel reason is known for any other",
+            ),
+            capability(
+                "owner",
+                "a table that goes when nattrace goes",
+                CapabilityState::Unknown,
+                "a private namespace is used",
+            ),
+        ]
+    }
+
+    #[test]
+    fn a_table_for_people() {
+        assert_eq!(
+            text(&sample(), Layout::new(Some(80), false)),
+            "\
+✓ nft          trace messages of nf_tables: the rules a packet matched
+✗ tracepoints  devices, drops with the kernel's reason, the end of a packet
+               missing: the kernel is locked down (integrity)
+               without it: a drop outside of rules shows as \"lost sight of\", and
+               no kernel reason is known for any other
+? owner        a table that goes when nattrace goes
+               not known until it is tried
+               without it: a private namespace is used
+"
+        );
+    }
+
+    #[test]
+    fn a_line_for_programs() {
+        let lines = String::from_utf8(json(&sample()).unwrap()).unwrap();
+        assert_eq!(lines.lines().count(), 3);
+        assert_eq!(
+            lines.lines().next().unwrap(),
+            "{\"schema\":1,\"type\":\"capability\",\"name\":\"nft\",\"what\":\"trace messages of nf_tables: the rules a \
+             packet matched\",\"state\":\"on\",\"reason\":null,\"cost\":\"no rules\"}"
+        );
+        assert!(lines.contains("\"state\":\"off\",\"reason\":\"the kernel is locked down (integrity)\""));
+    }
+}

@@ -112,6 +112,17 @@ impl Layout {
         }
     }
 
+    /// A row of a table: a sign, a name in a column of `names`, and text that hangs beside it.
+    pub(super) fn table_row(self, sign: &Span, row: &Row, names: usize, out: &mut String) {
+        let pad = |span: &Span, width: usize| spaces(width.saturating_sub(span.width()));
+        let first = [sign.clone(), pad(sign, 2), row.label.clone(), pad(&row.label, names + 2)];
+        let start = names + 4;
+        match self.width {
+            Some(limit) => self.wrapped_after(&first, &row.text, (start, start), limit, "", out),
+            None => self.line(&[&first, row.text.as_slice()].concat(), out),
+        }
+    }
+
     /// A paragraph that stands for itself.
     pub(super) fn paragraph(self, text: &[Span], out: &mut String) {
         match self.width {

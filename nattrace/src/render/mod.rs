@@ -5,12 +5,13 @@
 //! a pipe has every journey when it ends.
 
 mod chains;
-pub mod check;
+mod check;
 pub mod escape;
 mod filter;
 mod json;
 mod layout;
 mod namespaces;
+mod nft;
 mod run;
 #[cfg(test)]
 mod samples;
@@ -22,11 +23,13 @@ use std::io::{self, Write};
 use nattrace_core::event::Loss;
 use nattrace_core::journey::{Journey, JourneyId};
 
+pub use check::{Capability, CapabilityState};
 pub use filter::filter_flags;
 pub use namespaces::Namespaces;
 pub use run::{SourceState, SourceTotals, Start, Summary, Tally};
 
 use crate::cli::plan::{Format, Output, Width};
+use layout::Layout;
 use text::Text;
 
 /// Writes one run's results in one form.
@@ -39,18 +42,22 @@ pub struct Renderer<W> {
 
 #[derive(Debug)]
 enum Form {
-    Text { text: Text, width: Width },
+    Text { text: Text, width: Width, color: bool },
     Json,
+    Nft,
 }
 
 impl<W: Write> Renderer<W> {
     /// A renderer for the output that was planned.
     pub fn new(plan: &Output, out: W) -> Self {
         let form = match plan.format {
-            Format::Text => {
-                Form::Text { text: Text::new(plan.color, jiff::tz::TimeZone::system()), width: plan.width }
-            }
-            Format::Nft | Format::Json => Form::Json,
+            Format::Text => Form::Text {
+                text: Text::new(plan.color, jiff::tz::TimeZone::system()),
+                width: plan.width,
+                color: plan.color,
+            },
+            Format::Json => Form::Json,
+            Format::Nft => Form::Nft,
         };
         Self { out, namespaces: Namespaces::default(), form }
     }
@@ -64,17 +71,18 @@ impl<W: Write> Renderer<W> {
     pub fn start(&mut self, start: &Start) -> io::Result<()> {
         match &self.form {
             Form::Json => self.write(&json::start(start)?),
-            Form::Text { .. } => Ok(()),
+            Form::Text { .. } | Form::Nft => Ok(()),
         }
     }
 
     /// A finished journey.
     pub fn journey(&mut self, journey: &Journey) -> io::Result<()> {
         let bytes = match &mut self.form {
-            Form::Text { text, width } => {
+            Form::Text { text, width, .. } => {
                 text.journey(journey, &self.namespaces, columns(*width)).into_bytes()
             }
             Form::Json => json::journey(journey, &self.namespaces)?,
+            Form::Nft => nft::journey(journey).into_bytes(),
         };
         self.write(&bytes)
     }
@@ -82,8 +90,10 @@ impl<W: Write> Renderer<W> {
     /// Events that were lost, and the journeys that may lack steps for it.
     pub fn loss(&mut self, loss: &Loss, journeys: &[JourneyId]) -> io::Result<()> {
         let bytes = match &mut self.form {
-            Form::Text { text, width } => text.loss(loss, journeys, columns(*width)).into_bytes(),
+            Form::Text { text, width, .. } => text.loss(loss, journeys, columns(*width)).into_bytes(),
             Form::Json => json::loss(loss, journeys)?,
+            // nft has no line for it; whoever runs the program says it on standard error.
+            Form::Nft => return Ok(()),
         };
         self.write(&bytes)
     }
@@ -91,8 +101,21 @@ impl<W: Write> Renderer<W> {
     /// The end of the run.
     pub fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         let bytes = match &mut self.form {
-            Form::Text { text, width } => text.summary(summary, columns(*width)).into_bytes(),
+            Form::Text { text, width, .. } => text.summary(summary, columns(*width)).into_bytes(),
             Form::Json => json::summary(summary)?,
+            Form::Nft => return Ok(()),
+        };
+        self.write(&bytes)
+    }
+
+    /// The answer of `nattrace check`.
+    pub fn check(&mut self, capabilities: &[Capability]) -> io::Result<()> {
+        let bytes = match &self.form {
+            Form::Text { width, color, .. } => {
+                check::text(capabilities, Layout::new(columns(*width), *color)).into_bytes()
+            }
+            Form::Json => check::json(capabilities)?,
+            Form::Nft => return Ok(()),
         };
         self.write(&bytes)
     }

@@ -1,12 +1,13 @@
 //! The first line of a block: which packet.
 
 use jiff::tz::TimeZone;
-use nattrace_core::conntrack::{Direction, State};
+use nattrace_core::conntrack::Direction;
 use nattrace_core::event::HookPoint;
 use nattrace_core::journey::{Journey, StepKind};
 use nattrace_core::packet::{Icmp, Packet, protocol};
 
 use super::words::time_of_day;
+use crate::render::json::state_name;
 use crate::render::layout::Layout;
 use crate::render::namespaces::Namespaces;
 use crate::render::style::{Role, Span};
@@ -103,13 +104,7 @@ fn icmp_kind(protocol: Option<u8>, icmp: Icmp) -> String {
 fn details(journey: &Journey) -> Vec<String> {
     let mut details = Vec::new();
     if let Some(connection) = &journey.connection {
-        let state = connection.state.map(|state| match state {
-            State::New => "new",
-            State::Established => "established",
-            State::Related => "related",
-            State::Untracked => "untracked",
-            State::Invalid => "invalid",
-        });
+        let state = connection.state.map(state_name);
         // A reply of an established connection is the usual one: "reply" says both.
         let reply = connection.direction == Some(Direction::Reply);
         details.extend(state.filter(|state| !reply || *state != "established").map(str::to_owned));

@@ -109,7 +109,7 @@ impl<'a> Writer<'a> {
                 let place = self.place(*family, table, chain);
                 let role = if *verdict == Verdict::Drop { Role::DropRule } else { Role::Faint };
                 self.chains.said(verdict);
-                self.in_hook(place, vec![Span::new(role, format!("policy {verdict}"))]);
+                self.in_hook(Some(place), vec![Span::new(role, format!("policy {verdict}"))]);
             }
             StepKind::Rewrite { nat, from, to, rule, by } => {
                 let label = Span::new(Role::Nat, format!("⇒ {}", nat.name().to_uppercase()));
@@ -164,17 +164,17 @@ impl<'a> Writer<'a> {
         }
         self.chains.said(&step.verdict);
         self.last_rule = Some(&step.rule);
-        self.in_hook(place, told);
+        self.in_hook(Some(place), told);
     }
 
     /// The place column: the chain in full where evaluation begins, indented by calls, nothing where it goes on.
-    fn place(&mut self, family: NfFamily, table: &'a str, chain: &'a str) -> Option<Span> {
+    fn place(&mut self, family: NfFamily, table: &'a str, chain: &'a str) -> Span {
         let place = match self.chains.enter(family, table, chain) {
             Place::Same => String::new(),
             Place::Base | Place::Back(0) => format!("{} {table} {chain}", family.name()),
             Place::Called(depth) | Place::Back(depth) => format!("{}↳ {chain}", "  ".repeat(depth - 1)),
         };
-        Some(Span::new(Role::Faint, place))
+        Span::new(Role::Faint, place)
     }
 
     /// Why the rewrite: nothing where the rule stands right above.

@@ -1,3 +1,5 @@
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes its literals so")]
+
 use expect_test::{Expect, expect};
 use jiff::tz::TimeZone;
 use nattrace_core::conntrack::{Connection, Direction, State};

@@ -1,0 +1,444 @@
+//! A journey's line.
+
+use std::io;
+use std::net::IpAddr;
+
+use nattrace_core::conntrack::{Connection, Direction, State, Tuple, status_names};
+use nattrace_core::event::{HookPoint, NetnsId, Verdict};
+use nattrace_core::findings::{Certainty, Finding};
+use nattrace_core::journey::{
+    DeviceStep, DropCause, Journey, Outcome, RewrittenBy, RouteDecision, RuleRef, Step, StepKind,
+};
+use nattrace_core::packet::{Endpoint, Family, Packet, protocol};
+use serde::Serialize;
+
+use super::line;
+use crate::render::namespaces::Namespaces;
+
+#[derive(Serialize)]
+struct JourneyBody<'a> {
+    id: String,
+    netns: NetnsBody<'a>,
+    first_seen_ns: u64,
+    last_seen_ns: u64,
+    iif: Option<&'a str>,
+    packet: PacketBody,
+    connection: Option<ConnectionBody>,
+    steps: Vec<StepBody<'a>>,
+    outcome: OutcomeBody<'a>,
+    findings: Vec<FindingBody<'a>>,
+    retransmission_of: Option<String>,
+    /// Whether path and end equal the first transmission's; of retransmissions only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    same_path: Option<bool>,
+    /// Sources that lost events meanwhile.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    incomplete: Vec<&'static str>,
+    /// As `nft monitor trace` prints them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trace_ids: Vec<String>,
+}
+
+pub(in crate::render) fn journey(journey: &Journey, namespaces: &Namespaces) -> io::Result<Vec<u8>> {
+    let first = journey.netns.inum;
+    line(
+        "journey",
+        JourneyBody {
+            id: journey.id.to_string(),
+            netns: NetnsBody { inum: first, name: namespaces.name_of(&journey.netns) },
+            first_seen_ns: journey.first_seen_ns,
+            last_seen_ns: journey.last_seen_ns,
+            iif: journey.iif.as_deref(),
+            packet: packet(&journey.packet),
+            connection: journey.connection.as_ref().map(connection),
+            steps: journey.steps.iter().map(|s| step(s, first, namespaces)).collect(),
+            outcome: outcome(journey),
+            findings: journey.findings.iter().map(finding).collect(),
+            retransmission_of: journey.retransmission_of.map(|id| id.to_string()),
+            same_path: journey.retransmission_of.map(|_| journey.same_path),
+            incomplete: journey.incomplete.iter().map(|s| s.name()).collect(),
+            trace_ids: journey.trace_ids.iter().map(|id| format!("{:08x}", id.swap_bytes())).collect(),
+        },
+    )
+}
+
+#[derive(Serialize)]
+struct NetnsBody<'a> {
+    inum: NetnsId,
+    name: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct PacketBody {
+    family: &'static str,
+    protocol: String,
+    saddr: Option<IpAddr>,
+    sport: Option<u16>,
+    daddr: Option<IpAddr>,
+    dport: Option<u16>,
+    tcp_flags: Option<Vec<&'static str>>,
+    length: u32,
+    ttl: Option<u8>,
+    ip_id: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp_seq: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp_ack: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icmp: Option<IcmpBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fragment_offset: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mark: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct IcmpBody {
+    #[serde(rename = "type")]
+    kind: u8,
+    code: u8,
+    id: Option<u16>,
+    sequence: Option<u16>,
+}
+
+fn packet(packet: &Packet) -> PacketBody {
+    PacketBody {
+        family: match packet.family {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+            Family::Arp => "arp",
+            Family::Other => "other",
+        },
+        protocol: packet.protocol_name(),
+        saddr: packet.source.map(|e| e.addr),
+        sport: packet.source.and_then(|e| e.port),
+        daddr: packet.destination.map(|e| e.addr),
+        dport: packet.destination.and_then(|e| e.port),
+        tcp_flags: packet.tcp_flags.map(|_| packet.tcp_flag_names()),
+        length: packet.length,
+        ttl: packet.ttl,
+        ip_id: packet.ip_id,
+        tcp_seq: packet.tcp_seq,
+        tcp_ack: packet.tcp_ack,
+        icmp: packet.icmp.map(|i| IcmpBody { kind: i.kind, code: i.code, id: i.id, sequence: i.sequence }),
+        fragment_offset: (packet.fragment_offset != 0).then_some(packet.fragment_offset),
+        mark: (packet.mark != 0).then_some(packet.mark),
+    }
+}
+
+#[derive(Serialize)]
+struct ConnectionBody {
+    direction: Option<&'static str>,
+    state: Option<&'static str>,
+    status: Option<Vec<&'static str>>,
+    id: Option<u32>,
+    mark: Option<u32>,
+    zone: Option<u16>,
+    original: Option<TupleBody>,
+    reply: Option<TupleBody>,
+}
+
+#[derive(Serialize)]
+struct TupleBody {
+    protocol: String,
+    saddr: IpAddr,
+    sport: Option<u16>,
+    daddr: IpAddr,
+    dport: Option<u16>,
+    /// What conntrack uses as the port of an echo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icmp_id: Option<u16>,
+}
+
+fn connection(connection: &Connection) -> ConnectionBody {
+    ConnectionBody {
+        direction: connection.direction.map(|direction| match direction {
+            Direction::Original => "original",
+            Direction::Reply => "reply",
+        }),
+        state: connection.state.map(state_name),
+        status: connection.status.map(status_names),
+        id: connection.id,
+        mark: connection.mark,
+        zone: connection.zone,
+        original: connection.original.map(tuple),
+        reply: connection.reply.map(tuple),
+    }
+}
+
+pub(in crate::render) fn state_name(state: State) -> &'static str {
+    match state {
+        State::New => "new",
+        State::Established => "established",
+        State::Related => "related",
+        State::Untracked => "untracked",
+        State::Invalid => "invalid",
+    }
+}
+
+fn tuple(tuple: Tuple) -> TupleBody {
+    // The kernel keeps the identifier, type and code of ICMP where ports are; they are none.
+    let icmp = matches!(tuple.protocol, protocol::ICMP | protocol::ICMPV6);
+    TupleBody {
+        protocol: protocol::name(tuple.protocol).map_or_else(|| tuple.protocol.to_string(), str::to_owned),
+        saddr: tuple.source.addr,
+        sport: tuple.source.port.filter(|_| !icmp),
+        daddr: tuple.destination.addr,
+        dport: tuple.destination.port.filter(|_| !icmp),
+        icmp_id: tuple.source.port.filter(|_| icmp),
+    }
+}
+
+#[derive(Serialize)]
+struct StepBody<'a> {
+    time_ns: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<NetnsBody<'a>>,
+    #[serde(flatten)]
+    kind: StepKindBody<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum StepKindBody<'a> {
+    Hook {
+        hook: &'static str,
+        family: &'static str,
+        iif: Option<&'a str>,
+        oif: Option<&'a str>,
+        verdict: Option<&'static str>,
+    },
+    Rule {
+        #[serde(flatten)]
+        rule: RuleBody<'a>,
+        verdict: String,
+        hook: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        queue: Option<u16>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mark: Option<u32>,
+    },
+    Policy {
+        family: &'static str,
+        table: &'a str,
+        chain: &'a str,
+        verdict: String,
+        hook: Option<&'static str>,
+    },
+    Rewrite {
+        nat: &'static str,
+        from: EndpointBody,
+        to: EndpointBody,
+        rule: Option<RuleBody<'a>>,
+        by: &'static str,
+    },
+    Route {
+        decision: &'static str,
+        oif: Option<&'a str>,
+        gateway: Option<IpAddr>,
+        table: Option<u32>,
+    },
+    Device {
+        event: &'static str,
+        name: &'a str,
+    },
+    Deliver {
+        protocol: &'a str,
+        local: Option<EndpointBody>,
+        function: Option<&'a str>,
+    },
+    Drop {
+        reason: Option<&'a str>,
+        function: Option<&'a str>,
+        text: &'a str,
+    },
+}
+
+#[derive(Serialize)]
+struct RuleBody<'a> {
+    family: &'static str,
+    table: &'a str,
+    chain: &'a str,
+    handle: u64,
+    text: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct EndpointBody {
+    addr: IpAddr,
+    port: Option<u16>,
+}
+
+fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepBody<'a> {
+    let netns =
+        (step.netns != first).then(|| NetnsBody { inum: step.netns, name: namespaces.name(step.netns) });
+    let kind = match &step.kind {
+        StepKind::Hook { hook, family, iif, oif, verdict } => StepKindBody::Hook {
+            hook: hook.name(),
+            family: family.name(),
+            iif: iif.as_deref(),
+            oif: oif.as_deref(),
+            verdict: verdict.map(nattrace_core::event::HookVerdict::name),
+        },
+        StepKind::Rule(step) => StepKindBody::Rule {
+            rule: rule(&step.rule),
+            verdict: step.verdict.to_string(),
+            hook: step.hook.map(HookPoint::name),
+            queue: match step.verdict {
+                Verdict::Queue(number) => Some(number),
+                _ => None,
+            },
+            mark: step.mark,
+        },
+        StepKind::Policy { family, table, chain, verdict, hook } => StepKindBody::Policy {
+            family: family.name(),
+            table,
+            chain,
+            verdict: verdict.to_string(),
+            hook: hook.map(HookPoint::name),
+        },
+        StepKind::Rewrite { nat, from, to, rule: decided, by } => StepKindBody::Rewrite {
+            nat: nat.name(),
+            from: endpoint(*from),
+            to: endpoint(*to),
+            rule: decided.as_ref().map(rule),
+            by: match by {
+                RewrittenBy::Rule => "rule",
+                RewrittenBy::Connection => "connection",
+                RewrittenBy::IcmpError => "icmp-error",
+                RewrittenBy::Flowtable => "flowtable",
+                RewrittenBy::Ipvs => "ipvs",
+                RewrittenBy::Other => "other",
+            },
+        },
+        StepKind::Route { decision, oif, gateway, table } => StepKindBody::Route {
+            decision: decision_name(*decision),
+            oif: oif.as_deref(),
+            gateway: *gateway,
+            table: *table,
+        },
+        StepKind::Device { event, name } => StepKindBody::Device {
+            event: match event {
+                DeviceStep::Receive => "receive",
+                DeviceStep::Transmit => "transmit",
+            },
+            name,
+        },
+        StepKind::Deliver { protocol, local, function } => {
+            StepKindBody::Deliver { protocol, local: local.map(endpoint), function: function.as_deref() }
+        }
+        StepKind::Drop { reason, function, text } => {
+            StepKindBody::Drop { reason: reason.as_deref(), function: function.as_deref(), text }
+        }
+    };
+    StepBody { time_ns: step.time_ns, netns, kind }
+}
+
+pub(in crate::render) fn decision_name(decision: RouteDecision) -> &'static str {
+    match decision {
+        RouteDecision::Local => "local",
+        RouteDecision::Forward => "forward",
+        RouteDecision::Broadcast => "broadcast",
+        RouteDecision::Unreachable => "unreachable",
+        RouteDecision::Blackhole => "blackhole",
+        RouteDecision::Prohibit => "prohibit",
+        RouteDecision::Martian => "martian",
+    }
+}
+
+fn rule(rule: &RuleRef) -> RuleBody<'_> {
+    RuleBody {
+        family: rule.family.name(),
+        table: &rule.table,
+        chain: &rule.chain,
+        handle: rule.handle,
+        text: rule.text.as_deref(),
+    }
+}
+
+fn endpoint(endpoint: Endpoint) -> EndpointBody {
+    EndpointBody { addr: endpoint.addr, port: endpoint.port }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum OutcomeBody<'a> {
+    Dropped {
+        #[serde(flatten)]
+        cause: CauseBody<'a>,
+        hook: Option<&'static str>,
+    },
+    Delivered,
+    Transmitted {
+        device: Option<&'a str>,
+    },
+    Queued,
+    Consumed,
+    Unfinished {
+        why: &'a str,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(tag = "by", rename_all = "lowercase")]
+enum CauseBody<'a> {
+    Rule {
+        #[serde(flatten)]
+        rule: RuleBody<'a>,
+    },
+    Policy {
+        family: &'static str,
+        table: &'a str,
+        chain: &'a str,
+    },
+    Kernel {
+        reason: Option<&'a str>,
+        function: Option<&'a str>,
+        text: &'a str,
+    },
+}
+
+fn outcome(journey: &Journey) -> OutcomeBody<'_> {
+    match &journey.outcome {
+        Outcome::Dropped(cause) => {
+            let (cause, hook) = match cause {
+                DropCause::Rule { rule: by, hook } => (CauseBody::Rule { rule: rule(by) }, hook),
+                DropCause::Policy { family, table, chain, hook } => {
+                    (CauseBody::Policy { family: family.name(), table, chain }, hook)
+                }
+                DropCause::Kernel { reason, function, hook, text } => {
+                    let (reason, function) = (reason.as_deref(), function.as_deref());
+                    (CauseBody::Kernel { reason, function, text }, hook)
+                }
+            };
+            OutcomeBody::Dropped { cause, hook: hook.map(HookPoint::name) }
+        }
+        Outcome::Delivered => OutcomeBody::Delivered,
+        Outcome::Transmitted { device } => OutcomeBody::Transmitted { device: device.as_deref() },
+        Outcome::Queued => OutcomeBody::Queued,
+        Outcome::Consumed => OutcomeBody::Consumed,
+        Outcome::Unfinished { why } => OutcomeBody::Unfinished { why },
+    }
+}
+
+#[derive(Serialize)]
+struct FindingBody<'a> {
+    code: &'static str,
+    text: &'a str,
+    fix: &'a [String],
+    certainty: &'static str,
+    steps: &'a [usize],
+}
+
+fn finding(finding: &Finding) -> FindingBody<'_> {
+    FindingBody {
+        code: finding.code,
+        text: &finding.text,
+        fix: &finding.fix,
+        certainty: match finding.certainty {
+            Certainty::Certain => "certain",
+            Certainty::Likely => "likely",
+        },
+        steps: &finding.steps,
+    }
+}

@@ -1,0 +1,150 @@
+//! JSON Lines, schema 1. The shapes here are a promise to programs, so they are written out apart from the
+//! types of the core: those may change, these may only grow.
+
+mod journey;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use nattrace_core::event::Loss;
+use nattrace_core::journey::JourneyId;
+use serde::Serialize;
+
+use super::escape::is_unsafe;
+use super::filter::filter_flags;
+use super::run::{SourceState, Start, Summary};
+
+pub(super) use journey::{decision_name, journey, state_name};
+
+const SCHEMA: u32 = 1;
+
+#[derive(Serialize)]
+struct Line<T> {
+    schema: u32,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    body: T,
+}
+
+pub(super) fn line<T: Serialize>(kind: &'static str, body: T) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, TerminalSafe);
+    Line { schema: SCHEMA, kind, body }.serialize(&mut serializer)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// JSON lets DEL, C1 controls and marks that reorder text stand in strings as they are; a terminal that
+/// shows the lines would obey them. Their `\u` escapes mean the same to every reader of JSON.
+struct TerminalSafe;
+
+impl serde_json::ser::Formatter for TerminalSafe {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
+        let mut rest = text;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
+            writer.write_all(&rest.as_bytes()[..at])?;
+            let mut units = [0u16; 2];
+            for unit in c.encode_utf16(&mut units) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + c.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+pub(super) fn start(start: &Start) -> io::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        version: &'static str,
+        kernel: Option<&'a str>,
+        filter: BTreeMap<&'static str, Vec<String>>,
+        sources: BTreeMap<&'static str, &'a str>,
+    }
+    let state = |state| match state {
+        &SourceState::On => "on",
+        SourceState::Off(why) => why.as_str(),
+    };
+    line(
+        "start",
+        Body {
+            version: env!("CARGO_PKG_VERSION"),
+            kernel: start.kernel.as_deref(),
+            filter: filter_flags(&start.filter).into_iter().collect(),
+            sources: start.sources.iter().map(|(source, s)| (source.name(), state(s))).collect(),
+        },
+    )
+}
+
+pub(super) fn loss(loss: &Loss, journeys: &[JourneyId]) -> io::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Body {
+        source: &'static str,
+        count: Option<u64>,
+        first_ns: u64,
+        last_ns: u64,
+        journeys: Vec<String>,
+    }
+    line(
+        "loss",
+        Body {
+            source: loss.source.name(),
+            count: loss.count,
+            first_ns: loss.first_ns,
+            last_ns: loss.last_ns,
+            journeys: journeys.iter().map(ToString::to_string).collect(),
+        },
+    )
+}
+
+pub(super) fn summary(summary: &Summary) -> io::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Body {
+        selected: Option<u64>,
+        rate_limited: Option<u64>,
+        journeys: Journeys,
+        sources: BTreeMap<&'static str, Totals>,
+    }
+    #[derive(Serialize)]
+    struct Journeys {
+        total: u64,
+        dropped: u64,
+        delivered: u64,
+        transmitted: u64,
+        queued: u64,
+        consumed: u64,
+        unfinished: u64,
+        retransmissions: u64,
+    }
+    #[derive(Serialize)]
+    struct Totals {
+        received: u64,
+        lost: u64,
+    }
+    let tally = summary.journeys;
+    line(
+        "summary",
+        Body {
+            selected: summary.selected,
+            rate_limited: summary.rate_limited,
+            journeys: Journeys {
+                total: tally.total(),
+                dropped: tally.dropped,
+                delivered: tally.delivered,
+                transmitted: tally.transmitted,
+                queued: tally.queued,
+                consumed: tally.consumed,
+                unfinished: tally.unfinished,
+                retransmissions: tally.retransmissions,
+            },
+            sources: summary
+                .sources
+                .iter()
+                .map(|(source, t)| (source.name(), Totals { received: t.received, lost: t.lost }))
+                .collect(),
+        },
+    )
+}
