@@ -16,16 +16,16 @@ pub struct Capability {
     /// What it is good for.
     pub what: String,
     /// Whether it is there.
-    pub state: CapabilityState,
+    pub state: State,
     /// What the user loses without it.
     pub cost: String,
 }
 
 /// Whether a capability is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CapabilityState {
-    /// It is.
-    On,
+pub enum State {
+    /// It is; with a word on how, or nothing.
+    On(String),
     /// It is not, for this reason.
     Off(String),
     /// It cannot be told without changing something.
@@ -37,20 +37,21 @@ pub(super) fn text(capabilities: &[Capability], layout: Layout) -> String {
     let mut out = String::new();
     for capability in capabilities {
         let (role, sign) = match capability.state {
-            CapabilityState::On => (Role::Pass, "✓"),
-            CapabilityState::Off(_) => (Role::Drop, "✗"),
-            CapabilityState::Unknown => (Role::Warn, "?"),
+            State::On(_) => (Role::Pass, "✓"),
+            State::Off(_) => (Role::Drop, "✗"),
+            State::Unknown => (Role::Warn, "?"),
         };
         let sign = Span::new(role, sign);
         let name = Span::new(Role::Title, &capability.name);
         let mut rows = vec![(Some(name), Role::Plain, capability.what.clone())];
         match &capability.state {
-            CapabilityState::On => {}
-            CapabilityState::Off(why) => {
+            State::On(how) if how.is_empty() => {}
+            State::On(how) => rows.push((None, Role::Faint, how.clone())),
+            State::Off(why) => {
                 rows.push((None, Role::Plain, format!("missing: {why}")));
                 rows.push((None, Role::Warn, format!("without it: {}", capability.cost)));
             }
-            CapabilityState::Unknown => {
+            State::Unknown => {
                 rows.push((None, Role::Plain, "not known until it is tried".to_owned()));
                 rows.push((None, Role::Warn, format!("without it: {}", capability.cost)));
             }
@@ -73,17 +74,18 @@ pub(super) fn json(capabilities: &[Capability]) -> io::Result<Vec<u8>> {
         name: &'a str,
         what: &'a str,
         state: &'static str,
+        detail: Option<&'a str>,
         reason: Option<&'a str>,
         cost: &'a str,
     }
     let mut bytes = Vec::new();
     for Capability { name, what, state, cost } in capabilities {
-        let (state, reason) = match state {
-            CapabilityState::On => ("on", None),
-            CapabilityState::Off(reason) => ("off", Some(reason.as_str())),
-            CapabilityState::Unknown => ("unknown", None),
+        let (state, detail, reason) = match state {
+            State::On(how) => ("on", Some(how.as_str()).filter(|how| !how.is_empty()), None),
+            State::Off(reason) => ("off", None, Some(reason.as_str())),
+            State::Unknown => ("unknown", None, None),
         };
-        bytes.extend(line("capability", Body { name, what, state, reason, cost })?);
+        bytes.extend(line("capability", Body { name, what, state, detail, reason, cost })?);
     }
     Ok(bytes)
 }
@@ -103,19 +105,19 @@ mod tests {
             capability(
                 "nft",
                 "trace messages of nf_tables: the rules a packet matched",
-                CapabilityState::On,
+                State::On("since 4.6".to_owned()),
                 "no rules",
             ),
             capability(
                 "tracepoints",
                 "devices, drops with the kernel's reason, the end of a packet",
-                CapabilityState::Off("the kernel is locked down (integrity)".to_owned()),
+                State::Off("the kernel is locked down (integrity)".to_owned()),
                 "a drop outside of rules shows as \"lost sight of\", and no kernel reason is known for any other",
             ),
             capability(
                 "owner",
                 "a table that goes when nattrace goes",
-                CapabilityState::Unknown,
+                State::Unknown,
                 "a private namespace is used",
             ),
         ]
@@ -127,6 +129,7 @@ mod tests {
             text(&sample(), Layout::new(Some(80), false)),
             "\
 ✓ nft          trace messages of nf_tables: the rules a packet matched
+               since 4.6
 ✗ tracepoints  devices, drops with the kernel's reason, the end of a packet
                missing: the kernel is locked down (integrity)
                without it: a drop outside of rules shows as \"lost sight of\", and
@@ -145,8 +148,10 @@ mod tests {
         assert_eq!(
             lines.lines().next().unwrap(),
             "{\"schema\":1,\"type\":\"capability\",\"name\":\"nft\",\"what\":\"trace messages of nf_tables: the rules a \
-             packet matched\",\"state\":\"on\",\"reason\":null,\"cost\":\"no rules\"}"
+             packet matched\",\"state\":\"on\",\"detail\":\"since 4.6\",\"reason\":null,\"cost\":\"no rules\"}"
         );
-        assert!(lines.contains("\"state\":\"off\",\"reason\":\"the kernel is locked down (integrity)\""));
+        assert!(lines.contains(
+            "\"state\":\"off\",\"detail\":null,\"reason\":\"the kernel is locked down (integrity)\""
+        ));
     }
 }

@@ -5,7 +5,7 @@
 //! a pipe has every journey when it ends.
 
 mod chains;
-mod check;
+pub mod check;
 pub mod escape;
 mod filter;
 mod json;
@@ -23,7 +23,6 @@ use std::io::{self, Write};
 use nattrace_core::event::Loss;
 use nattrace_core::journey::{Journey, JourneyId};
 
-pub use check::{Capability, CapabilityState};
 pub use filter::filter_flags;
 pub use namespaces::Namespaces;
 pub use run::{SourceState, SourceTotals, Start, Summary, Tally};
@@ -109,7 +108,7 @@ impl<W: Write> Renderer<W> {
     }
 
     /// The answer of `nattrace check`.
-    pub fn check(&mut self, capabilities: &[Capability]) -> io::Result<()> {
+    pub fn check(&mut self, capabilities: &[check::Capability]) -> io::Result<()> {
         let bytes = match &self.form {
             Form::Text { width, color, .. } => {
                 check::text(capabilities, Layout::new(columns(*width), *color)).into_bytes()
