@@ -35,7 +35,7 @@ impl Report {
     pub(super) fn of_cargo() -> Self {
         Self::new(|line| match Tally::of_cargo(line) {
             Some(tally) => Line::Count(tally),
-            None if line.starts_with("running ") => Line::Noise,
+            None if line.starts_with("running ") || is_dots(line) => Line::Noise,
             None => Line::Text,
         })
     }
@@ -95,9 +95,21 @@ impl Report {
     }
 }
 
+/// Whether a line is libtest's progress: a dot a test, a letter where one was left out, `88/120` at the end.
+fn is_dots(line: &str) -> bool {
+    let marks = line.trim_end().trim_end_matches(|c: char| c.is_ascii_digit() || "/ ".contains(c));
+    !marks.is_empty() && marks.chars().all(|mark| ".i".contains(mark))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn knows_progress_from_words() {
+        assert!(is_dots("....i...\n") && is_dots("........ 88/120\n"));
+        assert!(!is_dots("\n") && !is_dots("F.\n") && !is_dots("...and more\n"));
+    }
 
     #[test]
     fn adds_up_what_is_counted() {
