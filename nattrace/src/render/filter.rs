@@ -3,15 +3,10 @@
 use nattrace_core::filter::{Filter, Masked, PortRange, Prefix};
 use nattrace_core::packet::{TCP_FLAG_NAMES, protocol};
 
-/// The filter as it would be typed: `--proto tcp --dport 22,8000-8100`; empty when everything is selected.
+/// Each kind that is asked for, as its flag without dashes and its values; typing them again gives the
+/// same filter.
 #[must_use]
-pub fn filter_flags(filter: &Filter) -> String {
-    let flags = filter_values(filter).into_iter();
-    flags.map(|(flag, values)| format!("--{flag} {}", values.join(","))).collect::<Vec<_>>().join(" ")
-}
-
-/// Each kind that is asked for, as its flag without dashes and its values.
-pub(super) fn filter_values(filter: &Filter) -> Vec<(&'static str, Vec<String>)> {
+pub fn filter_flags(filter: &Filter) -> Vec<(&'static str, Vec<String>)> {
     let mut flags: Vec<(&'static str, Vec<String>)> = Vec::new();
     let protocols =
         filter.protocols.iter().map(|p| protocol::name(*p).map_or_else(|| p.to_string(), str::to_owned));
@@ -87,8 +82,10 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let filter = plan(&typed.map(str::to_owned));
-        let again = format!("nattrace {}", filter_flags(&filter));
-        let again: Vec<_> = again.split(' ').map(str::to_owned).collect();
+        let mut again = vec!["nattrace".to_owned()];
+        for (flag, values) in filter_flags(&filter) {
+            again.extend([format!("--{flag}"), values.join(",")]);
+        }
         assert_eq!(plan(&again), filter);
     }
 }

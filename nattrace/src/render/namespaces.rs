@@ -18,11 +18,9 @@ impl Namespaces {
         self.current = Some(inum);
     }
 
-    /// What is known of a namespace.
-    pub fn know(&mut self, inum: NetnsId, name: Option<&str>) {
-        if let Some(name) = name {
-            self.names.insert(inum, name.to_owned());
-        }
+    /// A namespace has a name.
+    pub fn set_name(&mut self, inum: NetnsId, name: impl Into<String>) {
+        self.names.insert(inum, name.into());
     }
 
     /// Whether it is the one this program runs in; without knowing that, none is.

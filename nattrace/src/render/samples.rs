@@ -27,7 +27,7 @@ pub(super) fn end(text: &str) -> Endpoint {
 pub(super) fn at_home() -> Namespaces {
     let mut namespaces = Namespaces::default();
     namespaces.set_current(RTR);
-    namespaces.know(RTR, Some("rtr"));
+    namespaces.set_name(RTR, "rtr");
     namespaces
 }
 

@@ -13,7 +13,7 @@ use nattrace_core::journey::JourneyId;
 use serde::Serialize;
 
 use super::escape::is_unsafe;
-use super::filter::filter_values;
+use super::filter::filter_flags;
 use super::run::{SourceState, Start, Summary};
 
 pub(super) use journey::{decision_name, journey, state_name};
@@ -73,7 +73,7 @@ pub(super) fn start(start: &Start) -> io::Result<Vec<u8>> {
         Body {
             version: env!("CARGO_PKG_VERSION"),
             kernel: start.kernel.as_deref(),
-            filter: filter_values(&start.filter).into_iter().collect(),
+            filter: filter_flags(&start.filter).into_iter().collect(),
             sources: start.sources.iter().map(|(source, s)| (source.name(), state(s))).collect(),
         },
     )

@@ -190,7 +190,7 @@ fn policy_delivery_and_namespaces() {
     let steps = told["steps"].as_array().unwrap();
     assert_eq!(steps.last().unwrap()["netns"], json!({"inum": 7, "name": null}));
     assert!(steps[0].get("netns").is_none(), "only when it is not the first");
-    namespaces.know(7, Some("web"));
+    namespaces.set_name(7, "web");
     let told = parsed(&journey(&it, &namespaces).unwrap());
     assert_eq!(told["steps"].as_array().unwrap().last().unwrap()["netns"], json!({"inum": 7, "name": "web"}));
     let policy = &told["steps"][9];

@@ -236,7 +236,7 @@ fn from_this_host_through_another_namespace_to_a_socket() {
     it.netns.name = Some("web".into());
     let mut namespaces = Namespaces::default();
     namespaces.set_current(1);
-    namespaces.know(4_026_532_999, Some("srv"));
+    namespaces.set_name(4_026_532_999, "srv");
     let mut text = text();
     expect![[r##"
         #1 tcp 172.17.0.2:40000 → 192.0.2.9:443  SYN  new  mark 0x7
@@ -492,7 +492,7 @@ fn names_and_comments_cannot_drive_the_terminal() {
     ]));
     it.steps.last_mut().unwrap().netns = 7;
     let mut namespaces = Namespaces::default();
-    namespaces.know(7, Some(evil));
+    namespaces.set_name(7, evil);
     let mut text = text();
     for outcome in [
         Outcome::Unfinished { why: evil.into() },
