@@ -87,9 +87,9 @@ fn full_broken() {
 fn full_retransmissions_are_folded() {
     let mut s = Stream::new();
     prelude(&mut s);
-    for (packet, wait) in [(1, 0), (2, 1000), (3, 2000)] {
+    for (packet, ip_id, wait) in [(1, 48644, 0), (2, 48645, 1000), (3, 48646, 2000)] {
         s.wait(wait * MS);
-        full_dropped(&mut s, packet, &syn(48643 + packet as u16, 7));
+        full_dropped(&mut s, packet, &syn(ip_id, 7));
     }
     full_dropped(&mut s, 4, &syn(99, 8));
     let journeys = run(full(dport(1222)), &s.events);
