@@ -217,10 +217,11 @@ impl Assembler {
         &self.counters
     }
 
-    /// How many journeys are under way.
+    /// How many journeys are under way, or have ended and wait for their rule texts: while there are any,
+    /// time must be told.
     #[must_use]
     pub fn open_count(&self) -> usize {
-        self.opens.len()
+        self.opens.len() + self.held.len()
     }
 
     pub(super) fn timing(&self) -> Timing {

@@ -59,6 +59,14 @@ impl Body {
     }
 }
 
+impl Body {
+    /// The source it comes from; none for what the program itself adds.
+    #[must_use]
+    pub fn source(&self) -> Option<Source> {
+        self.kind().1
+    }
+}
+
 impl Outcome {
     /// The name the JSON output uses.
     #[must_use]
