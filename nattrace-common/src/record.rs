@@ -274,12 +274,12 @@ pub struct NftRecord<const N: usize> {
     pub message: [u8; N],
 }
 
-/// The sizes of [`NftRecord`].
-pub const NFT_SMALL: usize = 192;
+/// The sizes of [`NftRecord`], powers of two. This one holds what has no headers.
+pub const NFT_SMALL: usize = 256;
 /// With headers.
-pub const NFT_MEDIUM: usize = 384;
+pub const NFT_MEDIUM: usize = 512;
 /// With names at their length limits.
-pub const NFT_LARGE: usize = 1280;
+pub const NFT_LARGE: usize = 2048;
 
 /// `NFT_NAME_MAXLEN`.
 pub const NAME_BYTES: usize = 256;

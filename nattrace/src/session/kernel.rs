@@ -1,6 +1,8 @@
 //! Setting up what is attached and installed, in an order that loses nothing: programs first, then the trace
 //! table that makes nf_tables speak.
 
+use std::os::fd::AsFd as _;
+
 use anyhow::{Result, bail};
 use nattrace_core::event::{Event, Source};
 
@@ -77,7 +79,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
         let selection = Selection { marked: false, ..selection };
         (programs, decoder) = load(plan, &selection, &mut states, &mut notes);
     }
-    filter_trace_sockets(&mut watched, programs.as_mut(), decoder.as_mut());
+    filter_trace_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
     for watched in &watched {
         if watched.trace.is_some() {
             states.on(Source::Nft);
@@ -206,13 +208,19 @@ pub(super) fn probes_possible() -> Result<(), String> {
 
 /// Where programs run, trace messages come through the ring: in order with everything else, with time and
 /// processor, and with their packet where a probe knows it. What came before is not of this run.
-fn filter_trace_sockets(watched: &mut [Watched], programs: Option<&mut Programs>, decoder: Option<&mut Decoder>) {
+fn filter_trace_sockets(
+    watched: &mut [Watched],
+    programs: Option<&mut Programs>,
+    decoder: Option<&mut Decoder>,
+    notes: &mut Vec<String>,
+) {
     let (Some(programs), Some(decoder)) = (programs, decoder) else { return };
     for watched in watched {
         let Some(socket) = &watched.trace else { continue };
         let Ok(cookie) = rustix::net::sockopt::socket_cookie(socket) else { continue };
         decoder.socket_netns.insert(cookie, watched.netns.inum);
-        // Refused: the socket stays an ordinary one.
-        if let Err(error) = programs.filter_trace_socket(std::os::fd::AsFd::as_fd(socket)) { eprintln!("FILTER {error}"); }
+        if let Err(error) = programs.filter_trace_socket(socket.as_fd()) {
+            notes.push(format!("trace messages come without their packet: {error}"));
+        }
     }
 }

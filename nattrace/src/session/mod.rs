@@ -1,11 +1,14 @@
 //! Joins the stages: what the plan asks for becomes sources, their events become journeys, and those go to a
 //! renderer.
 
+mod check;
 mod clock;
 mod kernel;
 mod namespace;
 mod output;
-mod ruleset_stub;
+mod readable;
+mod record;
+mod replay;
 mod report;
 mod trace;
 
@@ -20,7 +23,7 @@ use crate::cli::{ExitStatus, Plan};
 pub fn run(plan: Plan) -> Result<ExitStatus> {
     match plan {
         Plan::Trace(plan) => trace::run(*plan),
-        Plan::Check(_) => anyhow::bail!("no"),
-        Plan::Replay(_) => anyhow::bail!("no"),
+        Plan::Check(plan) => check::run(&plan),
+        Plan::Replay(plan) => replay::run(*plan),
     }
 }

@@ -16,7 +16,7 @@ use crate::source::netlink::ruleset_changes::{self, RulesetSocket};
 use crate::source::netlink::trace::TraceSocket;
 use crate::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableSpec};
 use crate::source::netns::{self, Netns};
-use super::ruleset_stub as ruleset;
+use crate::source::ruleset;
 
 /// A watched namespace with its sockets. Dropping it removes the trace table.
 #[derive(Debug)]

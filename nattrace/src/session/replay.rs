@@ -46,7 +46,7 @@ pub(super) fn run(plan: ReplayPlan) -> Result<ExitStatus> {
     let options = Options { filter: plan.filter.clone(), follow: plan.follow, sources, ..Options::default() };
     let mut assembler = Assembler::new(options);
     let namespaces = Namespaces { choice: &plan.netns };
-    let (mut last_ns, mut last_tick, mut end_ns) = (0, 0, None);
+    let (mut last_ns, mut last_tick, mut end_ns) = (0_u64, 0_u64, None);
     let mut names = std::collections::BTreeMap::new();
     while !report.is_enough() {
         let event = match reader.next().with_context(|| name.clone())? {
@@ -88,7 +88,7 @@ pub(super) fn run(plan: ReplayPlan) -> Result<ExitStatus> {
 
 /// Events that name no source (rulesets, devices) are always wanted.
 fn wanted_source(event: &Event, plan: &ReplayPlan) -> bool {
-    event.body.source().is_none_or(|source| plan.sources.set.contains(&source))
+    event.body.kind().1.is_none_or(|source| plan.sources.set.contains(&source))
 }
 
 struct Namespaces<'a> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result};
 use nattrace_common::record::{LOST_NFT, LOST_PROBES, LOST_TRACEPOINTS};
 use nattrace_core::event::{Body, Event, Loss, NetnsId, NftTrace, Source};
 use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -19,14 +18,15 @@ use tokio::time::{Instant, sleep_until};
 use super::clock::now_ns;
 use super::kernel::{self, Kernel};
 use super::output::{self, Sink};
-struct Recorder; impl Recorder { fn create(_: &std::path::Path) -> Result<Self> { Ok(Self) } fn start(&mut self, _: &Start)->Result<()> {Ok(())} fn event(&mut self,_:&Event)->Result<()> {Ok(())} fn finish(self)->Result<()> {Ok(())} }
+use super::readable::readable;
+use super::record::Recorder;
 use super::report::Report;
 use crate::cli::ExitStatus;
 use crate::cli::plan::TracePlan;
 use crate::render::{Renderer, Start, filter_flags};
 use crate::source::netlink::socket::Received;
 use crate::source::netns::Netns;
-use super::ruleset_stub as ruleset;
+use crate::source::ruleset;
 
 /// How often journeys are checked for their end while some are under way.
 const TICK: Duration = Duration::from_millis(50);
@@ -40,7 +40,7 @@ const BATCH: usize = 4096;
 /// Runs until a signal, a limit, or an output that is gone.
 pub(super) fn run(plan: TracePlan) -> Result<ExitStatus> {
     if plan.dry_run {
-        anyhow::bail!("no");
+        return super::check::dry_run(&plan);
     }
     let renderer = output::open(&plan.output)?;
     let recorder = plan.record.as_deref().map(Recorder::create).transpose()?;
@@ -82,15 +82,6 @@ enum Input {
     Events(Vec<Event>),
     /// A ruleset was listed, or could not be.
     Listed(NetnsId, Result<nattrace_core::ruleset::Listing, String>),
-}
-
-/// A descriptor that is only waited for; its owner outlives it.
-struct Readable(RawFd);
-
-impl AsRawFd for Readable {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
-    }
 }
 
 struct Session<'a> {
@@ -154,12 +145,12 @@ impl<'a> Session<'a> {
 
     async fn run(mut self, signals: &mut Signals) -> Result<ExitStatus> {
         let ring = match &self.kernel.programs {
-            Some(programs) => Some(AsyncFd::with_interest(Readable(programs.ring_fd()), Interest::READABLE)?),
+            Some(programs) => Some(readable(programs)?),
             None => None,
         };
         self.spawn_sockets()?;
         let filter = filter_flags(&self.plan.filter);
-        say(&format!("tracing {}", describe(&filter)));
+        say(&format!("tracing {}", in_words(&filter)));
         let deadline = self.plan.duration.map(|d| Instant::now() + d);
         let outcome = self.pump(ring.as_ref(), deadline, signals).await;
         // What was gathered is told, whatever ended the run.
@@ -170,7 +161,7 @@ impl<'a> Session<'a> {
 
     async fn pump(
         &mut self,
-        ring: Option<&AsyncFd<Readable>>,
+        ring: Option<&AsyncFd<OwnedFd>>,
         deadline: Option<Instant>,
         signals: &mut Signals,
     ) -> Result<()> {
@@ -180,7 +171,7 @@ impl<'a> Session<'a> {
                 biased;
                 () = signals.any() => break,
                 () = until(deadline) => break,
-                ready = readable(ring) => {
+                ready = records(ring) => {
                     let full = self.drain(BATCH)?;
                     if !full {
                         ready?.clear_ready();
@@ -330,7 +321,7 @@ impl<'a> Session<'a> {
         for watched in &mut self.kernel.watched {
             let netns = watched.netns.inum;
             if let Some(mut socket) = watched.trace.take() {
-                let fd = AsyncFd::with_interest(Readable(socket.as_raw_fd()), Interest::READABLE)?;
+                let fd = readable(&socket)?;
                 spawn_reader(fd, self.sender.clone(), netns, Source::Nft, move || {
                     Ok(match socket.receive()? {
                         Received::Item(message) => Received::Item(Body::NftTrace(NftTrace {
@@ -345,7 +336,7 @@ impl<'a> Session<'a> {
                 });
             }
             if let Some(mut socket) = watched.ruleset.take() {
-                let fd = AsyncFd::with_interest(Readable(socket.as_raw_fd()), Interest::READABLE)?;
+                let fd = readable(&socket)?;
                 spawn_reader(fd, self.sender.clone(), netns, Source::Nft, move || {
                     Ok(match socket.receive()? {
                         Received::Item(commit) => Received::Item(Body::Commit(commit)),
@@ -355,7 +346,7 @@ impl<'a> Session<'a> {
                 });
             }
             if let Some(mut socket) = watched.conntrack.take() {
-                let fd = AsyncFd::with_interest(Readable(socket.as_raw_fd()), Interest::READABLE)?;
+                let fd = readable(&socket)?;
                 spawn_reader(fd, self.sender.clone(), netns, Source::Conntrack, move || {
                     Ok(match socket.receive()? {
                         Received::Item(event) => Received::Item(Body::Conntrack(event)),
@@ -370,7 +361,7 @@ impl<'a> Session<'a> {
 }
 
 fn spawn_reader(
-    fd: AsyncFd<Readable>,
+    fd: AsyncFd<OwnedFd>,
     sender: mpsc::Sender<Input>,
     netns: NetnsId,
     source: Source,
@@ -417,9 +408,9 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-async fn readable(
-    ring: Option<&AsyncFd<Readable>>,
-) -> Result<tokio::io::unix::AsyncFdReadyGuard<'_, Readable>> {
+async fn records(
+    ring: Option<&AsyncFd<OwnedFd>>,
+) -> Result<tokio::io::unix::AsyncFdReadyGuard<'_, OwnedFd>> {
     match ring {
         Some(ring) => ring.readable().await.context("waiting for records"),
         None => std::future::pending().await,
@@ -431,8 +422,8 @@ pub(super) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "nattrace: {}", crate::render::escape::escape(text));
 }
 
-/// The filter as flags.
-fn describe(flags: &[(&str, Vec<String>)]) -> String {
+/// The filter as it could be typed.
+fn in_words(flags: &[(&str, Vec<String>)]) -> String {
     if flags.is_empty() {
         return "every packet".to_owned();
     }
