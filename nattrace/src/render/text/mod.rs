@@ -78,7 +78,7 @@ impl Text {
                 rows.extend(first.map(|first| self.difference(journey, first)));
                 rows.extend(rows::rows(journey, namespaces));
                 layout.rows(&rows, &mut out);
-                for finding in &journey.findings {
+                for finding in journey.findings.iter().filter(|finding| !restates_end(finding)) {
                     self::finding(finding, layout, &mut out);
                 }
             }
@@ -172,6 +172,11 @@ impl Text {
         }
         out
     }
+}
+
+/// Whether a finding says only what the line above it, "✗ DROPPED by ..", says already.
+fn restates_end(finding: &Finding) -> bool {
+    matches!(finding.code, "dropped-by-rule" | "dropped-by-policy") && finding.fix.is_empty()
 }
 
 fn finding(finding: &Finding, layout: Layout, out: &mut String) {

@@ -337,9 +337,16 @@ fn ends_that_no_rule_decided() {
             reason: Some("IP_RPFILTER".into()),
             function: Some("ip_rcv_finish_core".into()),
             hook: None,
-            text: "the way back to 10.0.0.1 does not go out by eth0 (rp_filter)".into(),
+            text: "The reverse path filter refused it.".into(),
         }),
     );
+    policy.findings = vec![Finding {
+        code: "dropped-by-policy",
+        text: "No rule accepted it, so the policy of chain INPUT dropped it.".into(),
+        fix: vec![],
+        certainty: Certainty::Certain,
+        steps: vec![0],
+    }];
     kernel.findings = vec![Finding {
         code: "rp-filter",
         text: "Strict reverse path filtering drops packets that come in by another device than answers go out by."
@@ -352,10 +359,14 @@ fn ends_that_no_rule_decided() {
         certainty: Certainty::Likely,
         steps: vec![],
     }];
+    let mut told_below = Journey { id: JourneyId(8), ..kernel.clone() };
+    told_below.findings[0].text = "The reverse path filter refused it. Check the route back.".into();
+    told_below.findings[0].fix.clear();
     check(
         &[
             policy,
             kernel,
+            told_below,
             ended(3, Outcome::Queued),
             ended(4, Outcome::Consumed),
             ended(
@@ -372,14 +383,18 @@ fn ends_that_no_rule_decided() {
                ✗ DROPPED    in input by the policy of ip filter INPUT
 
             #2 icmp 10.0.0.1 → 10.0.0.2  echo request id 4711 seq 1    in eth0  22:13:20.000
-               ✗ DROPPED    by the kernel: the way back to 10.0.0.1 does not go out by eth0
-                            (rp_filter) (reason IP_RPFILTER, in ip_rcv_finish_core)
+               ✗ DROPPED    by the kernel (IP_RPFILTER in ip_rcv_finish_core): The reverse
+                            path filter refused it.
                likely why   Strict reverse path filtering drops packets that come in by
                             another device than answers go out by.
                fix          sysctl -w net.ipv4.conf.eth0.rp_filter=2
                             echo \
                                 'a command that is too long for one line, with a quoted part' \
                                 | tee /etc/sysctl.d/90-rp-filter.conf
+
+            #8 icmp 10.0.0.1 → 10.0.0.2  echo request id 4711 seq 1    in eth0  22:13:20.000
+               ✗ DROPPED    by the kernel (IP_RPFILTER in ip_rcv_finish_core)
+               likely why   The reverse path filter refused it. Check the route back.
 
             #3 icmp 10.0.0.1 → 10.0.0.2  echo request id 4711 seq 1    in eth0  22:13:20.000
                » QUEUED     to a program in user space (NFQUEUE)

@@ -17,7 +17,7 @@ const QUOTED: usize = 24;
 /// The end, for the block's last line.
 pub(super) fn outcome(journey: &Journey, last_rule: Option<&RuleRef>) -> String {
     match &journey.outcome {
-        Outcome::Dropped(cause) => dropped(cause, last_rule),
+        Outcome::Dropped(cause) => dropped(journey, cause, last_rule),
         Outcome::Delivered => match journey.steps.last().map(|step| &step.kind) {
             Some(StepKind::Deliver { protocol, local, function }) => {
                 delivered(protocol, *local, function.as_deref())
@@ -32,7 +32,7 @@ pub(super) fn outcome(journey: &Journey, last_rule: Option<&RuleRef>) -> String 
     }
 }
 
-fn dropped(cause: &DropCause, last_rule: Option<&RuleRef>) -> String {
+fn dropped(journey: &Journey, cause: &DropCause, last_rule: Option<&RuleRef>) -> String {
     let within =
         |hook: &Option<HookPoint>| hook.map_or_else(String::new, |hook| format!("in {} ", hook.name()));
     match cause {
@@ -52,11 +52,15 @@ fn dropped(cause: &DropCause, last_rule: Option<&RuleRef>) -> String {
             format!("{}by the policy of {} {table} {chain}", within(hook), family.name())
         }
         DropCause::Kernel { reason, function, hook, text } => {
-            format!(
-                "{}by the kernel: {}",
-                within(hook),
-                kernel_drop(text, reason.as_deref(), function.as_deref())
-            )
+            let within = within(hook);
+            let details = match kernel_details(reason.as_deref(), function.as_deref()) {
+                Some(details) => format!(" ({details})"),
+                None => String::new(),
+            };
+            // The lines below say it, and more.
+            let told_below = journey.findings.iter().any(|finding| finding.text.starts_with(text));
+            let text = if told_below { String::new() } else { format!(": {text}") };
+            format!("{within}by the kernel{details}{text}")
         }
     }
 }
@@ -86,11 +90,19 @@ pub(super) fn chain_of(rule: &RuleRef) -> String {
     format!("{} {} {}", rule.family.name(), rule.table, rule.chain)
 }
 
+/// The kernel's reason and function, as far as they are known.
+fn kernel_details(reason: Option<&str>, function: Option<&str>) -> Option<String> {
+    match (reason, function) {
+        (Some(reason), Some(function)) => Some(format!("{reason} in {function}")),
+        (Some(reason), None) => Some(reason.to_owned()),
+        (None, Some(function)) => Some(format!("in {function}")),
+        (None, None) => None,
+    }
+}
+
+/// A drop that was not the end: of a copy, say.
 pub(super) fn kernel_drop(text: &str, reason: Option<&str>, function: Option<&str>) -> String {
-    let mut details = Vec::new();
-    details.extend(reason.map(|reason| format!("reason {reason}")));
-    details.extend(function.map(|function| format!("in {function}")));
-    if details.is_empty() { text.to_owned() } else { format!("{text} ({})", details.join(", ")) }
+    kernel_details(reason, function).map_or_else(|| text.to_owned(), |details| format!("{details}: {text}"))
 }
 
 pub(super) fn delivered(protocol: &str, local: Option<Endpoint>, function: Option<&str>) -> String {
