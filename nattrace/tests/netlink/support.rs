@@ -1,7 +1,7 @@
 //! Namespaces, traffic, and the reading of trace messages.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -89,7 +89,12 @@ pub(crate) fn spec(name: &str, filter: Filter) -> TraceTableSpec {
 /// Sends one datagram; what becomes of it does not matter.
 pub(crate) fn send_udp(from: &str, to: &str, bytes: usize) {
     let to: SocketAddr = to.parse().expect("an address");
-    let socket = UdpSocket::bind(from).expect("a socket");
+    // While another test starts a program, its child holds our sockets for a moment after we closed them.
+    let bind = |_| {
+        sleep(Duration::from_millis(10));
+        UdpSocket::bind(from).ok()
+    };
+    let socket = UdpSocket::bind(from).ok().or_else(|| (0..100).find_map(bind)).expect("a socket");
     // Refused when an earlier one was answered by an ICMP error.
     let _ = socket.send_to(&vec![0; bytes], to);
 }
@@ -130,10 +135,6 @@ impl Evaluation {
     pub(crate) fn ports(&self) -> (Option<u16>, Option<u16>) {
         let port = |end: Option<nattrace_core::packet::Endpoint>| end.and_then(|end| end.port);
         (port(self.packet.source), port(self.packet.destination))
-    }
-
-    pub(crate) fn source(&self) -> Option<IpAddr> {
-        self.packet.source.map(|end| end.addr)
     }
 }
 

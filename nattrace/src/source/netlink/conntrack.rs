@@ -249,3 +249,100 @@ fn tracks(rule: &str) -> bool {
         .split_whitespace()
         .any(|word| TRACKING.contains(&word) || word == "CONNMARK" || word == "CT" || word == "helper")
 }
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use nattrace_core::conntrack::{IPS_DST_NAT, status_names};
+    use nattrace_core::event::NfFamily;
+    use nattrace_core::ruleset::{Chain, Rule, Table};
+
+    use super::*;
+    use crate::source::netlink::fixtures::{datagrams, mutilate};
+
+    /// Linux 6.18: echo over IPv4 and IPv6, a TCP connection that is translated, and all of it deleted.
+    const EVENTS: &str = include_str!("fixtures/conntrack-6.18.hex");
+
+    fn events() -> Vec<ConntrackEvent> {
+        let datagrams = datagrams(EVENTS, "event");
+        datagrams.iter().flat_map(|d| Messages::new(d)).filter_map(|message| parse(&message)).collect()
+    }
+
+    fn of(id: u32) -> Vec<ConntrackEvent> {
+        events().into_iter().filter(|event| event.connection.id == Some(id)).collect()
+    }
+
+    #[test]
+    fn a_translated_connection_has_two_different_tuples() {
+        // conntrack printed: src=127.0.0.1 dst=127.0.0.9 sport=45622 dport=1222
+        //                    src=127.0.0.1 dst=127.0.0.1 sport=2222 dport=45622 … id=3331192620
+        let events = of(3_331_192_620);
+        let changes: Vec<_> = events.iter().map(|event| event.change).collect();
+        assert_eq!(changes.first(), Some(&ConntrackChange::New));
+        assert_eq!(changes.last(), Some(&ConntrackChange::Destroy));
+        let connection = &events[0].connection;
+        let shown = |tuple: Option<Tuple>| {
+            let tuple = tuple.expect("a tuple");
+            format!("{} {} {}", tuple.protocol, tuple.source, tuple.destination)
+        };
+        assert_eq!(shown(connection.original), "6 127.0.0.1:45622 127.0.0.9:1222");
+        assert_eq!(shown(connection.reply), "6 127.0.0.1:2222 127.0.0.1:45622");
+        let status = connection.status.expect("a status");
+        assert_ne!(status & IPS_DST_NAT, 0, "{:?}", status_names(status));
+        assert_eq!((connection.key, connection.direction, connection.state), (0, None, None));
+    }
+
+    #[test]
+    fn echo_has_ports_as_in_the_kernels_union() {
+        for (id, echo, kinds) in [(534_894_564, 2844, (8, 0)), (1_013_637_832, 3076, (128, 129))] {
+            let connection = &of(id)[0].connection;
+            let (original, reply) =
+                (connection.original.expect("a tuple"), connection.reply.expect("a tuple"));
+            assert_eq!((original.source.port, original.destination.port), (Some(echo), Some(kinds.0 << 8)));
+            assert_eq!((reply.source.port, reply.destination.port), (Some(echo), Some(kinds.1 << 8)));
+        }
+    }
+
+    #[test]
+    fn anything_at_all_is_survived() {
+        mutilate(&datagrams(EVENTS, "event"), |bytes| {
+            for message in Messages::new(bytes) {
+                let _ = parse(&message);
+            }
+        });
+    }
+
+    #[test]
+    fn rules_that_track_are_told_from_rules_that_only_sound_so() {
+        let listing = |text: &str| Listing {
+            generation: None,
+            tables: vec![Table {
+                family: NfFamily::Inet,
+                name: "t".to_owned(),
+                handle: 1,
+                chains: vec![Chain {
+                    name: "c".to_owned(),
+                    handle: 1,
+                    base: None,
+                    rules: vec![Rule { handle: 2, text: text.to_owned() }],
+                }],
+            }],
+        };
+        for text in [
+            "ct state established,related accept",
+            "meta mark set ct mark",
+            "oifname \"eth0\" masquerade",
+            "tcp dport 1222 dnat ip to 192.168.70.10:22",
+            "tcp dport 22 xt match conntrack counter accept",
+            "flow add @f",
+        ] {
+            assert!(in_use(&listing(text), "", None), "{text}");
+        }
+        for text in ["tcp dport 22 accept", "accept comment \"ct state masquerade\"", "log prefix \" ct \""] {
+            assert!(!in_use(&listing(text), "", Some(0)), "{text}");
+        }
+        let none = Listing::default();
+        assert!(in_use(&none, "", Some(1)));
+        assert!(in_use(&none, "*filter\n-A INPUT -m conntrack --ctstate NEW -j ACCEPT\n", None));
+        assert!(!in_use(&none, "# DNAT\n*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j ACCEPT\n", None));
+    }
+}

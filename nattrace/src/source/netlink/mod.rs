@@ -15,6 +15,8 @@ pub mod attribute;
 pub mod batch;
 pub mod conntrack;
 pub mod constants;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod message;
 pub mod route;
 pub mod ruleset_changes;

@@ -161,3 +161,42 @@ impl AsRawFd for RulesetSocket {
         self.socket.as_raw_fd()
     }
 }
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::*;
+    use crate::source::netlink::fixtures::{datagrams, mutilate};
+
+    /// Linux 6.18: a table with three chains is loaded, and then flushed and loaded in one transaction.
+    const RULESET: &str = include_str!("fixtures/ruleset-6.18.hex");
+
+    fn commits(word: &str) -> Vec<Commit> {
+        let mut reader = CommitReader::default();
+        let datagrams = datagrams(RULESET, word);
+        datagrams.iter().flat_map(|d| Messages::new(d)).filter_map(|message| reader.push(&message)).collect()
+    }
+
+    #[test]
+    fn a_transaction_is_one_commit() {
+        let table = |handle| (NfFamily::Inet, "t".to_owned(), Some(handle));
+        let loaded = commits("load");
+        assert_eq!(loaded.len(), 1);
+        assert_eq!((&loaded[0].new_tables, &loaded[0].deleted_tables), (&vec![table(1)], &vec![]));
+        let reloaded = commits("reload");
+        assert_eq!(reloaded.len(), 1);
+        assert_eq!(reloaded[0].new_tables, [table(2)]);
+        assert_eq!(reloaded[0].deleted_tables, [table(1)]);
+        assert_eq!(reloaded[0].generation, loaded[0].generation + 1);
+    }
+
+    #[test]
+    fn anything_at_all_is_survived() {
+        let mut reader = CommitReader::default();
+        mutilate(&datagrams(RULESET, "reload"), |bytes| {
+            for message in Messages::new(bytes) {
+                let _ = reader.push(&message);
+            }
+            reader.clear();
+        });
+    }
+}

@@ -217,3 +217,141 @@ impl AsRawFd for TraceSocket {
         self.socket.as_raw_fd()
     }
 }
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use nattrace_core::packet::decode;
+
+    use super::*;
+    use crate::source::netlink::attribute::AttributeWriter;
+    use crate::source::netlink::fixtures::{datagrams, mutilate};
+    use crate::source::netlink::message::{nfgenmsg, write};
+
+    /// Linux 6.18: a datagram to 127.0.0.2 port 1222 and one to [::1] port 1223, with
+    /// `chain out { … meta nftrace set 1 }`, `chain in { policy drop; ct state new meta mark set 7;
+    /// udp dport 1222 jump other }` and `chain other { udp dport 1222 return }`.
+    const TRACE: &str = include_str!("fixtures/trace-6.18.hex");
+
+    fn messages() -> Vec<TraceMessage> {
+        let parsed = datagrams(TRACE, "trace").into_iter().map(|bytes| parse(&bytes));
+        parsed.map(|message| message.expect("readable").expect("a trace message")).collect()
+    }
+
+    #[test]
+    fn a_journey_is_read_step_by_step() {
+        let messages = messages();
+        let steps: Vec<_> = messages
+            .iter()
+            .map(|m| (m.chain.as_str(), m.kind, m.rule_handle, m.verdict.clone().expect("a verdict")))
+            .collect();
+        let (rule, policy) = (TraceType::Rule, TraceType::Policy);
+        let go = Verdict::Continue;
+        assert_eq!(
+            steps[..8],
+            [
+                ("out", rule, Some(8), go.clone()),
+                ("out", rule, None, go.clone()),
+                ("out", policy, None, Verdict::Accept),
+                ("in", rule, Some(5), go.clone()),
+                ("in", rule, Some(6), Verdict::Jump("other".to_owned())),
+                ("other", rule, Some(4), Verdict::Return),
+                ("in", rule, None, go),
+                ("in", policy, None, Verdict::Drop),
+            ]
+        );
+        assert!(messages.iter().all(|m| m.table == "t" && m.family == NfFamily::Inet));
+        assert_eq!(messages[0].id, 0x3d65_92d7);
+        assert_eq!((messages[0].nfproto, messages[8].nfproto), (Some(2), Some(10)));
+    }
+
+    #[test]
+    fn the_first_message_of_a_chain_has_headers_devices_and_the_connection() {
+        let messages = messages();
+        let first = &messages[3];
+        assert_eq!((first.iif, first.iif_type, first.oif, first.mark), (Some(1), Some(772), None, Some(7)));
+        let mut bytes = first.network_header.clone();
+        bytes.extend(&first.transport_header);
+        let packet = decode(&bytes, 0).expect("a packet");
+        assert_eq!(packet.destination.expect("an end").to_string(), "127.0.0.2:1222");
+        assert_eq!(first.link_header.len(), 14);
+        // conntrack -L -o id printed id=2681609206.
+        assert_eq!(first.ct_id, Some(2_681_609_206));
+        assert_eq!((first.ct_direction, first.ct_state), (Some(Direction::Original), Some(8)));
+        // Confirmed, when it was sent.
+        assert_eq!(first.ct_status, Some(8));
+        assert_eq!((messages[0].oif, messages[0].oif_type, messages[0].iif), (Some(1), Some(772), None));
+        assert!(messages[4].network_header.is_empty());
+    }
+
+    fn message(fill: impl FnOnce(&mut AttributeWriter)) -> Vec<u8> {
+        let mut attributes = AttributeWriter::new();
+        attributes.text(NFTA_TRACE_TABLE, "t").text(NFTA_TRACE_CHAIN, "c");
+        attributes.bytes(NFTA_TRACE_ID, &7_u32.to_ne_bytes());
+        fill(&mut attributes);
+        let mut bytes = Vec::new();
+        let kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_TRACE;
+        write(&mut bytes, kind, 0, 0, &nfgenmsg(2, 0), attributes.as_bytes());
+        bytes
+    }
+
+    fn verdict_of(code: u32, chain: Option<&str>) -> Verdict {
+        let bytes = message(|w| {
+            w.be32(NFTA_TRACE_TYPE, NFT_TRACETYPE_RULE).nest(NFTA_TRACE_VERDICT, |w| {
+                w.be32(NFTA_VERDICT_CODE, code);
+                if let Some(chain) = chain {
+                    w.text(NFTA_VERDICT_CHAIN, chain);
+                }
+            });
+        });
+        parse(&bytes).expect("readable").expect("a message").verdict.expect("a verdict")
+    }
+
+    #[test]
+    fn every_verdict_has_its_name() {
+        let negative = |code: i32| code.cast_unsigned();
+        assert_eq!(verdict_of(0, None), Verdict::Drop);
+        assert_eq!(verdict_of(1, None), Verdict::Accept);
+        assert_eq!(verdict_of(2, None), Verdict::Stolen);
+        assert_eq!(verdict_of(3, None), Verdict::Queue(0));
+        assert_eq!(verdict_of(0x0102_0003, None), Verdict::Queue(0x0102));
+        assert_eq!(verdict_of(4, None), Verdict::Unknown(4));
+        // NF_DROP_ERR: an error in the upper half.
+        assert_eq!(verdict_of(0x0001_0000, None), Verdict::Drop);
+        assert_eq!(verdict_of(negative(-2), None), Verdict::Break);
+        assert_eq!(verdict_of(negative(-4), Some("x")), Verdict::Goto("x".to_owned()));
+        assert_eq!(verdict_of(negative(-3), None), Verdict::Unknown(-3));
+        assert_eq!(verdict_of(negative(-9), None), Verdict::Unknown(-9));
+    }
+
+    #[test]
+    fn kernels_before_6_7_end_chains_with_a_type_of_their_own() {
+        let bytes = message(|w| {
+            w.be32(NFTA_TRACE_TYPE, NFT_TRACETYPE_RETURN).nest(NFTA_TRACE_VERDICT, |w| {
+                w.be32(NFTA_VERDICT_CODE, NFT_CONTINUE.cast_unsigned());
+            });
+        });
+        let parsed = parse(&bytes).expect("readable").expect("a message");
+        assert_eq!((parsed.kind, parsed.verdict), (TraceType::Return, Some(Verdict::Continue)));
+        assert_eq!(parsed.id, 7);
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_named() {
+        assert_eq!(parse(&message(|_| {})), Err(ParseError::Missing("type")));
+        let unknown = message(|w| {
+            w.be32(NFTA_TRACE_TYPE, 9);
+        });
+        assert_eq!(parse(&unknown), Err(ParseError::Type(9)));
+        assert_eq!(parse(&[1, 2, 3]), Err(ParseError::Short(3)));
+        let mut other = Vec::new();
+        write(&mut other, 0x0a0f, 0, 0, &nfgenmsg(0, 0), &[]);
+        assert_eq!(parse(&other), Ok(None));
+    }
+
+    #[test]
+    fn anything_at_all_is_survived() {
+        mutilate(&datagrams(TRACE, "trace"), |bytes| {
+            let _ = parse(bytes);
+        });
+    }
+}

@@ -118,7 +118,7 @@ fn explain(error: BatchError, name: &str) -> TraceTableError {
 pub struct TraceTable {
     name: String,
     /// The owner of the table: closing it deletes the table.
-    _socket: NetlinkSocket,
+    socket: NetlinkSocket,
 }
 
 impl TraceTable {
@@ -132,7 +132,7 @@ impl TraceTable {
         }
         let mut socket = NetlinkSocket::open()?;
         batch(&spec.name, true, &Plan::new(spec)).commit(&mut socket).map_err(|e| explain(e, &spec.name))?;
-        Ok(Self { name: spec.name.clone(), _socket: socket })
+        Ok(Self { name: spec.name.clone(), socket })
     }
 
     /// Its name.
@@ -145,6 +145,20 @@ impl TraceTable {
     #[must_use]
     pub fn family(&self) -> NfFamily {
         NfFamily::Inet
+    }
+}
+
+impl Drop for TraceTable {
+    /// Deletes the table in a transaction of its own, before the socket is closed: so that it is gone at once,
+    /// even while another thread is between fork and exec and the child still holds the socket; and so that
+    /// others are told, which they are not when an owner just goes.
+    fn drop(&mut self) {
+        let mut batch = Batch::new();
+        let mut w = AttributeWriter::new();
+        w.text(c::NFTA_TABLE_NAME, &self.name);
+        batch.add(format!("table inet {}", self.name), c::NFT_MSG_DELTABLE, 0, INET, &w);
+        // If that fails, closing the socket will do.
+        let _ = batch.commit(&mut self.socket);
     }
 }
 

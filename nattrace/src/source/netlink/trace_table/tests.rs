@@ -1,1 +1,146 @@
+//! The plan for a filter, without a kernel.
 
+use nattrace_core::filter::{Filter, Masked, PortRange, Prefix};
+use nattrace_core::packet::protocol;
+
+use super::plan::Plan;
+use super::{FollowBy, TraceTableError, TraceTableSpec, describe, explain};
+use crate::source::netlink::batch::BatchError;
+
+fn spec(filter: Filter, follow: FollowBy) -> TraceTableSpec {
+    TraceTableSpec { name: "nattrace_1".to_owned(), filter, rate: Some(10), follow, hook_observers: false }
+}
+
+fn prefix(addr: &str, len: u8) -> Prefix {
+    Prefix { addr: addr.parse().expect("an address"), len }
+}
+
+fn port(number: u16) -> PortRange {
+    PortRange { first: number, last: number }
+}
+
+fn rules(spec: &TraceTableSpec, chain: &str) -> Vec<String> {
+    let plan = Plan::new(spec);
+    let chain = plan.chains.into_iter().find(|c| c.name == chain);
+    chain.map(|c| c.rules.into_iter().map(|rule| rule.text).collect()).unwrap_or_default()
+}
+
+#[test]
+fn a_plain_filter_is_one_rule() {
+    let filter = Filter { dport: vec![port(1222)], protocols: vec![protocol::TCP], ..Filter::default() };
+    let spec = spec(filter, FollowBy::No);
+    assert_eq!(
+        describe(&spec),
+        "table inet nattrace_1 {\n\tflags owner\n\n\tchain enter_prerouting {\n\
+         \t\ttype filter hook prerouting priority -2147483648; policy accept;\n\t\tiif \"lo\" accept\n\
+         \t\tmeta l4proto tcp th dport 1222 goto mark\n\t}\n\n\tchain enter_output {\n\
+         \t\ttype filter hook output priority -2147483648; policy accept;\n\
+         \t\tmeta l4proto tcp th dport 1222 goto mark\n\t}\n\n\tchain mark {\n\
+         \t\tlimit rate over 10/second burst 10 packets accept\n\t\tmeta nftrace set 1 accept\n\t}\n}\n"
+    );
+}
+
+#[test]
+fn alternatives_add_and_do_not_multiply() {
+    let list = |count: u8| (0..count).map(|n| prefix(&format!("10.0.{n}.0"), 24)).collect::<Vec<_>>();
+    let filter = |count: u8| Filter {
+        saddr: list(count),
+        daddr: list(count),
+        addr: list(count),
+        port: (0..u16::from(count)).map(port).collect(),
+        ..Filter::default()
+    };
+    let size = |count| {
+        let plan = Plan::new(&spec(filter(count), FollowBy::MirroredHeaders));
+        plan.chains.iter().map(|c| c.rules.len()).sum::<usize>()
+    };
+    assert_eq!(size(200) - size(100), 10 * (size(20) - size(10)));
+}
+
+#[test]
+fn what_cannot_match_selects_nothing() {
+    for filter in [
+        Filter { protocols: vec![protocol::ICMP], dport: vec![port(1)], ..Filter::default() },
+        Filter {
+            protocols: vec![protocol::UDP],
+            tcp_flags: Some(Masked { value: 2, mask: 2 }),
+            ..Filter::default()
+        },
+    ] {
+        let spec = spec(filter, FollowBy::MirroredHeaders);
+        assert_eq!(rules(&spec, "enter_prerouting"), ["iif \"lo\" accept"]);
+        assert_eq!(rules(&spec, "enter_output"), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn devices_are_asked_for_where_they_are_known() {
+    let iif = Filter { iif: vec!["eth0".to_owned()], ..Filter::default() };
+    let incoming = spec(iif, FollowBy::No);
+    assert_eq!(rules(&incoming, "enter_prerouting"), ["iifname \"eth0\" goto mark"]);
+    assert_eq!(rules(&incoming, "enter_output"), Vec::<String>::new());
+    let oif = Filter { oif: vec!["eth0".to_owned(), "eth1".to_owned()], ..Filter::default() };
+    let outgoing = spec(oif, FollowBy::No);
+    assert_eq!(rules(&outgoing, "enter_prerouting"), ["iif \"lo\" accept", "goto mark"]);
+    let expected = ["oifname \"eth0\" goto mark", "oifname \"eth1\" goto mark"];
+    assert_eq!(rules(&outgoing, "enter_output"), expected);
+}
+
+#[test]
+fn mirrors_are_made_only_where_they_say_something() {
+    let mirrored = |filter| rules(&spec(filter, FollowBy::MirroredHeaders), "reply");
+    assert_eq!(mirrored(Filter::default()), Vec::<String>::new());
+    assert_eq!(mirrored(Filter { port: vec![port(53)], ..Filter::default() }), Vec::<String>::new());
+    assert_eq!(mirrored(Filter { iif: vec!["eth0".to_owned()], ..Filter::default() }), Vec::<String>::new());
+    let filter = Filter {
+        daddr: vec![prefix("10.1.2.3", 32)],
+        dport: vec![port(22)],
+        tcp_flags: Some(Masked { value: 2, mask: 0x12 }),
+        iif: vec!["eth0".to_owned()],
+        ..Filter::default()
+    };
+    assert_eq!(mirrored(filter), ["meta l4proto tcp ip saddr 10.1.2.3 th sport 22 goto mark"]);
+}
+
+#[test]
+fn only_what_can_be_followed_is_looked_up() {
+    let filter =
+        Filter { protocols: vec![protocol::ICMP], daddr: vec![prefix("10.0.0.0", 8)], ..Filter::default() };
+    let spec = spec(filter, FollowBy::Conntrack);
+    let names: Vec<_> = Plan::new(&spec).sets.iter().map(|set| set.reference.name).collect();
+    assert_eq!(names, ["followed4"]);
+    assert_eq!(rules(&spec, "follow_prerouting").len(), 1);
+    assert_eq!(rules(&spec, "enter_output").len(), 2);
+}
+
+#[test]
+fn prefixes_of_every_length_are_masked_as_they_should() {
+    let rule = |addr: &str, len| {
+        let filter = Filter { saddr: vec![prefix(addr, len)], ..Filter::default() };
+        rules(&spec(filter, FollowBy::No), "enter_output")[0].clone()
+    };
+    assert_eq!(rule("10.1.2.3", 32), "ip saddr 10.1.2.3 goto mark");
+    assert_eq!(rule("10.1.2.3", 24), "ip saddr 10.1.2.0/24 goto mark");
+    assert_eq!(rule("10.1.2.3", 31), "ip saddr 10.1.2.2/31 goto mark");
+    assert_eq!(rule("10.1.2.3", 0), "meta nfproto ipv4 goto mark");
+    assert_eq!(rule("255.255.255.255", 99), "ip saddr 255.255.255.255 goto mark");
+    assert_eq!(rule("2001:db8::1", 61), "ip6 saddr 2001:db8::/61 goto mark");
+    assert_eq!(rule("2001:db8::1", 200), "ip6 saddr 2001:db8::1 goto mark");
+}
+
+#[test]
+fn refusals_are_told_apart_by_what_was_refused() {
+    let refused = |index, errno| {
+        let error = BatchError::Refused { what: "x".to_owned(), index, errno, text: None };
+        explain(error, "nattrace_1")
+    };
+    // nfnetlink answers for the batch as a whole; nf_tables_newtable for the table.
+    assert!(matches!(refused(0, libc::EPERM), TraceTableError::Permission));
+    assert!(matches!(refused(0, libc::EOPNOTSUPP), TraceTableError::NoNfTables));
+    assert!(matches!(refused(1, libc::EPERM), TraceTableError::Exists(_)));
+    assert!(matches!(refused(1, libc::EEXIST), TraceTableError::Exists(_)));
+    // Before 5.12 and after.
+    assert!(matches!(refused(1, libc::EINVAL), TraceTableError::NoOwnerSupport));
+    assert!(matches!(refused(1, libc::EOPNOTSUPP), TraceTableError::NoOwnerSupport));
+    assert!(matches!(refused(2, libc::EOPNOTSUPP), TraceTableError::Refused(_)));
+}
