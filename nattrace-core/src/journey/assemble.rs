@@ -309,7 +309,7 @@ impl Assembler {
 
     fn hook(&mut self, at: Moment, hook: &Hook) {
         let Some(seq) = self.moving(at, hook.packet, Some(&hook.header), is_entry(hook.hook)) else { return };
-        let name = |device: &Option<_>| device.as_ref().map(|d| self.names.device(at.netns, d));
+        let mut name = |device: &Option<_>| device.as_ref().map(|d| self.names.device(at.netns, d));
         let (iif, oif) = (name(&hook.iif), name(&hook.oif));
         let route = hook.route.as_ref();
         let routed = Routed {
@@ -335,7 +335,7 @@ impl Assembler {
         let begins = is_entry(back.hook) && !self.identity.is_gone(back.packet);
         let known = known.or_else(|| self.moving(at, back.packet, back.header.as_ref(), begins));
         let Some(seq) = known else { return };
-        let name = |device: &Option<_>| device.as_ref().map(|d| self.names.device(at.netns, d));
+        let mut name = |device: &Option<_>| device.as_ref().map(|d| self.names.device(at.netns, d));
         let (iif, oif) = (name(&back.iif), name(&back.oif));
         self.with(seq, |open| {
             open.seen(at);
@@ -493,7 +493,7 @@ impl Assembler {
         let message = &trace.message;
         let own = self.is_own(at.netns, message.family, &message.table);
         let (role, hook) = if own {
-            own_chain(&message.chain)
+            own_chain(message)
         } else {
             let hook = self.rulesets.get(&at.netns).and_then(|history| {
                 let (table, chain) = (&message.table, &message.chain);
@@ -501,7 +501,7 @@ impl Assembler {
             });
             (Role::Rules, hook.map(|base| base.hook))
         };
-        let device = |index: Option<u32>| {
+        let mut device = |index: Option<u32>| {
             index.map(|index| self.names.device(at.netns, &crate::event::DeviceRef { index, name: None }))
         };
         let chain =
@@ -579,8 +579,10 @@ impl Assembler {
         if filter.matches(header) && iif_fits {
             return true;
         }
-        // Our own table's rule matched: it looks at the connection, which here may be unknown.
-        if m.role == Role::Follow && m.trace.message.rule_handle.is_some() {
+        // A rule of our own table matched, and only those that select have a verdict in this role: they look
+        // at the connection, which here may be unknown. What comes by loopback was selected when it was sent.
+        let selects = matches!(m.role, Role::Enter | Role::Select) && m.iif.as_deref() != Some("lo");
+        if selects && m.trace.message.rule_handle.is_some() {
             return true;
         }
         if !self.options.follow {

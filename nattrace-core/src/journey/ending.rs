@@ -14,7 +14,7 @@
 //!
 //! A packet that moves on after 4. has not ended: a loopback or veth device gives it back to the stack.
 
-use super::open::{Draft, Open, Place};
+use super::open::{Draft, Open, Place, Visit};
 use super::{DropCause, Outcome, StepKind};
 use crate::event::{HookPoint, HookVerdict, NfFamily};
 use crate::findings::reasons;
@@ -91,8 +91,12 @@ impl Open {
     pub(super) fn due_ns(&self, timing: Timing) -> u64 {
         if let Some(at) = self.ending.at_ns {
             let confirmed = self.ending.kernel.is_some() || self.ending.freed || self.ending.left;
-            let return_missing = self.visits.iter().any(|v| v.exact && !v.over);
-            let wait = return_missing || (!timing.rules_only() && (!confirmed || !timing.probes));
+            // A hook that drops does not always tell; one that kept the packet, or ran others, does. And what
+            // is freed on its way, without being called a drop, may be a copy.
+            let gone = matches!(self.place, Place::Transmitted(_) | Place::Delivered) || self.is_taken_in();
+            let kept = self.visits.iter().any(|v| v.exact && !v.over);
+            let wait = (!self.ending.is_drop() && (kept || !gone))
+                || (!timing.rules_only() && (!confirmed || !timing.probes));
             return if wait { at.saturating_add(timing.settle_ns) } else { at };
         }
         let soon = match &self.place {
@@ -139,10 +143,7 @@ impl Open {
             Place::Delivered => return Outcome::Delivered,
             Place::Transmitted(device) => return Outcome::Transmitted { device: Some(device.clone()) },
             Place::Hook => match last.and_then(|v| v.verdict) {
-                Some(HookVerdict::Accept)
-                    if !timing.rules_only()
-                        && last.is_some_and(|v| v.hook == HookPoint::Input && is_ip(v.family)) =>
-                {
+                Some(HookVerdict::Accept) if self.is_taken_in() && !timing.rules_only() => {
                     return Outcome::Delivered;
                 }
                 Some(HookVerdict::Queue) => return Outcome::Queued,
@@ -158,6 +159,14 @@ impl Open {
             return if reasons::is_delivered_by(freed_by) { Outcome::Delivered } else { Outcome::Consumed };
         }
         Outcome::Unfinished { why: self.unfinished(timing, why) }
+    }
+
+    /// Whether INPUT was the last it was seen in, and accepted it.
+    fn is_taken_in(&self) -> bool {
+        let accepted = |v: &Visit| {
+            v.hook == HookPoint::Input && is_ip(v.family) && v.verdict == Some(HookVerdict::Accept)
+        };
+        self.place == Place::Hook && self.visits.last().is_some_and(accepted)
     }
 
     fn unfinished(&self, timing: Timing, why: Why) -> String {

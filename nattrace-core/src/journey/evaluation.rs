@@ -4,7 +4,7 @@ use super::open::{ChainName, Evaluation, Moment, Note, Open, Place};
 use super::route::Routed;
 use super::{RuleRef, RuleStep, StepKind};
 use crate::conntrack::{Connection, State};
-use crate::event::{HookPoint, HookVerdict, NfFamily, NftTrace, TraceType, Verdict};
+use crate::event::{HookPoint, HookVerdict, NfFamily, NftTrace, TraceMessage, TraceType, Verdict};
 use crate::packet::{Packet, decode};
 
 /// What a message of the program's own table is for; messages of other tables are rules.
@@ -16,18 +16,28 @@ pub(super) enum Role {
     Enter,
     /// The observer behind every other chain of the hook: reached only by what all of them accepted.
     Leave,
-    /// The chain that selects packets.
-    Follow,
+    /// A chain that selects packets: those of followed connections, or, without a hook of its own, those
+    /// that the first chain of PREROUTING or OUTPUT leads there.
+    Select,
 }
 
-/// The role and the hook of a chain of the program's own table, by its name.
-pub(super) fn own_chain(chain: &str) -> (Role, Option<HookPoint>) {
-    let (role, hook) = match chain.split_once('_') {
-        Some(("enter", hook)) => (Role::Enter, hook),
-        Some(("leave", hook)) => (Role::Leave, hook),
-        _ => return (Role::Follow, chain.rsplit_once('_').and_then(|(_, hook)| hook_by_name(hook))),
-    };
-    (role, hook_by_name(hook))
+/// The role and the hook of a chain of the program's own table, by its name. A chain that others jump to
+/// is entered where packets begin their way: from a device in PREROUTING, to a device in OUTPUT.
+pub(super) fn own_chain(message: &TraceMessage) -> (Role, Option<HookPoint>) {
+    let named = message.chain.split_once('_').and_then(|(role, hook)| Some((role, hook_by_name(hook)?)));
+    match named {
+        Some(("enter", hook)) => (Role::Enter, Some(hook)),
+        Some(("leave", hook)) => (Role::Leave, Some(hook)),
+        Some(("follow", hook)) => (Role::Select, Some(hook)),
+        _ => {
+            let hook = match (message.iif, message.oif) {
+                (Some(_), _) => Some(HookPoint::Prerouting),
+                (None, Some(_)) => Some(HookPoint::Output),
+                (None, None) => None,
+            };
+            (Role::Select, hook)
+        }
+    }
 }
 
 fn hook_by_name(name: &str) -> Option<HookPoint> {
@@ -123,7 +133,7 @@ impl Open {
         });
         let base = self.evaluation(m, visit);
         match m.role {
-            Role::Enter | Role::Follow => {}
+            Role::Enter | Role::Select => {}
             Role::Leave => {
                 if let Some(index) = visit
                     && let Some(visit) = self.visits.get_mut(index)

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use super::Netns;
 use crate::event::{DeviceRef, NetnsId};
 
+/// Devices whose names are kept; containers come and go.
+const MAX_LINKS: usize = 65_536;
+
 /// What is known of names.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -23,13 +26,20 @@ impl Names {
         }
     }
 
-    /// A device's name; its index where it has none, so that two devices never look the same.
-    pub(super) fn device(&self, netns: NetnsId, device: &DeviceRef) -> String {
-        device
-            .name
-            .clone()
-            .or_else(|| self.links.get(&(netns, device.index)).cloned())
-            .unwrap_or_else(|| format!("ifindex {}", device.index))
+    /// A device's name, which is kept for those who know its index only; its index where it has none, so that two devices never look the same.
+    pub(super) fn device(&mut self, netns: NetnsId, device: &DeviceRef) -> String {
+        let key = (netns, device.index);
+        let Some(name) = &device.name else {
+            return self.links.get(&key).cloned().unwrap_or_else(|| format!("ifindex {}", device.index));
+        };
+        // Devices come, and are renamed, after the start.
+        if self.links.get(&key) != Some(name) {
+            if self.links.len() >= MAX_LINKS {
+                self.links.pop_first();
+            }
+            self.links.insert(key, name.clone());
+        }
+        name.clone()
     }
 
     pub(super) fn netns(&self, netns: NetnsId) -> Netns {

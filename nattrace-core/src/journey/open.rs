@@ -179,12 +179,7 @@ impl Open {
         oif: Option<String>,
         exact: bool,
     ) -> usize {
-        // Derived visits end by progress: the packet would not be here had the one before not accepted it.
-        for index in 0..self.visits.len() {
-            if self.visits.get(index).is_some_and(|v| !v.exact && v.verdict.is_none()) {
-                self.decide(index, HookVerdict::Accept);
-            }
-        }
+        self.passed(family);
         if self.iif.is_none() && self.visits.is_empty() && self.place == Place::Nowhere {
             self.iif.clone_from(&iif);
         }
@@ -205,6 +200,22 @@ impl Open {
         });
         self.place = Place::Hook;
         visit
+    }
+
+    /// The packet is at another hook, so those before it accepted it: the returns that were not seen were
+    /// lost. A bridge runs the IP layers' hooks, and later ones of its own, within one of its own.
+    fn passed(&mut self, family: NfFamily) {
+        for index in 0..self.visits.len() {
+            let Some(visit) = self.visits.get_mut(index) else { continue };
+            let nests = visit.exact && (visit.family == NfFamily::Bridge || visit.family != family);
+            if nests || visit.over {
+                continue;
+            }
+            visit.over = true;
+            if visit.verdict.is_none() {
+                self.decide(index, HookVerdict::Accept);
+            }
+        }
     }
 
     /// Notes a hook's answer.
@@ -261,8 +272,12 @@ impl Open {
         mine.reply = mine.reply.or(connection.reply);
     }
 
-    /// Notes the trace id of a message; bounded, an id that alternates is kept once.
+    /// Notes the trace id of a message; bounded, an id that alternates is kept once. Rule results that a
+    /// probe gave without a message have none.
     pub(super) fn traced(&mut self, netns: NetnsId, id: u32) {
+        if id == 0 {
+            return;
+        }
         if !self.trace_ids.contains(&id) && self.trace_ids.len() < 64 {
             self.trace_ids.push(id);
         }

@@ -298,13 +298,15 @@ impl Assembler {
 /// Brings the steps into their final form and order.
 fn complete_steps(open: &mut Open, outcome: &Outcome, moves: Vec<(usize, usize)>) {
     let dropped = matches!(outcome, Outcome::Dropped(_));
-    // A hook that was left by moving on accepted; one that the packet never left did not answer.
-    if let Some(last) = open.visits.len().checked_sub(1)
-        && dropped
-        && open.ending.verdict.is_some()
-        && open.visits.get(last).is_some_and(|v| v.verdict.is_none())
+    // A hook within which the packet was dropped did not answer anything else.
+    let inside =
+        open.ending.verdict.is_some() || open.ending.kernel.as_ref().is_some_and(|d| d.hook.is_some());
+    if dropped
+        && inside
+        && let Some(current) = open.current()
+        && open.visits.get(current).is_some_and(|v| v.verdict.is_none())
     {
-        open.decide(last, HookVerdict::Drop);
+        open.decide(current, HookVerdict::Drop);
     }
     if *outcome == Outcome::Delivered
         && !open.drafts.iter().any(|d| matches!(d.step.kind, StepKind::Deliver { .. }))
