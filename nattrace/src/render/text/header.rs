@@ -1,7 +1,7 @@
 //! The first line of a block: which packet.
 
 use jiff::tz::TimeZone;
-use nattrace_core::conntrack::Direction;
+use nattrace_core::conntrack::{Direction, State};
 use nattrace_core::event::HookPoint;
 use nattrace_core::journey::{Journey, StepKind};
 use nattrace_core::packet::{Icmp, Packet, protocol};
@@ -11,6 +11,9 @@ use crate::render::json::state_name;
 use crate::render::layout::Layout;
 use crate::render::namespaces::Namespaces;
 use crate::render::style::{Role, Span};
+
+/// The flags of a connection attempt, and no other.
+const TCP_SYN: u8 = 1 << 1;
 
 pub(super) fn header(
     journey: &Journey,
@@ -104,10 +107,14 @@ fn icmp_kind(protocol: Option<u8>, icmp: Icmp) -> String {
 fn details(journey: &Journey) -> Vec<String> {
     let mut details = Vec::new();
     if let Some(connection) = &journey.connection {
-        let state = connection.state.map(state_name);
-        // A reply of an established connection is the usual one: "reply" says both.
         let reply = connection.direction == Some(Direction::Reply);
-        details.extend(state.filter(|state| !reply || *state != "established").map(str::to_owned));
+        // What goes without saying is left out: that a SYN is new, and that a reply's connection is established.
+        let usual = match connection.state {
+            Some(State::New) => journey.packet.tcp_flags == Some(TCP_SYN),
+            Some(State::Established) => reply,
+            _ => false,
+        };
+        details.extend(connection.state.filter(|_| !usual).map(|state| state_name(state).to_owned()));
         details.extend(reply.then(|| "reply".to_owned()));
     }
     if journey.packet.mark != 0 {

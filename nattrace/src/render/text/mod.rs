@@ -1,7 +1,7 @@
 //! For people: one block per packet.
 //!
 //! ```text
-//! #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN  new               in enp0  22:13:20.000
+//! #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                 in enp0  22:13:20.000
 //!    forward      inet filter forward  ct status dnat jump allowed_dnats
 //!                 ↳ allowed_dnats      drop
 //!    ✗ DROPPED    in forward by rule "drop" (inet filter allowed_dnats handle 8)

@@ -40,7 +40,7 @@ fn the_article_in_80_columns() {
         &[it.clone(), again(2, &it, 1.0), again(3, &it, 3.1)],
         Some(80),
         &expect![[r##"
-            #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN  new            in enp0  22:13:20.000
+            #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                 in enp0  22:13:20.000
                prerouting   inet nat prerouting  ip daddr 10.1.2.3 tcp dport 1222
                                                    dnat ip to 192.168.70.10:22
                ⇒ DNAT       10.1.2.3:1222 → 192.168.70.10:22
@@ -65,7 +65,7 @@ fn the_article_in_120_columns() {
         &[it.clone(), again(2, &it, 1.0), again(3, &it, 3.1)],
         Some(120),
         &expect![[r##"
-            #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN  new                                                    in enp0  22:13:20.000
+            #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                                                         in enp0  22:13:20.000
                prerouting   inet nat prerouting  ip daddr 10.1.2.3 tcp dport 1222 dnat ip to 192.168.70.10:22
                ⇒ DNAT       10.1.2.3:1222 → 192.168.70.10:22
                route        forward, out veth21
@@ -87,16 +87,16 @@ fn the_article_in_a_pipe() {
         &[broken()],
         None,
         &expect![[r##"
-        #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN  new  in enp0  22:13:20.000
-           prerouting   inet nat prerouting  ip daddr 10.1.2.3 tcp dport 1222 dnat ip to 192.168.70.10:22
-           ⇒ DNAT       10.1.2.3:1222 → 192.168.70.10:22
-           route        forward, out veth21
-           forward      inet filter forward  ct status dnat jump allowed_dnats
-                        ↳ allowed_dnats      drop
-           ✗ DROPPED    in forward by rule "drop" (inet filter allowed_dnats handle 8)
-           why          The rule before it accepts what is in the set @allow_in, and 192.168.70.10 . 22 (the address and port after the rewrite) is not in it.
-           fix          nft add element inet filter allow_in { 192.168.70.10 . 22 }
-    "##]],
+            #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN  in enp0  22:13:20.000
+               prerouting   inet nat prerouting  ip daddr 10.1.2.3 tcp dport 1222 dnat ip to 192.168.70.10:22
+               ⇒ DNAT       10.1.2.3:1222 → 192.168.70.10:22
+               route        forward, out veth21
+               forward      inet filter forward  ct status dnat jump allowed_dnats
+                            ↳ allowed_dnats      drop
+               ✗ DROPPED    in forward by rule "drop" (inet filter allowed_dnats handle 8)
+               why          The rule before it accepts what is in the set @allow_in, and 192.168.70.10 . 22 (the address and port after the rewrite) is not in it.
+               fix          nft add element inet filter allow_in { 192.168.70.10 . 22 }
+        "##]],
     );
 }
 
@@ -106,7 +106,7 @@ fn the_article_fixed() {
         &[fixed()],
         Some(80),
         &expect![[r#"
-            #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN  new            in enp0  22:13:20.000
+            #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                 in enp0  22:13:20.000
                prerouting   inet nat prerouting   ip daddr 10.1.2.3 tcp dport 1222
                                                     dnat ip to 192.168.70.10:22
                ⇒ DNAT       10.1.2.3:1222 → 192.168.70.10:22
@@ -239,7 +239,7 @@ fn from_this_host_through_another_namespace_to_a_socket() {
     namespaces.set_name(4_026_532_999, "srv");
     let mut text = text();
     expect![[r##"
-        #1 tcp 172.17.0.2:40000 → 192.0.2.9:443  SYN  new  mark 0x7
+        #1 tcp 172.17.0.2:40000 → 192.0.2.9:443  SYN  mark 0x7
            from this host, netns web  22:13:20.000
            output       out eth0, accept
            route        out eth0 via 172.17.0.1, table 100
@@ -426,7 +426,7 @@ fn retransmissions_that_come_late_or_go_elsewhere() {
         &[first.clone(), other, again(3, &first, 1.0), again(4, &first, 3.1), elsewhere, unknown],
         Some(80),
         &expect![[r##"
-            #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN  new            in enp0  22:13:20.000
+            #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                 in enp0  22:13:20.000
                prerouting   inet nat prerouting  ip daddr 10.1.2.3 tcp dport 1222
                                                    dnat ip to 192.168.70.10:22
                ⇒ DNAT       10.1.2.3:1222 → 192.168.70.10:22
@@ -439,7 +439,7 @@ fn retransmissions_that_come_late_or_go_elsewhere() {
                             not in it.
                fix          nft add element inet filter allow_in { 192.168.70.10 . 22 }
 
-            #2 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN  new            in enp0  22:13:20.000
+            #2 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                 in enp0  22:13:20.000
                prerouting   inet nat prerouting  ip daddr 10.1.2.3 tcp dport 1222
                                                    dnat ip to 192.168.70.10:22
                ⇒ DNAT       10.1.2.3:1222 → 192.168.70.10:22
@@ -453,7 +453,7 @@ fn retransmissions_that_come_late_or_go_elsewhere() {
             #4 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN  ↻ retransmits #1 after 3.1 s: same
                path, dropped by inet filter allowed_dnats handle 8
 
-            #5 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN  new            in enp0  22:14:25.000
+            #5 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                 in enp0  22:14:25.000
                ↻ again      retransmits #1 after 1 min 5 s, but ends otherwise: #1 was
                             dropped by inet filter allowed_dnats handle 8
                prerouting   inet nat prerouting   ip daddr 10.1.2.3 tcp dport 1222
@@ -466,7 +466,7 @@ fn retransmissions_that_come_late_or_go_elsewhere() {
                postrouting  inet nat postrouting  policy accept
                → SENT       out veth21
 
-            #6 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN  new            in enp0  22:14:25.000
+            #6 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                 in enp0  22:14:25.000
                ↻ again      retransmits #99; path or end differ
                prerouting   inet nat prerouting   ip daddr 10.1.2.3 tcp dport 1222
                                                     dnat ip to 192.168.70.10:22
