@@ -13,7 +13,7 @@ use crate::source::bpf::decode::Decoder;
 use crate::source::bpf::fields::KernelTypes;
 use crate::source::bpf::filter::{Selection, kernel_filter};
 use crate::source::bpf::load::{Programs, Wanted};
-use crate::source::netlink::trace_table::{FollowBy, TraceTableSpec};
+use crate::source::netlink::trace_table::{FollowBy, StaticKeyHolder, TraceTableError, TraceTableSpec};
 
 /// Everything that is attached. Dropping it leaves nothing behind.
 pub(super) struct Kernel {
@@ -25,6 +25,8 @@ pub(super) struct Kernel {
     pub(super) introduction: Vec<Event>,
     /// For standard error: what was installed, what is missing.
     pub(super) notes: Vec<String>,
+    /// Keeps nf_tables speaking where there is no trace table.
+    _rules_probed: Option<StaticKeyHolder>,
 }
 
 /// Attaches and installs what the plan asks for and the kernel allows.
@@ -53,31 +55,18 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     };
     let (mut programs, mut decoder) = load(plan, &selection, &mut states, &mut notes);
     let probes = programs.as_ref().is_some_and(|p| p.hooks.is_some());
-    let mut refused = None;
+    let mut rules_probed = None;
     if wants_table {
-        for (watched, follow) in watched.iter_mut().zip(&follows) {
-            let spec = TraceTableSpec {
-                name: format!("nattrace_{}", std::process::id()),
-                filter: plan.filter.clone(),
-                rate: plan.rate,
-                follow: *follow,
-                hook_observers: !probes,
-            };
-            if let Err(error) = watched.install_table(&spec) {
-                refused = Some(error.to_string());
-            } else {
-                let place = watched.netns.name.as_deref().map_or_else(String::new, |n| format!(" in namespace {n}"));
-                notes.push(format!("installed table inet {}{place}; it is gone when this ends", spec.name));
-            }
+        let refused = install_tables(&mut watched, &follows, plan, !probes, &mut notes);
+        if let Some(error) = refused
+            && watched.iter().all(|w| w.table.is_none())
+            && programs.is_some()
+        {
+            // Nothing will be marked, so the programs have to select by themselves.
+            let selection = Selection { marked: false, ..selection };
+            (programs, decoder) = load(plan, &selection, &mut states, &mut notes);
+            rules_probed = probe_rules(&error, programs.as_mut(), &mut notes);
         }
-    }
-    if let Some(reason) = &refused {
-        notes.push(format!("no trace table: {reason}; rules are shown only where something else traces them"));
-    }
-    if wants_table && watched.iter().all(|w| w.table.is_none()) && programs.is_some() {
-        // Nothing will be marked, so the programs have to select by themselves.
-        let selection = Selection { marked: false, ..selection };
-        (programs, decoder) = load(plan, &selection, &mut states, &mut notes);
     }
     filter_trace_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
     for watched in &watched {
@@ -111,7 +100,60 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
             notes.push(format!("no rule text: {warning}"));
         }
     }
-    Ok(Kernel { programs, decoder, watched, states, introduction, notes })
+    Ok(Kernel { programs, decoder, watched, states, introduction, notes, _rules_probed: rules_probed })
+}
+
+/// Installs a trace table in each namespace; why one could not be.
+fn install_tables(
+    watched: &mut [Watched],
+    follows: &[FollowBy],
+    plan: &TracePlan,
+    hook_observers: bool,
+    notes: &mut Vec<String>,
+) -> Option<TraceTableError> {
+    let mut refused = None;
+    for (watched, follow) in watched.iter_mut().zip(follows) {
+        let spec = TraceTableSpec {
+            name: format!("nattrace_{}", std::process::id()),
+            filter: plan.filter.clone(),
+            rate: plan.rate,
+            follow: *follow,
+            hook_observers,
+        };
+        let place = watched.netns.name.as_deref().map_or_else(String::new, |n| format!(" in namespace {n}"));
+        match watched.install_table(&spec) {
+            Ok(()) => notes.push(format!("installed table inet {}{place}; it is gone when this ends", spec.name)),
+            Err(error) => {
+                notes.push(format!("no trace table{place}: {error}"));
+                refused = Some(error);
+            }
+        }
+    }
+    refused
+}
+
+/// Where tables cannot have an owner, nothing is put into any ruleset: tracing is switched on from a namespace of
+/// our own, and a probe reads what nf_tables decides.
+fn probe_rules(
+    refused: &TraceTableError,
+    programs: Option<&mut Programs>,
+    notes: &mut Vec<String>,
+) -> Option<StaticKeyHolder> {
+    let programs = programs.filter(|p| p.hooks.is_some())?;
+    if !matches!(refused, TraceTableError::NoOwnerSupport) {
+        return None;
+    }
+    let attached = programs.attach_rule_probe().map_err(|error| error.to_string());
+    match attached.and_then(|()| StaticKeyHolder::install().map_err(|error| error.to_string())) {
+        Ok(holder) => {
+            notes.push("rules are read by a probe instead; no ruleset is touched".to_owned());
+            Some(holder)
+        }
+        Err(why) => {
+            notes.push(format!("no rules are shown: {why}"));
+            None
+        }
+    }
 }
 
 /// One line for the commonest mistake, before the kernel's many.

@@ -14,7 +14,7 @@ use crate::source::netlink::conntrack::{self, ConntrackSocket};
 use crate::source::netlink::route;
 use crate::source::netlink::ruleset_changes::{self, RulesetSocket};
 use crate::source::netlink::trace::TraceSocket;
-use crate::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableSpec};
+use crate::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableError, TraceTableSpec};
 use crate::source::netns::{self, Netns};
 use crate::source::ruleset;
 
@@ -126,9 +126,8 @@ impl Watched {
     }
 
     /// Installs the trace table.
-    pub(super) fn install_table(&mut self, spec: &TraceTableSpec) -> Result<()> {
-        let installed = self.inside(|| TraceTable::install(spec)).context("entering the namespace")?;
-        self.table = Some(installed?);
+    pub(super) fn install_table(&mut self, spec: &TraceTableSpec) -> Result<(), TraceTableError> {
+        self.table = Some(self.inside(|| TraceTable::install(spec))??);
         Ok(())
     }
 

@@ -233,6 +233,15 @@ impl Programs {
         Ok(())
     }
 
+    /// Has every result of every rule reported for followed packets, whoever is traced: for kernels on which no
+    /// trace table can be had. Costs a probe hit for each rule that matches any packet.
+    ///
+    /// # Errors
+    /// When the kernel refuses the probe.
+    pub fn attach_rule_probe(&mut self) -> Result<(), LoadError> {
+        self.attach_kprobe("__nft_trace_packet", "__nft_trace_packet")
+    }
+
     /// Has the messages of a trace socket put into the ring, with processor, time and packet.
     ///
     /// # Errors
