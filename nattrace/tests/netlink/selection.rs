@@ -198,10 +198,12 @@ fn a_followed_connection_is_traced_through_translation_and_back() {
             let replies =
                 all.iter().filter(|e| e.ports().0 == Some(2222) && e.first.chain == "follow_output").count();
             assert!(replies >= 2, "SYN+ACK and more were traced: {replies}");
-            let originals =
-                all.iter().filter(|e| e.ports().1 == Some(1222) && e.first.chain == "enter_output").count();
+            let originals = all
+                .iter()
+                .filter(|e| e.ports().1 == Some(1222) && e.first.chain == "followed_output")
+                .count();
             assert!(originals >= 2, "packets over the rate were traced: {originals}");
-            assert_eq!(all.iter().filter(|e| e.first.chain == "mark").count(), 1, "one selection");
+            assert_eq!(all.iter().filter(|e| e.first.chain.starts_with("mark_")).count(), 1, "one selection");
             // What nobody asked for is not traced.
             let _ = TcpStream::connect(listen);
             assert_eq!(collect(&mut socket), []);

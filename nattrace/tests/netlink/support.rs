@@ -129,7 +129,7 @@ impl Evaluation {
     pub(crate) fn selected(&self) -> bool {
         self.messages
             .iter()
-            .any(|m| m.chain == "mark" && m.kind == TraceType::Rule && m.rule_handle.is_some())
+            .any(|m| m.chain.starts_with("mark_") && m.kind == TraceType::Rule && m.rule_handle.is_some())
     }
 
     pub(crate) fn ports(&self) -> (Option<u16>, Option<u16>) {

@@ -116,7 +116,7 @@ fn observers_tell_every_hook_with_the_headers_of_that_moment() {
             .collect();
         let (rule, policy) = (TraceType::Rule, TraceType::Policy);
         let expected = [
-            ("mark", 1222, rule),
+            ("mark_output", 1222, rule),
             ("leave_output", 2222, policy),
             ("enter_postrouting", 2222, policy),
             ("leave_postrouting", 2222, policy),

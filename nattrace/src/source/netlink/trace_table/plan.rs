@@ -1,11 +1,15 @@
 //! What is installed for a filter: a pure function of the specification.
 //!
 //! ```text
-//! enter_prerouting, enter_output        before every other chain of the hook
-//!   header of a followed connection?    ──▶ traced
-//!   what has one alternative            ──goto──▶ select ──jump──▶ select_saddr … (return, or out)
-//!                                                   └──goto──▶ mark: rate, remember, nftrace
+//! enter_H                     H is prerouting or output; before every other chain of the hook
+//!   jump followed_H           a header of a followed connection ──▶ traced
+//!   what has one alternative  ──goto──▶ select_H ──jump──▶ select_saddr_H … (return, or out)
+//!                                          └──goto──▶ mark_H ──jump──▶ limit (return, or out)
+//!                                                       └──▶ remembered, traced
 //! ```
+//! The first message that a packet causes is that of the rule which marks it. So that message's chain is to
+//! say which hook it is: by the end of its name, in which all chains but the shared limit are of one hook.
+//!
 //! A criterion with several alternatives is a chain of its own that returns when one of them holds and ends
 //! the evaluation when none does. So nothing multiplies: neither rules nor the paths that the kernel walks
 //! when it checks the table for loops (net/netfilter/nf_tables_api.c `nft_chain_validate` follows every
@@ -83,31 +87,11 @@ impl Plan {
             FollowBy::MirroredHeaders => mirror(&spec.filter),
             FollowBy::No | FollowBy::Conntrack => None,
         };
-        let versions = versions(&spec.filter);
-        for (hook, name, device) in [(0, "prerouting", Device::In), (3, "output", Device::Out)] {
-            let mut rules = Vec::new();
-            if spec.follow == FollowBy::Conntrack {
-                rules.extend(followed_headers(&spec.filter, &versions));
-            }
-            if device == Device::In && spec.filter.iif.is_empty() {
-                // What comes by loopback was judged when it was sent, and is marked if it is to be. Judging it
-                // again would count it twice, and select by headers that were rewritten meanwhile.
-                rules.push(Rule::new().came_by_loopback().verdict(Verdict::Accept));
-            }
-            rules.extend(entries(&spec.filter, device, "select", "mark"));
-            if mirrored.is_some() {
-                rules.push(Rule::new().verdict(Verdict::Goto("reply".to_owned())));
-            }
-            plan.base(format!("enter_{name}"), hook, i32::MIN, rules);
-            if spec.follow == FollowBy::Conntrack {
-                let rules = versions.iter().map(|version| {
-                    Rule::new()
-                        .connection_followed(*version, followed(*version))
-                        .trace()
-                        .verdict(Verdict::Accept)
-                });
-                plan.base(format!("follow_{name}"), hook, AFTER_CONNTRACK, rules.collect());
-            }
+        plan.selection(spec, mirrored.as_ref(), 0, "prerouting", Device::In);
+        plan.selection(spec, mirrored.as_ref(), 3, "output", Device::Out);
+        if let Some(rate) = spec.rate {
+            // One for all ways in, so that there is one rate.
+            plan.chain("limit".to_owned(), vec![Rule::new().over_rate(rate).verdict(Verdict::Accept)]);
         }
         if spec.hook_observers {
             for (hook, name) in HOOKS {
@@ -119,32 +103,85 @@ impl Plan {
                 plan.base(format!("leave_{name}"), hook, i32::MAX, Vec::new());
             }
         }
-        if let Some(mirrored) = &mirrored {
-            // What none of the alternatives fits may still be a reply.
-            plan.ladder(&spec.filter, "select", &Verdict::Goto("reply".to_owned()));
-            // The mirrored filter has no devices: it is the same chain for both hooks.
-            let rules = entries(mirrored, Device::In, "mirror", "mark");
-            plan.chains.push(Chain { name: "reply".to_owned(), base: None, rules });
-            plan.ladder(mirrored, "mirror", &Verdict::Accept);
-        } else {
-            plan.ladder(&spec.filter, "select", &Verdict::Accept);
-        }
-        plan.chains.push(Chain { name: "mark".to_owned(), base: None, rules: mark(spec, &versions) });
-        plan.drop_unused_sets();
+        plan.drop_unused();
         plan
     }
 
-    fn drop_unused_sets(&mut self) {
-        let used = |set: &Set| {
-            let expressions = self.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.expressions);
-            expressions.into_iter().any(|expression| match expression {
+    /// The chains of one hook.
+    fn selection(
+        &mut self,
+        spec: &TraceTableSpec,
+        mirrored: Option<&Filter>,
+        hook: u32,
+        name: &str,
+        device: Device,
+    ) {
+        let versions = versions(&spec.filter);
+        let by_conntrack = spec.follow == FollowBy::Conntrack;
+        let to = |chain: &str| Verdict::Goto(format!("{chain}_{name}"));
+        let mut enter = Vec::new();
+        if by_conntrack {
+            enter.push(Rule::new().verdict(Verdict::Jump(format!("followed_{name}"))));
+        }
+        if device == Device::In && spec.filter.iif.is_empty() {
+            // What comes by loopback was judged when it was sent, and is marked if it is to be. Judging it
+            // again would count it twice, and select by headers that were rewritten meanwhile.
+            enter.push(Rule::new().came_by_loopback().verdict(Verdict::Accept));
+        }
+        enter.extend(entries(&spec.filter, device, &to("select"), &to("mark")));
+        if mirrored.is_some() {
+            enter.push(Rule::new().verdict(to("reply")));
+        }
+        self.base(format!("enter_{name}"), hook, i32::MIN, enter);
+        if by_conntrack {
+            self.chain(format!("followed_{name}"), followed_headers(&spec.filter, &versions));
+            let follow = versions.iter().map(|version| {
+                let rule = Rule::new().connection_followed(*version, followed(*version));
+                rule.trace().verdict(Verdict::Accept)
+            });
+            self.base(format!("follow_{name}"), hook, AFTER_CONNTRACK, follow.collect());
+        }
+        // What none of the alternatives fits may still be a reply.
+        let otherwise = if mirrored.is_some() { to("reply") } else { Verdict::Accept };
+        self.ladder(&spec.filter, "select", name, &otherwise);
+        if let Some(mirrored) = mirrored {
+            // The mirrored filter asks for no device.
+            self.chain(format!("reply_{name}"), entries(mirrored, device, &to("mirror"), &to("mark")));
+            self.ladder(mirrored, "mirror", name, &Verdict::Accept);
+        }
+        self.chain(format!("mark_{name}"), mark(spec, &versions));
+    }
+
+    /// Removes sets that no rule asks for and chains that no rule leads to.
+    fn drop_unused(&mut self) {
+        let mut reached: Vec<String> =
+            self.chains.iter().filter(|c| c.base.is_some()).map(|c| c.name.clone()).collect();
+        let mut at = 0;
+        while let Some(name) = reached.get(at).cloned() {
+            let rules = self.chains.iter().filter(|c| c.name == name).flat_map(|c| &c.rules);
+            for expression in rules.flat_map(|r| &r.expressions) {
+                if let Expression::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) = expression
+                    && !reached.contains(to)
+                {
+                    reached.push(to.clone());
+                }
+            }
+            at += 1;
+        }
+        self.chains.retain(|chain| reached.contains(&chain.name));
+        let expressions = || self.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.expressions);
+        self.sets.retain(|set| {
+            expressions().any(|expression| match expression {
                 Expression::Lookup { set_id, .. } | Expression::Add { set_id, .. } => {
                     *set_id == set.reference.id
                 }
                 _ => false,
             })
-        };
-        self.sets = self.sets.iter().filter(|set| used(set)).cloned().collect();
+        });
+    }
+
+    fn chain(&mut self, name: String, rules: Vec<Rule>) {
+        self.chains.push(Chain { name, base: None, rules });
     }
 
     fn base(&mut self, name: String, hook: u32, priority: i32, rules: Vec<Rule>) {
@@ -152,30 +189,27 @@ impl Plan {
     }
 
     /// The chains of the criteria that have several alternatives.
-    fn ladder(&mut self, filter: &Filter, name: &str, otherwise: &Verdict) {
-        let Some(criteria) = criteria(filter) else { return };
-        let many: Vec<_> = criteria.into_iter().filter(|c| c.alternatives.len() > 1).collect();
-        if many.is_empty() {
-            return;
-        }
-        let rung = |criterion: &Criterion| format!("{name}_{}", criterion.name);
+    fn ladder(&mut self, filter: &Filter, name: &str, hook: &str, otherwise: &Verdict) {
+        let many: Vec<_> =
+            criteria(filter).into_iter().flatten().filter(|c| c.alternatives.len() > 1).collect();
+        let rung = |criterion: &Criterion| format!("{name}_{}_{hook}", criterion.name);
         let mut rules: Vec<_> =
             many.iter().map(|criterion| Rule::new().verdict(Verdict::Jump(rung(criterion)))).collect();
-        rules.push(Rule::new().verdict(Verdict::Goto("mark".to_owned())));
-        self.chains.push(Chain { name: name.to_owned(), base: None, rules });
+        rules.push(Rule::new().verdict(Verdict::Goto(format!("mark_{hook}"))));
+        self.chain(format!("{name}_{hook}"), rules);
         for criterion in many {
             let name = rung(&criterion);
             let mut rules: Vec<_> =
                 criterion.alternatives.into_iter().map(|rule| rule.verdict(Verdict::Return)).collect();
             rules.push(Rule::new().verdict(otherwise.clone()));
-            self.chains.push(Chain { name, base: None, rules });
+            self.chain(name, rules);
         }
     }
 }
 
 /// The rules of a base chain that lead into the selection: one per device asked for, each with everything
 /// that has a single alternative.
-fn entries(filter: &Filter, device: Device, many: &str, one: &str) -> Vec<Rule> {
+fn entries(filter: &Filter, device: Device, many: &Verdict, one: &Verdict) -> Vec<Rule> {
     let Some(criteria) = criteria(filter) else { return Vec::new() };
     let target = if criteria.iter().any(|c| c.alternatives.len() > 1) { many } else { one };
     let single = criteria
@@ -197,7 +231,7 @@ fn entries(filter: &Filter, device: Device, many: &str, one: &str) -> Vec<Rule> 
     if names.is_empty() {
         entries.push(single);
     }
-    entries.into_iter().map(|rule| rule.verdict(Verdict::Goto(target.to_owned()))).collect()
+    entries.into_iter().map(|rule| rule.verdict(target.clone())).collect()
 }
 
 /// What the filter asks for, without devices. `None` when no packet can match.
@@ -321,11 +355,11 @@ fn followed_headers(filter: &Filter, versions: &[IpVersion]) -> Vec<Rule> {
     rules
 }
 
-/// The end of the selection: rate, memory, mark. One chain for all ways in, so that there is one rate.
+/// The end of the selection: rate, memory, mark.
 fn mark(spec: &TraceTableSpec, versions: &[IpVersion]) -> Vec<Rule> {
     let mut rules = Vec::new();
-    if let Some(rate) = spec.rate {
-        rules.push(Rule::new().over_rate(rate).verdict(Verdict::Accept));
+    if spec.rate.is_some() {
+        rules.push(Rule::new().verdict(Verdict::Jump("limit".to_owned())));
     }
     if spec.follow == FollowBy::Conntrack {
         for version in versions {

@@ -33,10 +33,12 @@ fn a_plain_filter_is_one_rule() {
         describe(&spec),
         "table inet nattrace_1 {\n\tflags owner\n\n\tchain enter_prerouting {\n\
          \t\ttype filter hook prerouting priority -2147483648; policy accept;\n\t\tiif \"lo\" accept\n\
-         \t\tmeta l4proto tcp th dport 1222 goto mark\n\t}\n\n\tchain enter_output {\n\
+         \t\tmeta l4proto tcp th dport 1222 goto mark_prerouting\n\t}\n\n\tchain mark_prerouting {\n\
+         \t\tjump limit\n\t\tmeta nftrace set 1 accept\n\t}\n\n\tchain enter_output {\n\
          \t\ttype filter hook output priority -2147483648; policy accept;\n\
-         \t\tmeta l4proto tcp th dport 1222 goto mark\n\t}\n\n\tchain mark {\n\
-         \t\tlimit rate over 10/second burst 10 packets accept\n\t\tmeta nftrace set 1 accept\n\t}\n}\n"
+         \t\tmeta l4proto tcp th dport 1222 goto mark_output\n\t}\n\n\tchain mark_output {\n\
+         \t\tjump limit\n\t\tmeta nftrace set 1 accept\n\t}\n\n\tchain limit {\n\
+         \t\tlimit rate over 10/second burst 10 packets accept\n\t}\n}\n"
     );
 }
 
@@ -77,18 +79,18 @@ fn what_cannot_match_selects_nothing() {
 fn devices_are_asked_for_where_they_are_known() {
     let iif = Filter { iif: vec!["eth0".to_owned()], ..Filter::default() };
     let incoming = spec(iif, FollowBy::No);
-    assert_eq!(rules(&incoming, "enter_prerouting"), ["iifname \"eth0\" goto mark"]);
+    assert_eq!(rules(&incoming, "enter_prerouting"), ["iifname \"eth0\" goto mark_prerouting"]);
     assert_eq!(rules(&incoming, "enter_output"), Vec::<String>::new());
     let oif = Filter { oif: vec!["eth0".to_owned(), "eth1".to_owned()], ..Filter::default() };
     let outgoing = spec(oif, FollowBy::No);
-    assert_eq!(rules(&outgoing, "enter_prerouting"), ["iif \"lo\" accept", "goto mark"]);
-    let expected = ["oifname \"eth0\" goto mark", "oifname \"eth1\" goto mark"];
+    assert_eq!(rules(&outgoing, "enter_prerouting"), ["iif \"lo\" accept", "goto mark_prerouting"]);
+    let expected = ["oifname \"eth0\" goto mark_output", "oifname \"eth1\" goto mark_output"];
     assert_eq!(rules(&outgoing, "enter_output"), expected);
 }
 
 #[test]
 fn mirrors_are_made_only_where_they_say_something() {
-    let mirrored = |filter| rules(&spec(filter, FollowBy::MirroredHeaders), "reply");
+    let mirrored = |filter| rules(&spec(filter, FollowBy::MirroredHeaders), "reply_prerouting");
     assert_eq!(mirrored(Filter::default()), Vec::<String>::new());
     assert_eq!(mirrored(Filter { port: vec![port(53)], ..Filter::default() }), Vec::<String>::new());
     assert_eq!(mirrored(Filter { iif: vec!["eth0".to_owned()], ..Filter::default() }), Vec::<String>::new());
@@ -99,7 +101,7 @@ fn mirrors_are_made_only_where_they_say_something() {
         iif: vec!["eth0".to_owned()],
         ..Filter::default()
     };
-    assert_eq!(mirrored(filter), ["meta l4proto tcp ip saddr 10.1.2.3 th sport 22 goto mark"]);
+    assert_eq!(mirrored(filter), ["meta l4proto tcp ip saddr 10.1.2.3 th sport 22 goto mark_prerouting"]);
 }
 
 #[test]
@@ -110,22 +112,22 @@ fn only_what_can_be_followed_is_looked_up() {
     let names: Vec<_> = Plan::new(&spec).sets.iter().map(|set| set.reference.name).collect();
     assert_eq!(names, ["followed4"]);
     assert_eq!(rules(&spec, "follow_prerouting").len(), 1);
-    assert_eq!(rules(&spec, "enter_output").len(), 2);
+    assert_eq!(rules(&spec, "followed_output").len(), 1);
 }
 
 #[test]
 fn prefixes_of_every_length_are_masked_as_they_should() {
     let rule = |addr: &str, len| {
         let filter = Filter { saddr: vec![prefix(addr, len)], ..Filter::default() };
-        rules(&spec(filter, FollowBy::No), "enter_output")[0].clone()
+        rules(&spec(filter, FollowBy::No), "enter_prerouting")[1].clone()
     };
-    assert_eq!(rule("10.1.2.3", 32), "ip saddr 10.1.2.3 goto mark");
-    assert_eq!(rule("10.1.2.3", 24), "ip saddr 10.1.2.0/24 goto mark");
-    assert_eq!(rule("10.1.2.3", 31), "ip saddr 10.1.2.2/31 goto mark");
-    assert_eq!(rule("10.1.2.3", 0), "meta nfproto ipv4 goto mark");
-    assert_eq!(rule("255.255.255.255", 99), "ip saddr 255.255.255.255 goto mark");
-    assert_eq!(rule("2001:db8::1", 61), "ip6 saddr 2001:db8::/61 goto mark");
-    assert_eq!(rule("2001:db8::1", 200), "ip6 saddr 2001:db8::1 goto mark");
+    assert_eq!(rule("10.1.2.3", 32), "ip saddr 10.1.2.3 goto mark_prerouting");
+    assert_eq!(rule("10.1.2.3", 24), "ip saddr 10.1.2.0/24 goto mark_prerouting");
+    assert_eq!(rule("10.1.2.3", 31), "ip saddr 10.1.2.2/31 goto mark_prerouting");
+    assert_eq!(rule("10.1.2.3", 0), "meta nfproto ipv4 goto mark_prerouting");
+    assert_eq!(rule("255.255.255.255", 99), "ip saddr 255.255.255.255 goto mark_prerouting");
+    assert_eq!(rule("2001:db8::1", 61), "ip6 saddr 2001:db8::/61 goto mark_prerouting");
+    assert_eq!(rule("2001:db8::1", 200), "ip6 saddr 2001:db8::1 goto mark_prerouting");
 }
 
 #[test]
