@@ -203,7 +203,7 @@ fn a_packet_over_loopback_is_one_journey() {
     assert_eq!(
         told(&journeys[0]),
         [
-            "route Forward lo",
+            "route Local lo",
             "output ->lo accept",
             "postrouting ->lo accept",
             "transmit lo",

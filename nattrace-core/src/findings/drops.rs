@@ -14,7 +14,10 @@ pub fn find(journey: &Journey) -> Vec<Finding> {
         DropCause::Policy { .. } => dropped_by_policy(journey, cause),
         DropCause::Kernel { .. } => dropped_by_kernel(journey, cause),
     };
-    if let Some(reply) = reply_dropped(journey, found.as_ref()) {
+    // A socket that is gone, or a route that is missing, is as missing for replies as for others.
+    if matches!(cause, DropCause::Rule { .. } | DropCause::Policy { .. })
+        && let Some(reply) = reply_dropped(journey, found.as_ref())
+    {
         findings.push(reply);
     }
     findings.extend(found);

@@ -345,6 +345,13 @@ pub(crate) fn is_capture(function: Option<&str>) -> bool {
     function.is_some_and(|f| CAPTURES.contains(&plain(f)))
 }
 
+/// Whether a socket's queue was emptied unread, as on close: the socket had the packet, and TCP has often
+/// used what there was to be used (a FIN waits in the queue, too).
+pub(crate) fn is_queue_purge(reason: Option<&str>, function: Option<&str>) -> bool {
+    let purges = ["sk_stream_kill_queues", "inet_sock_destruct", "inet_csk_listen_stop", "tcp_disconnect"];
+    reason == Some("QUEUE_PURGE") || function.is_some_and(|f| purges.contains(&plain(f)))
+}
+
 /// Whether the reason says that the packet was used, not dropped.
 pub(crate) fn is_consumption(reason: Option<&str>) -> bool {
     matches!(reason, Some("CONSUMED" | "SKB_CONSUMED" | "NOT_DROPPED_YET" | "SKB_NOT_DROPPED_YET"))

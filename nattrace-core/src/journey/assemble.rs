@@ -615,6 +615,13 @@ impl Open {
     /// it, not decided again.
     fn dropped(&mut self, at: Moment, mut drop: KernelDrop) {
         let (reason, function) = (drop.reason.as_deref(), drop.function.as_deref());
+        let taken = self.place == Place::Delivered || self.is_taken_in();
+        if taken && reasons::is_queue_purge(reason, function) {
+            self.ending.freed = true;
+            self.ending.freed_by = drop.function;
+            self.ending.over(at.time_ns);
+            return;
+        }
         if let Some(index) = self.current()
             && let Some(visit) = self.visits.get(index)
         {

@@ -162,7 +162,7 @@ impl Open {
     }
 
     /// Whether INPUT was the last it was seen in, and accepted it.
-    fn is_taken_in(&self) -> bool {
+    pub(super) fn is_taken_in(&self) -> bool {
         let accepted = |v: &Visit| {
             v.hook == HookPoint::Input && is_ip(v.family) && v.verdict == Some(HookVerdict::Accept)
         };
@@ -174,7 +174,10 @@ impl Open {
         let place = match (&self.place, last) {
             (Place::Received(device), _) => format!("after {device} received it"),
             (Place::Hook, Some(v)) if v.verdict == Some(HookVerdict::Accept) => {
-                if why == Why::Due && timing.rules_only() {
+                if why != Why::Crowded
+                    && timing.rules_only()
+                    && matches!(v.hook, HookPoint::Input | HookPoint::Postrouting)
+                {
                     return format!(
                         "accepted by every rule in {}; what came after was not watched",
                         v.hook.name()

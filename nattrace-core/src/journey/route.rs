@@ -28,6 +28,10 @@ impl Open {
         let local = match routed.kind {
             Some(RTN_LOCAL) => Some(RouteDecision::Local),
             Some(RTN_BROADCAST | RTN_MULTICAST) => Some(RouteDecision::Broadcast),
+            // Every local address is reached by the loopback device.
+            None if hook == HookPoint::Output && routed.oif.as_deref() == Some("lo") => {
+                Some(RouteDecision::Local)
+            }
             _ => None,
         };
         let (decision, oif) = match hook {

@@ -1,0 +1,105 @@
+//! What real kernels sent, replayed: `recordings/NAME.jsonl` must give what `recordings/NAME.txt` says. They
+//! were made with `nattrace --record` on Linux 6.18 without kprobes. After a change that is meant,
+//! `UPDATE_EXPECTED=1 cargo test -p nattrace-core --test recordings` writes the texts anew.
+
+mod common;
+
+use std::fmt::Write;
+use std::path::Path;
+
+use common::*;
+use nattrace_core::event::Source;
+use nattrace_core::journey::{Assembler, Journey, Options, SourcesOn};
+use nattrace_core::record::{Decoded, Reader};
+
+/// Replays a recording, telling the time every `tick_ns`.
+fn replay(path: &Path, tick_ns: u64) -> Vec<Journey> {
+    let bytes = std::fs::read(path).expect("a recording");
+    let mut reader = Reader::open(bytes.as_slice()).expect("a recording");
+    let header = reader.header().clone();
+    let on = |source| header.sources.get(&source).is_some_and(|state| state == "on");
+    let sources = SourcesOn {
+        probes: on(Source::Probes),
+        tracepoints: on(Source::Tracepoints),
+        nft: on(Source::Nft),
+        conntrack: on(Source::Conntrack),
+    };
+    let options = Options { filter: header.filter.clone(), sources, ..Options::default() };
+    let mut assembler = Assembler::new(options);
+    let mut journeys = Vec::new();
+    let (mut now, mut told_at) = (0, 0);
+    while let Decoded::Event(event) = reader.next().expect("a whole recording") {
+        now = event.time_ns.max(now);
+        assembler.push(*event);
+        if now - told_at >= tick_ns {
+            told_at = now;
+            assembler.expire(now);
+            journeys.extend(assembler.finished());
+        }
+    }
+    journeys.extend(assembler.finish(now));
+    journeys
+}
+
+fn text(journeys: &[Journey]) -> String {
+    let mut text = String::new();
+    let end = |end: Option<nattrace_core::packet::Endpoint>| end.map_or("-".to_owned(), |e| e.to_string());
+    for journey in journeys {
+        let packet = &journey.packet;
+        let _ = writeln!(
+            text,
+            "#{} {} {} -> {} {:?}",
+            journey.id,
+            packet.protocol_name(),
+            end(packet.source),
+            end(packet.destination),
+            packet.tcp_flag_names()
+        );
+        for line in told(journey) {
+            let _ = writeln!(text, "    {line}");
+        }
+        for finding in &journey.findings {
+            let _ = writeln!(text, "    ! {} {:?} {}", finding.code, finding.steps, finding.text);
+        }
+        if let Some(first) = journey.retransmission_of {
+            let _ = writeln!(text, "    retransmission of #{first}, same path: {}", journey.same_path);
+        }
+    }
+    text
+}
+
+fn recordings() -> Vec<std::path::PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn recordings_give_the_journeys_they_should() {
+    for path in recordings() {
+        let seen = text(&replay(&path, 50 * MS));
+        let expected = path.with_extension("txt");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            std::fs::write(&expected, &seen).expect("written");
+        }
+        let expected = std::fs::read_to_string(&expected).expect("the expected text");
+        assert_eq!(seen, expected, "{}", path.display());
+    }
+}
+
+#[test]
+fn how_often_the_time_is_told_changes_nothing() {
+    for path in recordings() {
+        let expected = text(&replay(&path, 50 * MS));
+        for tick in [0, MS, 500 * MS, u64::MAX] {
+            let mut journeys = replay(&path, tick);
+            journeys.sort_by_key(|j| j.id);
+            assert_eq!(text(&journeys), expected, "{} every {tick} ns", path.display());
+        }
+    }
+}
