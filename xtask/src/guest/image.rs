@@ -54,6 +54,11 @@ const PROGRAMS: [&str; 30] = [
     "unshare",
 ];
 
+/// Programs that start other programs. Busybox has them too, but its own run its own `ip` where `ip` is asked for,
+/// which knows no namespaces.
+const STARTERS: [&str; 10] =
+    ["chroot", "env", "find", "ionice", "nice", "nohup", "setsid", "taskset", "timeout", "xargs"];
+
 /// Programs to look into a kernel with, where this machine has them. No scenario may need one.
 const TOOLS_IF_THERE: [&str; 4] = ["bpftool", "ebtables", "strace", "tcpdump"];
 
@@ -138,7 +143,7 @@ struct Sources {
 impl Sources {
     fn find() -> Result<Self> {
         let mut programs = Vec::new();
-        for name in PROGRAMS {
+        for name in PROGRAMS.iter().chain(&STARTERS) {
             let path =
                 process::find(name).with_context(|| format!("{name} is missing (cargo xtask setup)"))?;
             programs.push((path.clone(), path.canonicalize()?));
@@ -214,7 +219,7 @@ impl Sources {
 fn add_busybox(tree: &mut Tree) -> Result<()> {
     let busybox = process::find("busybox").context("busybox is missing (cargo xtask setup)")?;
     let place = guest_path(&busybox.canonicalize()?);
-    // Scripts are for bash: busybox's own shell would also run its own `ip`, which knows no namespaces.
+    // Scripts are for bash: busybox's own shell would also run its own `ip`.
     tree.link("/usr/bin/sh", "bash");
     for applet in
         process::output_for(Command::new(&busybox).arg("--list"), "list busybox's programs")?.lines()
