@@ -20,6 +20,10 @@ use crate::{cache::Cache, process, progress, setup::kernel::Kernel};
 
 const INIT: &str = include_str!("init.sh");
 
+/// All that decides what goes into a base and how, besides this machine's files.
+const MAKERS: [&str; 4] =
+    [INIT, include_str!("image.rs"), include_str!("modules.rs"), include_str!("cpio.rs")];
+
 /// Programs of this machine that every guest has.
 const PROGRAMS: [&str; 30] = [
     "bash",
@@ -78,6 +82,8 @@ const XTABLES_DIRS: [&str; 3] =
     ["/usr/lib/x86_64-linux-gnu/xtables", "/usr/lib64/xtables", "/usr/lib/xtables"];
 
 /// The base archive for a kernel, made when the cache has none that fits.
+///
+/// Another guest's may be removed for it: call it only while no other guest runs.
 pub(crate) fn base(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
     let sources = Sources::find()?;
     let place =
@@ -167,10 +173,8 @@ impl Sources {
     /// Changes whenever a base made of these would.
     fn fingerprint(&self, kernel: &Kernel) -> u64 {
         let mut hasher = DefaultHasher::new();
-        INIT.hash(&mut hasher);
+        MAKERS.hash(&mut hasher);
         kernel.release.hash(&mut hasher);
-        // What this program puts in, and how, changes with the program.
-        stamp(&std::env::current_exe().unwrap_or_default()).hash(&mut hasher);
         let files = self.programs.iter().map(|(_, file)| file).chain(&self.libraries).chain(&self.data);
         for file in files {
             (file, stamp(file)).hash(&mut hasher);

@@ -85,10 +85,10 @@ pub(crate) fn run(
             env::consts::ARCH
         );
     }
-    let base = image::base(cache, kernel)?;
     let marker = marker();
     let tree = job_tree(job, &marker)?;
     let reserved = Machine::reserve()?;
+    let base = image::base(cache, kernel)?;
     // One name will do: one guest runs at a time.
     let combined = cache.join("images/running.cpio");
     image::write_combined(&base, &tree, &combined)?;
