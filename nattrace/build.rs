@@ -42,7 +42,8 @@ fn main() -> Result<()> {
         std::process::exit(status.code().unwrap_or(1));
     }
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("cargo sets CARGO_MANIFEST_DIR")?);
-    let workspace = manifest.parent().with_context(|| format!("no workspace above {}", manifest.display()))?;
+    let workspace =
+        manifest.parent().with_context(|| format!("no workspace above {}", manifest.display()))?;
     // aya-build watches the package itself, not what it shares with this one.
     println!("cargo:rerun-if-changed={}", workspace.join("nattrace-common").display());
     let package = workspace.join("nattrace-ebpf");

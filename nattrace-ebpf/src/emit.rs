@@ -2,10 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{
-        bpf_get_smp_processor_id, bpf_ktime_get_ns,
-        generated::bpf_skb_load_bytes,
-    },
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_skb_load_bytes},
     maps::ring_buf::RingBufEntry,
     programs::SkBuffContext,
 };
@@ -57,7 +54,15 @@ pub(crate) fn hook_once(skb: Skb, state: HookState, netns: u32, entry: &mut Entr
 
 /// Entry or return of a hook.
 #[inline(always)]
-pub(crate) fn hook(kind: Kind, skb: Skb, state: HookState, netns: u32, packet: u64, verdict: i32, alive: bool) {
+pub(crate) fn hook(
+    kind: Kind,
+    skb: Skb,
+    state: HookState,
+    netns: u32,
+    packet: u64,
+    verdict: i32,
+    alive: bool,
+) {
     let Some(mut entry) = reserve::<HookRecord>(LOST_PROBES) else { return };
     let record = entry.as_mut_ptr();
     // SAFETY: every byte of the record is written before it is submitted.
@@ -115,7 +120,15 @@ pub(crate) fn device(kind: Kind, skb: Skb, device: u64, netns: u32, packet: u64,
 
 /// As [`device`], with the address of the network header.
 #[inline(always)]
-pub(crate) fn device_at(kind: Kind, skb: Skb, network: u64, device: u64, netns: u32, packet: u64, time_ns: u64) {
+pub(crate) fn device_at(
+    kind: Kind,
+    skb: Skb,
+    network: u64,
+    device: u64,
+    netns: u32,
+    packet: u64,
+    time_ns: u64,
+) {
     let Some(mut entry) = reserve::<DeviceRecord>(LOST_TRACEPOINTS) else { return };
     let record = entry.as_mut_ptr();
     // SAFETY: every byte of the record is written before it is submitted.

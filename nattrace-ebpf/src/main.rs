@@ -15,7 +15,9 @@ use aya_ebpf::{
     EbpfContext as _,
     helpers::{bpf_get_smp_processor_id, generated::bpf_get_socket_cookie},
     macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint, socket_filter},
-    programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext, SkBuffContext},
+    programs::{
+        FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext, SkBuffContext,
+    },
 };
 use nattrace_common::{
     fields::ABSENT,
@@ -127,7 +129,8 @@ fn leave(skb: Skb, state: HookState, verdict: i32) {
 
 #[kprobe]
 fn manip_enter(ctx: ProbeContext) -> u32 {
-    let (Some(skb), Some(mtype), Some(dir)) = (ctx.arg::<u64>(0), ctx.arg::<u32>(2), ctx.arg::<u32>(3)) else {
+    let (Some(skb), Some(mtype), Some(dir)) = (ctx.arg::<u64>(0), ctx.arg::<u32>(2), ctx.arg::<u32>(3))
+    else {
         return 0;
     };
     let skb = Skb(skb);
@@ -140,7 +143,11 @@ fn manip_enter(ctx: ProbeContext) -> u32 {
             None => return 0,
         },
     };
-    emit::save_before(skb, read::stack_pointer(ctx.as_ptr()), Manip { mtype, dir, netns, zero: 0, packet: entry.id });
+    emit::save_before(
+        skb,
+        read::stack_pointer(ctx.as_ptr()),
+        Manip { mtype, dir, netns, zero: 0, packet: entry.id },
+    );
     0
 }
 
@@ -175,7 +182,8 @@ fn nft_trace_notify(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn notify(pkt: u64, info: u64) {
-    let (Some(skb), Some(state)) = (read::at(pkt, field!(pktinfo_skb)), read::at(pkt, field!(pktinfo_state))) else {
+    let (Some(skb), Some(state)) = (read::at(pkt, field!(pktinfo_skb)), read::at(pkt, field!(pktinfo_state)))
+    else {
         return;
     };
     let (skb, state) = (Skb(skb), HookState(state));
@@ -206,11 +214,13 @@ fn notify(pkt: u64, info: u64) {
 
 #[kprobe]
 fn __nft_trace_packet(ctx: ProbeContext) -> u32 {
-    let (Some(info), Some(chain), Some(kind)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1), ctx.arg::<u32>(2)) else {
+    let (Some(info), Some(chain), Some(kind)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1), ctx.arg::<u32>(2))
+    else {
         return 0;
     };
     let pkt = read::at::<u64>(info, field!(traceinfo_pkt)).unwrap_or(0);
-    let (Some(skb), Some(state)) = (read::at(pkt, field!(pktinfo_skb)), read::at(pkt, field!(pktinfo_state))) else {
+    let (Some(skb), Some(state)) = (read::at(pkt, field!(pktinfo_skb)), read::at(pkt, field!(pktinfo_state)))
+    else {
         return 0;
     };
     let Some(netns) = HookState(state).watched_netns() else { return 0 };

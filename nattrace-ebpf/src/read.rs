@@ -85,7 +85,9 @@ pub(crate) fn stack_pointer(ctx: *mut c_void) -> u64 {
         (*regs).sp
     }
     #[cfg(not(any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")))]
-    compile_error!("nattrace pairs calls and returns by the stack pointer, which is not known for this architecture")
+    compile_error!(
+        "nattrace pairs calls and returns by the stack pointer, which is not known for this architecture"
+    )
 }
 
 /// `struct net`'s inode number, when the namespace is watched.

@@ -78,7 +78,15 @@ fn next_id() -> u64 {
 
 #[inline(always)]
 fn remember(skb: Skb, network: u64, state: u32, received_ns: u64, device: u32) -> Option<&'static mut Entry> {
-    let entry = Entry { id: next_id(), received_ns, fingerprint: fingerprint(skb, network), device, state, hook: 0, zero: 0 };
+    let entry = Entry {
+        id: next_id(),
+        received_ns,
+        fingerprint: fingerprint(skb, network),
+        device,
+        state,
+        hook: 0,
+        zero: 0,
+    };
     PACKETS.insert(skb.0, &entry, 0).ok()?;
     known(skb)
 }
@@ -436,7 +444,8 @@ fn protocol_matches(protocol: u32) -> bool {
             break;
         }
         // SAFETY: in bounds of a read-only static.
-        let item = unsafe { core::ptr::read_volatile((&raw const FILTER.protocols.items).cast::<u32>().add(index)) };
+        let item =
+            unsafe { core::ptr::read_volatile((&raw const FILTER.protocols.items).cast::<u32>().add(index)) };
         if item == protocol {
             return true;
         }
@@ -479,7 +488,8 @@ fn iif_matches(device: u64) -> bool {
             break;
         }
         // SAFETY: in bounds of a read-only static.
-        let item = unsafe { core::ptr::read_volatile((&raw const FILTER.iif.items).cast::<[u64; 2]>().add(index)) };
+        let item =
+            unsafe { core::ptr::read_volatile((&raw const FILTER.iif.items).cast::<[u64; 2]>().add(index)) };
         if item == name {
             return true;
         }
@@ -522,7 +532,8 @@ fn any_prefix(list: *const List<PrefixWords>, addr: &[u32; 4]) -> bool {
             break;
         }
         // SAFETY: in bounds.
-        let item = unsafe { core::ptr::read_volatile((&raw const (*list).items).cast::<PrefixWords>().add(index)) };
+        let item =
+            unsafe { core::ptr::read_volatile((&raw const (*list).items).cast::<PrefixWords>().add(index)) };
         let difference = ((addr[0] ^ item.value[0]) & item.mask[0])
             | ((addr[1] ^ item.value[1]) & item.mask[1])
             | ((addr[2] ^ item.value[2]) & item.mask[2])

@@ -60,8 +60,16 @@ fn capabilities() -> Vec<Capability> {
             found.push(capability("probe", what, Err(why.clone()), "that is not told"));
         }
         if !programs.pending().is_empty() {
-            let why = format!("{}: its module is not loaded; tried again while tracing", programs.pending().join(", "));
-            found.push(capability("probe", "functions of modules", Err(why), "nothing, until a rule needs the module"));
+            let why = format!(
+                "{}: its module is not loaded; tried again while tracing",
+                programs.pending().join(", ")
+            );
+            found.push(capability(
+                "probe",
+                "functions of modules",
+                Err(why),
+                "nothing, until a rule needs the module",
+            ));
         }
     }
     found.push(capability(
@@ -85,7 +93,11 @@ fn capabilities() -> Vec<Capability> {
     found.push(capability(
         "symbols",
         "names of kernel functions",
-        if symbols.is_empty() { Err("/proc/kallsyms hides addresses (kernel.kptr_restrict)".to_owned()) } else { Ok(String::new()) },
+        if symbols.is_empty() {
+            Err("/proc/kallsyms hides addresses (kernel.kptr_restrict)".to_owned())
+        } else {
+            Ok(String::new())
+        },
         "a drop is told by its reason alone",
     ));
     found.push(capability(
@@ -155,7 +167,9 @@ pub(super) fn dry_run(plan: &TracePlan) -> Result<ExitStatus> {
     let wants = |source| plan.sources.set.contains(&source);
     let probes = wants(nattrace_core::event::Source::Probes) && kernel::probes_possible().is_ok();
     if probes {
-        text.push_str("attach probes: nf_hook_slow, nf_nat_manip_pkt, nft_trace_notify, skb_release_head_state, ");
+        text.push_str(
+            "attach probes: nf_hook_slow, nf_nat_manip_pkt, nft_trace_notify, skb_release_head_state, ",
+        );
         text.push_str("and where local protocols take packets\n");
     }
     if wants(nattrace_core::event::Source::Tracepoints) {
@@ -163,12 +177,13 @@ pub(super) fn dry_run(plan: &TracePlan) -> Result<ExitStatus> {
         text.push_str(if probes { "\n" } else { ", consume_skb, tcp_probe\n" });
     }
     for netns in &namespaces {
-        let place = netns.name.clone().unwrap_or_else(|| format!("{}", netns.inum));
+        let place = netns.name.clone().unwrap_or_else(|| netns.inum.to_string());
+        text.extend(["in namespace ", &place, ":\n"]);
         if wants(nattrace_core::event::Source::Conntrack) {
-            text.push_str(&format!("namespace {place}: listen to conntrack events\n"));
+            text.push_str("  listen to conntrack events\n");
         }
         if wants(nattrace_core::event::Source::Nft) {
-            text.push_str(&format!("namespace {place}: listen to nf_tables trace messages and ruleset changes\n"));
+            text.push_str("  listen to nf_tables trace messages and ruleset changes\n");
             if plan.trace_table {
                 let spec = TraceTableSpec {
                     name: format!("nattrace_{}", std::process::id()),
@@ -177,7 +192,8 @@ pub(super) fn dry_run(plan: &TracePlan) -> Result<ExitStatus> {
                     follow: if plan.follow { FollowBy::Conntrack } else { FollowBy::No },
                     hook_observers: !probes,
                 };
-                text.push_str(&format!("namespace {place}: install, until the end:\n{}", describe(&spec)));
+                text.push_str("  install, until the end:\n");
+                text.push_str(&describe(&spec));
             }
         }
     }

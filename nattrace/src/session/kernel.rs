@@ -46,7 +46,11 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     let follows: Vec<FollowBy> = watched.iter_mut().map(|w| w.follow_by(plan)).collect();
 
     let selection = Selection {
-        netns: if plan.netns == NetnsChoice::All { Vec::new() } else { watched.iter().map(|w| w.netns.inum).collect() },
+        netns: if plan.netns == NetnsChoice::All {
+            Vec::new()
+        } else {
+            watched.iter().map(|w| w.netns.inum).collect()
+        },
         marked: wants_table,
         follow: plan.follow,
         mirror: follows.contains(&FollowBy::MirroredHeaders),
@@ -77,8 +81,13 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
             states.on(Source::Conntrack);
         }
     }
+    for (source, why) in states.refused() {
+        notes.push(format!("without {}: {why}", source.name()));
+    }
     if !plan.trace_table && states.is_on(Source::Nft) {
-        notes.push("--no-trace-table: rules are shown only for packets that something else has traced".to_owned());
+        notes.push(
+            "--no-trace-table: rules are shown only for packets that something else has traced".to_owned(),
+        );
     }
     let tables = watched.iter().any(|w| w.table.is_some());
     if programs.is_none() && !tables {
@@ -122,7 +131,9 @@ fn install_tables(
         };
         let place = watched.netns.name.as_deref().map_or_else(String::new, |n| format!(" in namespace {n}"));
         match watched.install_table(&spec) {
-            Ok(()) => notes.push(format!("installed table inet {}{place}; it is gone when this ends", spec.name)),
+            Ok(()) => {
+                notes.push(format!("installed table inet {}{place}; it is gone when this ends", spec.name))
+            }
             Err(error) => {
                 notes.push(format!("no trace table{place}: {error}"));
                 refused = Some(error);
@@ -198,11 +209,14 @@ fn load(
             return (None, None);
         }
     };
-    let selection = Selection { netfilter_drop: types.drop_reason_number("NETFILTER_DROP"), ..selection.clone() };
+    let selection =
+        Selection { netfilter_drop: types.drop_reason_number("NETFILTER_DROP"), ..selection.clone() };
     let filter = kernel_filter(&plan.filter, &selection);
     let mut programs = None;
     if wanted.probes {
-        match probes_possible().and_then(|()| Programs::load(&types, &filter, wanted).map_err(|e| e.to_string())) {
+        match probes_possible()
+            .and_then(|()| Programs::load(&types, &filter, wanted).map_err(|e| e.to_string()))
+        {
             Ok(loaded) => {
                 states.on(Source::Probes);
                 programs = Some(loaded);

@@ -22,8 +22,8 @@ use crate::cli::{ExitStatus, Plan};
 /// When the work could not be done; the message is one line for the user.
 pub fn run(plan: Plan) -> Result<ExitStatus> {
     match plan {
-        Plan::Trace(plan) => trace::run(*plan),
+        Plan::Trace(plan) => trace::run(&plan),
         Plan::Check(plan) => check::run(&plan),
-        Plan::Replay(plan) => replay::run(*plan),
+        Plan::Replay(plan) => replay::run(&plan),
     }
 }

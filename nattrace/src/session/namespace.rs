@@ -67,7 +67,9 @@ pub(super) fn check_devices(plan: &TracePlan, namespaces: &[Netns]) -> Result<()
     for (flag, names) in [("--iif", &plan.filter.iif), ("--oif", &plan.filter.oif)] {
         for name in names {
             if !known.contains(name) {
-                anyhow::bail!("{flag} {name}: no such interface in the traced namespace; `ip link` lists them");
+                anyhow::bail!(
+                    "{flag} {name}: no such interface in the traced namespace; `ip link` lists them"
+                );
             }
         }
     }
@@ -78,8 +80,14 @@ impl Watched {
     /// Opens the sockets that are wanted; what cannot be opened is noted in `states`.
     pub(super) fn open(netns: Netns, plan: &TracePlan, states: &mut States) -> Self {
         let wants = |source| plan.sources.set.contains(&source);
-        let mut watched =
-            Self { netns: Arc::new(netns), trace: None, ruleset: None, conntrack: None, table: None, before: None };
+        let mut watched = Self {
+            netns: Arc::new(netns),
+            trace: None,
+            ruleset: None,
+            conntrack: None,
+            table: None,
+            before: None,
+        };
         if wants(Source::Nft) {
             match watched.inside(ruleset_changes::generation) {
                 Ok(Ok(_)) => match watched.inside(TraceSocket::open) {
@@ -116,7 +124,8 @@ impl Watched {
             return FollowBy::No;
         }
         self.before = ruleset::list(&self.netns).ok();
-        let (other, tracked) = self.inside(|| (ruleset::iptables_rules(), conntrack::tracked())).unwrap_or_default();
+        let (other, tracked) =
+            self.inside(|| (ruleset::iptables_rules(), conntrack::tracked())).unwrap_or_default();
         let empty = Listing::default();
         if conntrack::in_use(self.before.as_ref().unwrap_or(&empty), &other, tracked) {
             FollowBy::Conntrack
@@ -140,7 +149,9 @@ impl Watched {
             events.push(event(Body::OwnTable { family: table.family(), name: table.name().to_owned() }));
         }
         if let Ok(Ok(links)) = self.inside(route::links) {
-            events.extend(links.into_iter().map(|Link { index, name }| event(Body::Link(Link { index, name }))));
+            events.extend(
+                links.into_iter().map(|Link { index, name }| event(Body::Link(Link { index, name }))),
+            );
         }
         let mut warning = None;
         match ruleset::list(&self.netns) {
@@ -171,6 +182,15 @@ impl States {
     /// Whether a source is on.
     pub(super) fn is_on(&self, source: Source) -> bool {
         self.states.get(&source) == Some(&SourceState::On)
+    }
+
+    /// Sources that were asked for and are not to be had, with the reason.
+    pub(super) fn refused(&self) -> Vec<(Source, String)> {
+        let refused = |(source, state): (&Source, &SourceState)| match state {
+            SourceState::Off(why) => Some((*source, why.clone())),
+            SourceState::On => None,
+        };
+        self.states.iter().filter_map(refused).collect()
     }
 
     /// The reasons, by source.

@@ -28,7 +28,8 @@ impl Recorder {
     /// Writes what the recording is of.
     pub(super) fn start(&mut self, start: &Start) -> Result<()> {
         let sources = start.sources.iter().map(|(source, state)| (*source, state_text(state))).collect();
-        let header = Header::new(env!("CARGO_PKG_VERSION"), start.kernel.clone(), start.filter.clone(), sources);
+        let header =
+            Header::new(env!("CARGO_PKG_VERSION"), start.kernel.clone(), start.filter.clone(), sources);
         self.line(&encode_header(&header).context("the recording's header")?)
     }
 

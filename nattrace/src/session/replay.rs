@@ -19,7 +19,7 @@ use crate::render::Start;
 const TICK_NS: u64 = 50_000_000;
 
 /// Tells a recording again.
-pub(super) fn run(plan: ReplayPlan) -> Result<ExitStatus> {
+pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
     let (input, name): (Box<dyn BufRead>, String) = match &plan.input {
         Input::Stdin => (Box::new(std::io::stdin().lock()), "standard input".to_owned()),
         Input::File(path) => {
@@ -58,7 +58,8 @@ pub(super) fn run(plan: ReplayPlan) -> Result<ExitStatus> {
             Decoded::End => break,
         };
         if let (None, Some(duration)) = (end_ns, plan.duration) {
-            end_ns = Some(event.time_ns.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)));
+            end_ns =
+                Some(event.time_ns.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)));
         }
         if end_ns.is_some_and(|end| event.time_ns > end) {
             break;
@@ -66,7 +67,7 @@ pub(super) fn run(plan: ReplayPlan) -> Result<ExitStatus> {
         if let Body::Namespace { name } = &event.body {
             names.insert(event.netns, name.clone());
         }
-        if !wanted_source(&event, &plan) || !namespaces.has(&event, &names) {
+        if !wanted_source(&event, plan) || !namespaces.has(&event, &names) {
             continue;
         }
         last_ns = event.time_ns.max(last_ns);

@@ -9,6 +9,7 @@ use nattrace_core::journey::{Journey, JourneyId};
 
 use crate::cli::ExitStatus;
 use crate::render::{Renderer, SourceTotals, Start, Summary, Tally};
+use crate::source::netns;
 
 /// Losses that are kept until their journeys have been told; more are summed up in the summary alone.
 const MAX_LOSSES: usize = 1024;
@@ -22,7 +23,10 @@ pub(super) struct Report<W> {
 }
 
 impl<W: Write> Report<W> {
-    pub(super) fn new(renderer: Renderer<W>, limit: Option<u64>) -> Self {
+    pub(super) fn new(mut renderer: Renderer<W>, limit: Option<u64>) -> Self {
+        if let Ok(current) = netns::current() {
+            renderer.namespaces().set_current(current.inum);
+        }
         Self { renderer, limit, tally: Tally::default(), losses: Vec::new() }
     }
 
@@ -33,8 +37,12 @@ impl<W: Write> Report<W> {
     /// Notes what the renderer has to know of the event stream.
     pub(super) fn see(&mut self, event: &Event) {
         match &event.body {
-            Body::Namespace { name: Some(name) } => self.renderer.namespaces().set_name(event.netns, name.as_str()),
-            Body::Loss(loss) if self.losses.len() < MAX_LOSSES => self.losses.push((loss.clone(), Vec::new())),
+            Body::Namespace { name: Some(name) } => {
+                self.renderer.namespaces().set_name(event.netns, name.as_str())
+            }
+            Body::Loss(loss) if self.losses.len() < MAX_LOSSES => {
+                self.losses.push((loss.clone(), Vec::new()))
+            }
             _ => {}
         }
     }

@@ -38,9 +38,9 @@ const SETTLE: Duration = Duration::from_millis(10);
 const BATCH: usize = 4096;
 
 /// Runs until a signal, a limit, or an output that is gone.
-pub(super) fn run(plan: TracePlan) -> Result<ExitStatus> {
+pub(super) fn run(plan: &TracePlan) -> Result<ExitStatus> {
     if plan.dry_run {
-        return super::check::dry_run(&plan);
+        return super::check::dry_run(plan);
     }
     let renderer = output::open(&plan.output)?;
     let recorder = plan.record.as_deref().map(Recorder::create).transpose()?;
@@ -48,8 +48,8 @@ pub(super) fn run(plan: TracePlan) -> Result<ExitStatus> {
     runtime.block_on(async {
         // Before anything is installed: a signal that comes meanwhile must still end the run in order.
         let mut signals = Signals::new()?;
-        let kernel = kernel::set_up(&plan)?;
-        Session::new(&plan, kernel, renderer, recorder)?.run(&mut signals).await
+        let kernel = kernel::set_up(plan)?;
+        Session::new(plan, kernel, renderer, recorder)?.run(&mut signals).await
     })
 }
 
@@ -99,14 +99,20 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(plan: &'a TracePlan, kernel: Kernel, renderer: Renderer<Sink>, recorder: Option<Recorder>) -> Result<Self> {
+    fn new(
+        plan: &'a TracePlan,
+        kernel: Kernel,
+        renderer: Renderer<Sink>,
+        recorder: Option<Recorder>,
+    ) -> Result<Self> {
         let sources = SourcesOn {
             probes: kernel.states.is_on(Source::Probes),
             tracepoints: kernel.states.is_on(Source::Tracepoints),
             nft: kernel.states.is_on(Source::Nft),
             conntrack: kernel.states.is_on(Source::Conntrack),
         };
-        let options = Options { filter: plan.filter.clone(), follow: plan.follow, sources, ..Options::default() };
+        let options =
+            Options { filter: plan.filter.clone(), follow: plan.follow, sources, ..Options::default() };
         let (sender, inputs) = mpsc::channel(64);
         let mut session = Self {
             plan,
@@ -235,7 +241,8 @@ impl<'a> Session<'a> {
                 let again = self.listing.remove(&netns) == Some(true);
                 let taken = match listed {
                     Ok(listing) => {
-                        let event = Event { time_ns: now_ns(), cpu: u32::MAX, netns, body: Body::Ruleset(listing) };
+                        let event =
+                            Event { time_ns: now_ns(), cpu: u32::MAX, netns, body: Body::Ruleset(listing) };
                         self.take(vec![event])
                     }
                     Err(_) => Ok(()),
@@ -275,9 +282,11 @@ impl<'a> Session<'a> {
             }
             let lost = programs.lost();
             let mut losses = Vec::new();
-            for (index, source) in
-                [(LOST_PROBES, Source::Probes), (LOST_TRACEPOINTS, Source::Tracepoints), (LOST_NFT, Source::Nft)]
-            {
+            for (index, source) in [
+                (LOST_PROBES, Source::Probes),
+                (LOST_TRACEPOINTS, Source::Tracepoints),
+                (LOST_NFT, Source::Nft),
+            ] {
                 let Some(total) = lost.get(index as usize).map(|l| l.count) else { continue };
                 let before = self.lost_so_far.insert(source, total).unwrap_or(0);
                 if total > before {
@@ -375,7 +384,9 @@ fn spawn_reader(
             while events.len() < BATCH {
                 let now = now_ns();
                 match receive() {
-                    Ok(Received::Item(body)) => events.push(Event { time_ns: now, cpu: u32::MAX, netns, body }),
+                    Ok(Received::Item(body)) => {
+                        events.push(Event { time_ns: now, cpu: u32::MAX, netns, body })
+                    }
                     Ok(Received::Lost) => events.push(Event { netns, ..loss(source, None, last_ns, now) }),
                     Ok(Received::Empty) => {
                         ready.clear_ready();
@@ -398,7 +409,12 @@ fn list_in(netns: &Netns) -> Result<nattrace_core::ruleset::Listing, String> {
 }
 
 fn loss(source: Source, count: Option<u64>, first_ns: u64, last_ns: u64) -> Event {
-    Event { time_ns: last_ns, cpu: u32::MAX, netns: 0, body: Body::Loss(Loss { source, count, first_ns, last_ns }) }
+    Event {
+        time_ns: last_ns,
+        cpu: u32::MAX,
+        netns: 0,
+        body: Body::Loss(Loss { source, count, first_ns, last_ns }),
+    }
 }
 
 async fn until(deadline: Option<Instant>) {
@@ -408,9 +424,7 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-async fn records(
-    ring: Option<&AsyncFd<OwnedFd>>,
-) -> Result<tokio::io::unix::AsyncFdReadyGuard<'_, OwnedFd>> {
+async fn records(ring: Option<&AsyncFd<OwnedFd>>) -> Result<tokio::io::unix::AsyncFdReadyGuard<'_, OwnedFd>> {
     match ring {
         Some(ring) => ring.readable().await.context("waiting for records"),
         None => std::future::pending().await,
@@ -427,6 +441,7 @@ fn in_words(flags: &[(&str, Vec<String>)]) -> String {
     if flags.is_empty() {
         return "every packet".to_owned();
     }
-    let words: Vec<String> = flags.iter().map(|(flag, values)| format!("--{flag} {}", values.join(","))).collect();
+    let words: Vec<String> =
+        flags.iter().map(|(flag, values)| format!("--{flag} {}", values.join(","))).collect();
     words.join(" ")
 }

@@ -124,7 +124,8 @@ impl Btf {
             types.push(Type { at, kind, vlen });
             at += 12 + extra_bytes(kind, vlen).ok_or(BtfError::Malformed("type kind"))?;
         }
-        let first_type = self.parts.last().map_or(1, |p| p.first_type + u32::try_from(p.types.len()).unwrap_or(0));
+        let first_type =
+            self.parts.last().map_or(1, |p| p.first_type + u32::try_from(p.types.len()).unwrap_or(0));
         let first_string = self.parts.last().map_or(0, |p| p.first_string + p.strings.len());
         self.parts.push(Part { bytes, strings, first_string, first_type, types });
         Ok(())
@@ -282,7 +283,9 @@ mod tests {
     #[test]
     fn the_running_kernel_has_what_is_required() {
         let Ok(btf) = Btf::vmlinux() else { return };
-        for (structure, path) in [("sk_buff", "len"), ("sk_buff", "network_header"), ("net_device", "nd_net.net")] {
+        for (structure, path) in
+            [("sk_buff", "len"), ("sk_buff", "network_header"), ("net_device", "nd_net.net")]
+        {
             let member = btf.member(structure, path);
             assert!(member.is_some_and(|m| m.bit_offset % 8 == 0), "{structure}.{path}: {member:?}");
         }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nattrace_common::record::{
-    Conn, DELIVER_FUNCTIONS, DeliverRecord, Device, DeviceRecord, FreeRecord, Head, HookRecord, Kind, NftHead,
-    RewriteRecord, Route, RuleRecord, Snapshot, TUPLE_BYTES,
+    Conn, DELIVER_FUNCTIONS, DeliverRecord, Device, DeviceRecord, FreeRecord, Head, HookRecord, Kind,
+    NftHead, RewriteRecord, Route, RuleRecord, Snapshot, TUPLE_BYTES,
 };
 use nattrace_core::conntrack::{Connection, Direction, State, Tuple};
 use nattrace_core::event::{
     Body, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, Hook, HookPoint, HookReturn, HookVerdict, Manip,
-    NftTrace, NfFamily, Rewrite, RouteRef, TraceMessage, TraceType, Verdict,
+    NfFamily, NftTrace, Rewrite, RouteRef, TraceMessage, TraceType, Verdict,
 };
 use nattrace_core::packet::{Endpoint, Family, Packet, decode, protocol};
 
@@ -67,7 +67,12 @@ impl Decoder {
     }
 
     fn event(&self, head: &Head, body: Body) -> Event {
-        Event { time_ns: head.time_ns.wrapping_add(self.epoch_offset_ns), cpu: head.cpu, netns: head.netns, body }
+        Event {
+            time_ns: head.time_ns.wrapping_add(self.epoch_offset_ns),
+            cpu: head.cpu,
+            netns: head.netns,
+            body,
+        }
     }
 
     fn function(&self, location: u64) -> Option<String> {
@@ -340,7 +345,11 @@ fn route(route: &Route) -> Option<RouteRef> {
         10 => Some(IpAddr::V6(Ipv6Addr::from(route.gateway))),
         _ => None,
     };
-    Some(RouteRef { kind: u8::try_from(route.kind).ok().filter(|k| *k != 0), oif: device(&route.device), gateway })
+    Some(RouteRef {
+        kind: u8::try_from(route.kind).ok().filter(|k| *k != 0),
+        oif: device(&route.device),
+        gateway,
+    })
 }
 
 /// `enum ip_conntrack_info` (include/uapi/linux/netfilter/nf_conntrack_common.h).

@@ -77,7 +77,6 @@ fn resolve(btf: &Btf, source: &FieldSource) -> Option<u32> {
     let (path, aspect) = source.path.split_once('@').unwrap_or((source.path, ""));
     let member = btf.member(source.structure, path)?;
     match aspect {
-        "byte" => Some(member.bit_offset / 8),
         "bit" => Some(member.bit_offset % 8),
         "size" => btf.member_size(member),
         _ => Some(member.bit_offset / 8),

@@ -37,12 +37,12 @@ pub fn kernel_filter(filter: &Filter, selection: &Selection) -> KernelFilter {
         saddr: list(&filter.saddr, NO_PREFIX, prefix),
         daddr: list(&filter.daddr, NO_PREFIX, prefix),
         addr: list(&filter.addr, NO_PREFIX, prefix),
-        sport: list(&filter.sport, Ports { first: 0, last: 0 }, ports),
-        dport: list(&filter.dport, Ports { first: 0, last: 0 }, ports),
-        port: list(&filter.port, Ports { first: 0, last: 0 }, ports),
-        marks: list(&filter.marks, Bits { value: 0, mask: 0 }, bits),
+        sport: list(&filter.sport, Ports { first: 0, last: 0 }, |r| ports(*r)),
+        dport: list(&filter.dport, Ports { first: 0, last: 0 }, |r| ports(*r)),
+        port: list(&filter.port, Ports { first: 0, last: 0 }, |r| ports(*r)),
+        marks: list(&filter.marks, Bits { value: 0, mask: 0 }, |m| bits(*m)),
         iif: list(&filter.iif, [0; 2], |name| device_name(name)),
-        tcp_flags: filter.tcp_flags.map_or(Bits { value: 0, mask: 0 }, |f| bits(&f)),
+        tcp_flags: filter.tcp_flags.map_or(Bits { value: 0, mask: 0 }, bits),
         ..KernelFilter::EVERYTHING
     };
     if let Some(number) = selection.netfilter_drop {
@@ -85,11 +85,11 @@ fn prefix(prefix: &Prefix) -> PrefixWords {
     PrefixWords { value: words(addr.octets()), mask: words(mask) }
 }
 
-fn ports(range: &PortRange) -> Ports {
+fn ports(range: PortRange) -> Ports {
     Ports { first: range.first, last: range.last }
 }
 
-fn bits(masked: &Masked) -> Bits {
+fn bits(masked: Masked) -> Bits {
     Bits { value: masked.value & masked.mask, mask: masked.mask }
 }
 

@@ -189,7 +189,8 @@ impl Programs {
     }
 
     fn attach_trampolines(&mut self, btf: &Btf) -> Result<(), LoadError> {
-        let refused = |program| move |error: ProgramError| LoadError::Program { program, reason: one_line(&error) };
+        let refused =
+            |program| move |error: ProgramError| LoadError::Program { program, reason: one_line(&error) };
         let leave: &mut FExit = self.program("hook_leave")?;
         leave.load("nf_hook_slow", btf).map_err(refused("hook_leave"))?;
         let enter: &mut FEntry = self.program("hook_enter")?;
@@ -204,9 +205,11 @@ impl Programs {
     where
         &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
     {
-        let missing = || LoadError::Program { program: name, reason: "the object has no such program".to_owned() };
+        let missing =
+            || LoadError::Program { program: name, reason: "the object has no such program".to_owned() };
         let program = self.ebpf.program_mut(name).ok_or_else(missing)?;
-        <&mut P>::try_from(program).map_err(|error| LoadError::Program { program: name, reason: one_line(&error) })
+        <&mut P>::try_from(program)
+            .map_err(|error| LoadError::Program { program: name, reason: one_line(&error) })
     }
 
     fn attach_kprobe(&mut self, name: &'static str, function: &'static str) -> Result<(), LoadError> {
@@ -247,7 +250,8 @@ impl Programs {
     /// # Errors
     /// When the kernel refuses the filter; the socket then works as an ordinary one.
     pub fn filter_trace_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), LoadError> {
-        let refused = |error: ProgramError| LoadError::Program { program: "nft_message", reason: one_line(&error) };
+        let refused =
+            |error: ProgramError| LoadError::Program { program: "nft_message", reason: one_line(&error) };
         let loaded = self.socket_filter;
         let filter: &mut SocketFilter = self.program("nft_message")?;
         if !loaded {

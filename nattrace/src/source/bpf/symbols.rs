@@ -74,7 +74,9 @@ mod tests {
     #[test]
     fn an_address_belongs_to_the_function_before_it() {
         let mut symbols = Symbols::default();
-        for line in ["ffff0040 t second.constprop.0\t[nf_tables]", "ffff0010 T first", "ffff0080 d data", "0 T zero"] {
+        for line in
+            ["ffff0040 t second.constprop.0\t[nf_tables]", "ffff0010 T first", "ffff0080 d data", "0 T zero"]
+        {
             symbols.add(line);
         }
         symbols.sort();
