@@ -17,8 +17,9 @@ use super::constants::{
     CTA_ID, CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_MARK, CTA_PROTO_DST_PORT,
     CTA_PROTO_ICMP_CODE, CTA_PROTO_ICMP_ID, CTA_PROTO_ICMP_TYPE, CTA_PROTO_ICMPV6_CODE, CTA_PROTO_ICMPV6_ID,
     CTA_PROTO_ICMPV6_TYPE, CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_STATUS, CTA_TUPLE_IP, CTA_TUPLE_ORIG,
-    CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, CTA_ZONE, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_NEW,
-    NFNL_SUBSYS_CTNETLINK, NFNLGRP_CONNTRACK_DESTROY, NFNLGRP_CONNTRACK_NEW, NFNLGRP_CONNTRACK_UPDATE,
+    CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, CTA_ZONE, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET,
+    IPCTNL_MSG_CT_GET_STATS, IPCTNL_MSG_CT_NEW, NFNL_SUBSYS_CTNETLINK, NFNLGRP_CONNTRACK_DESTROY,
+    NFNLGRP_CONNTRACK_NEW, NFNLGRP_CONNTRACK_UPDATE,
 };
 use super::message::{CREATE, DUMP, MULTI, Message, Messages, netfilter_request};
 use super::socket::{NetlinkSocket, OpenError, RECEIVE_BUFFER, Received};
@@ -94,8 +95,8 @@ fn addr(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
 }
 
-/// Receives the connection events of one namespace (groups new, update and destroy). Opening it switches
-/// conntrack on nowhere: where nothing tracks connections, nothing comes.
+/// Receives the connection events of one namespace (groups new, update and destroy). Opening it loads
+/// conntrack, but switches it on nowhere: where nothing tracks connections, nothing comes.
 #[derive(Debug)]
 pub struct ConntrackSocket {
     socket: NetlinkSocket,
@@ -106,6 +107,7 @@ pub struct ConntrackSocket {
 impl ConntrackSocket {
     /// Opens it in the current namespace.
     pub fn open() -> Result<Self, OpenError> {
+        load()?;
         let socket = NetlinkSocket::open()?;
         socket.raise_receive_buffer(RECEIVE_BUFFER)?;
         for group in [NFNLGRP_CONNTRACK_NEW, NFNLGRP_CONNTRACK_UPDATE, NFNLGRP_CONNTRACK_DESTROY] {
@@ -141,6 +143,19 @@ impl AsRawFd for ConntrackSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
+}
+
+/// Has ctnetlink loaded, where it is a module, and waits for it.
+///
+/// Joining its groups loads it, too, but later (net/netfilter/nfnetlink.c `nfnetlink_bind`:
+/// `request_module_nowait`), and connections made meanwhile would cause no events. A request loads it at once.
+fn load() -> Result<(), OpenError> {
+    let mut socket = NetlinkSocket::open()?;
+    let nothing = AttributeWriter::new();
+    socket.send(&netfilter_request(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET_STATS, 0, 0, &nothing))?;
+    // Numbers or a refusal: that it answered is enough.
+    socket.receive_within(DUMP_TIMEOUT)?;
+    Ok(())
 }
 
 /// Why connections could not be listed.

@@ -201,6 +201,7 @@ pub const NFTA_GEN_ID: u16 = 1;
 pub const IPCTNL_MSG_CT_NEW: u16 = 0;
 pub const IPCTNL_MSG_CT_GET: u16 = 1;
 pub const IPCTNL_MSG_CT_DELETE: u16 = 2;
+pub const IPCTNL_MSG_CT_GET_STATS: u16 = 5;
 
 /// `enum ctattr_type` and what nests in it.
 pub const CTA_TUPLE_ORIG: u16 = 1;
