@@ -74,7 +74,7 @@ const REASONS: [(&str, &str, &str); 62] = [
     ("TCP_OLD_SEQUENCE", "Its sequence number is older than the window.", ""),
     ("TCP_INVALID_SEQUENCE", "Its sequence number is outside the window.", ""),
     ("TCP_INVALID_ACK_SEQUENCE", "It acknowledges what was never sent.", ""),
-    ("TCP_RESET", "It is a reset, and was obeyed.", ""),
+    ("TCP_RESET", "It is a reset that fits no connection exactly, so TCP did not act on it.", ""),
     ("TCP_INVALID_SYN", "It is a SYN within an existing connection.", ""),
     ("TCP_CLOSE", "The TCP socket is closed.", ""),
     ("TCP_OLD_ACK", "It acknowledges what was acknowledged before.", ""),
@@ -345,11 +345,25 @@ pub(crate) fn is_capture(function: Option<&str>) -> bool {
     function.is_some_and(|f| CAPTURES.contains(&plain(f)))
 }
 
-/// Whether a socket's queue was emptied unread, as on close: the socket had the packet, and TCP has often
-/// used what there was to be used (a FIN waits in the queue, too).
-pub(crate) fn is_queue_purge(reason: Option<&str>, function: Option<&str>) -> bool {
-    let purges = ["sk_stream_kill_queues", "inet_sock_destruct", "inet_csk_listen_stop", "tcp_disconnect"];
-    reason == Some("QUEUE_PURGE") || function.is_some_and(|f| purges.contains(&plain(f)))
+/// Whether the kernel calls it a drop that a protocol is done with a packet it had taken. To be asked only of
+/// packets that this host had taken in; what has a reason that tells of a refusal is never among them.
+pub(crate) fn is_used(reason: Option<&str>, function: Option<&str>, echo_reply: bool) -> bool {
+    let function = function.map_or("", plain);
+    let unexplained = reason.is_none_or(|r| r == "NOT_SPECIFIED");
+    match function {
+        // A socket's queue is emptied when it is closed; the FIN that closes it waits there, too.
+        "sk_stream_kill_queues" | "inet_sock_destruct" | "tcp_disconnect" => true,
+        // The last acknowledgement of a connection, and others that only change TCP's state (`discard:`
+        // without a reason in tcp_input.c, v6.12); the kernel gives a reason where it refuses.
+        "tcp_rcv_state_process" | "tcp_rcv_synsent_state_process" | "tcp_v4_do_rcv" | "tcp_v6_do_rcv" => {
+            unexplained
+        }
+        // For a connection in TIME_WAIT. Before there were reasons, it can be anything.
+        "tcp_v4_rcv" | "tcp_v6_rcv" => reason == Some("NOT_SPECIFIED"),
+        // Raw sockets had their copies before: `ping` mostly is one, and then no ping socket is found.
+        "icmp_rcv" | "icmpv6_rcv" | "ping_rcv" => echo_reply && reason == Some("NO_SOCKET"),
+        _ => reason == Some("QUEUE_PURGE"),
+    }
 }
 
 /// Whether the reason says that the packet was used, not dropped.
@@ -390,6 +404,27 @@ mod tests {
         }
         assert!(check(Some("NEIGH_FAILED"), None).is_some_and(|c| c.contains("ip neigh")));
         assert_eq!(check(Some("BRAND_NEW"), None), None);
+    }
+
+    #[test]
+    fn a_protocol_that_is_done_with_a_packet_did_not_drop_it() {
+        let cases = [
+            (Some("QUEUE_PURGE"), Some("sk_stream_kill_queues"), false, true),
+            (None, Some("inet_sock_destruct"), false, true),
+            (Some("NOT_SPECIFIED"), Some("tcp_rcv_state_process"), false, true),
+            (None, Some("tcp_rcv_state_process.cold"), false, true),
+            (Some("TCP_FLAGS"), Some("tcp_rcv_state_process"), false, false),
+            (Some("NOT_SPECIFIED"), Some("tcp_v4_rcv"), false, true),
+            (None, Some("tcp_v4_rcv"), false, false),
+            (Some("NO_SOCKET"), Some("tcp_v4_rcv"), false, false),
+            (Some("NO_SOCKET"), Some("icmp_rcv"), true, true),
+            (Some("NO_SOCKET"), Some("icmp_rcv"), false, false),
+            (Some("SOCKET_RCVBUFF"), Some("__udp_enqueue_schedule_skb"), false, false),
+            (None, None, false, false),
+        ];
+        for (reason, function, echo_reply, expected) in cases {
+            assert_eq!(is_used(reason, function, echo_reply), expected, "{reason:?} {function:?}");
+        }
     }
 
     #[test]

@@ -616,7 +616,8 @@ impl Open {
     fn dropped(&mut self, at: Moment, mut drop: KernelDrop) {
         let (reason, function) = (drop.reason.as_deref(), drop.function.as_deref());
         let taken = self.place == Place::Delivered || self.is_taken_in();
-        if taken && reasons::is_queue_purge(reason, function) {
+        let echo_reply = self.header.icmp.is_some_and(|icmp| matches!(icmp.kind, 0 | 129));
+        if taken && reasons::is_used(reason, function, echo_reply) {
             self.ending.freed = true;
             self.ending.freed_by = drop.function;
             self.ending.over(at.time_ns);

@@ -11,6 +11,9 @@ use crate::event::{HookVerdict, Manip, Source};
 use crate::findings;
 use crate::ruleset::RuleName;
 
+/// How long an ended journey waits for those that began before it.
+const ORDER_WAIT_NS: u64 = 50_000_000;
+
 /// A journey that has ended, until its rule texts are known.
 #[derive(Debug)]
 pub(super) struct Closed {
@@ -57,6 +60,13 @@ impl Assembler {
         if let Some(segment) = Segment::of(closed.open.first.netns, &closed.open.packet)
             && self.under_way.get(&segment).is_some_and(|seqs| seqs.range(..seq).next().is_some())
         {
+            return true;
+        }
+        // Nested ends (an answer over loopback ends before the packet it answers) are shown in the order of
+        // their beginnings, when that takes no longer than a blink.
+        let earlier = self.opens.first_key_value().is_some_and(|(first, _)| *first < seq)
+            || self.held.first_key_value().is_some_and(|((_, first), _)| *first < seq);
+        if earlier && self.now_ns < closed.at_ns.saturating_add(ORDER_WAIT_NS) {
             return true;
         }
         if closed.at_ns.saturating_add(self.options.text_wait_ns) <= self.now_ns {
