@@ -12,7 +12,7 @@ use nattrace_common::record::{
 };
 
 use crate::{
-    maps::{Before, CURRENT, EVENTS, Entry, LOST, MANIPS, Manip, NOTIFIES, Notify, NotifyKey},
+    maps::{Before, CURRENT, EVENTS, Entry, LOST, MANIPS, Manip, NOTIFIES, NotifyKey},
     read::{self, HookState, Skb, field},
     select::{self, State},
 };
@@ -87,7 +87,7 @@ pub(crate) fn hook(
 #[inline(always)]
 pub(crate) fn save_before(skb: Skb, key: u64, manip: Manip) {
     let before = Before { skb: skb.0, manip, snapshot: Snapshot::EMPTY };
-    if MANIPS.insert(key, &before, 0).is_ok()
+    if MANIPS.insert(key, before, 0).is_ok()
         && let Some(before) = MANIPS.get_ptr_mut(key)
     {
         // SAFETY: the entry belongs to the call that is being entered.
@@ -224,7 +224,7 @@ pub(crate) fn nft_message(ctx: &SkBuffContext, cookie: u64) -> i64 {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let notify = trace_id(ctx, len).and_then(|id| {
-        NOTIFIES.get_ptr(&NotifyKey { cpu, id }).or_else(|| NOTIFIES.get_ptr(&NotifyKey { cpu, id: 0 }))
+        NOTIFIES.get_ptr(NotifyKey { cpu, id }).or_else(|| NOTIFIES.get_ptr(NotifyKey { cpu, id: 0 }))
     });
     let mut hint = 0;
     if notify.is_none()
@@ -242,14 +242,13 @@ pub(crate) fn nft_message(ctx: &SkBuffContext, cookie: u64) -> i64 {
         }
     }
     let nft = |len: u32| {
-        // SAFETY: values of NOTIFIES are written whole before the message is sent, on this processor.
         let (packet, netns, table_handle) = match notify {
+            // SAFETY: values of NOTIFIES are written whole before the message is sent, on this processor.
             Some(notify) => unsafe { ((*notify).packet, (*notify).netns, (*notify).table_handle) },
             None => (0, 0, 0),
         };
         NftHead { head: head(Kind::Nft, packet, netns, 0), hint, table_handle, cookie, len, zero: 0 }
     };
-    let _: Option<*const Notify> = notify;
     if len as usize <= NFT_SMALL {
         message::<NFT_SMALL>(ctx, nft(len), len);
     } else if len as usize <= NFT_MEDIUM {

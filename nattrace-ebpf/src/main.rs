@@ -5,6 +5,12 @@
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "kernel memory, helpers and maps are reached through raw pointers")]
+#![expect(
+    clippy::inline_always,
+    reason = "calls between programs' functions cost stack that the verifier counts"
+)]
+#![expect(clippy::needless_pass_by_value, reason = "the attach macros hand over contexts by value")]
+#![expect(clippy::cast_possible_truncation, reason = "sizes of records and verdict words fit 32 bits")]
 
 mod emit;
 mod maps;
@@ -62,7 +68,7 @@ fn hook_enter_kprobe(ctx: ProbeContext) -> u32 {
     if let (Some(skb), Some(state)) = (ctx.arg(0), ctx.arg(1)) {
         enter(Skb(skb), HookState(state));
         let call = Call { skb, state };
-        let _ = CALLS.insert(read::stack_pointer(ctx.as_ptr()), &call, 0);
+        let _ = CALLS.insert(read::stack_pointer(ctx.as_ptr()), call, 0);
     }
     0
 }
@@ -206,7 +212,7 @@ fn notify(pkt: u64, info: u64) {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let value = Notify { packet: entry.id, netns, zero: 0, table_handle: read::table_handle(info) };
-    let _ = NOTIFIES.insert(&NotifyKey { cpu, id }, &value, 0);
+    let _ = NOTIFIES.insert(NotifyKey { cpu, id }, value, 0);
 }
 
 // __nft_trace_packet(info, chain, type), up to 6.3: every result of every rule, marked packet or not, once the

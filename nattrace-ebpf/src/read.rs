@@ -14,11 +14,17 @@ use nattrace_common::{
 
 use crate::FILTER;
 
+/// A word of patched read-only data. Volatile, or the compiler would take the value before the patch.
+#[inline(always)]
+pub(crate) fn patched(word: *const u32) -> u32 {
+    // SAFETY: only the two macros below call this, with members of read-only statics.
+    unsafe { core::ptr::read_volatile(word) }
+}
+
 /// The patched offset of a field, read as one word: a whole-struct load would copy the table at each use.
 macro_rules! field {
     ($name:ident) => {
-        // SAFETY: a read-only static that the loader patched.
-        unsafe { core::ptr::read_volatile(&raw const $crate::FIELDS.$name) }
+        $crate::read::patched(&raw const $crate::FIELDS.$name)
     };
 }
 pub(crate) use field;
@@ -26,8 +32,7 @@ pub(crate) use field;
 /// One word of the patched filter.
 macro_rules! filter {
     ($($path:tt)+) => {
-        // SAFETY: a read-only static that the loader patched.
-        unsafe { core::ptr::read_volatile(&raw const $crate::FILTER.$($path)+) }
+        $crate::read::patched(&raw const $crate::FILTER.$($path)+)
     };
 }
 pub(crate) use filter;

@@ -87,7 +87,7 @@ fn remember(skb: Skb, network: u64, state: u32, received_ns: u64, device: u32) -
         hook: 0,
         zero: 0,
     };
-    PACKETS.insert(skb.0, &entry, 0).ok()?;
+    PACKETS.insert(skb.0, entry, 0).ok()?;
     known(skb)
 }
 
@@ -239,12 +239,12 @@ pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
     }
     // A packet whose first sight is its end: only one that a hook of a watched namespace has marked, or that
     // belongs to a followed connection.
-    if netns != 0 || skb.is_marked() {
-        if let Some(entry) = consider(skb, netns, Selection::Anywhere) {
-            let id = entry.id;
-            forget(skb);
-            emit::freed(Kind::Drop, skb, netns, id, location, reason, LOST_TRACEPOINTS);
-        }
+    if (netns != 0 || skb.is_marked())
+        && let Some(entry) = consider(skb, netns, Selection::Anywhere)
+    {
+        let id = entry.id;
+        forget(skb);
+        emit::freed(Kind::Drop, skb, netns, id, location, reason, LOST_TRACEPOINTS);
     }
 }
 
@@ -260,7 +260,7 @@ pub(crate) fn follow_connection(skb: Skb) {
     }
     let mut tuple = [0; TUPLE_BYTES];
     if read::original_tuple(ct, &raw mut tuple) {
-        let _ = CONNECTIONS.insert(ct, &tuple, 0);
+        let _ = CONNECTIONS.insert(ct, tuple, 0);
     }
 }
 
@@ -275,15 +275,13 @@ fn is_followed(skb: Skb) -> bool {
         return false;
     }
     let Some(expected) = CONNECTIONS.get_ptr(ct) else { return false };
-    let mut tuple = [0_u8; TUPLE_BYTES];
+    let mut tuple = [0; TUPLE_BYTES];
     if !read::original_tuple(ct, &raw mut tuple) {
         return false;
     }
-    let (tuple, expected) = (tuple.as_ptr().cast::<u64>(), expected.cast::<u64>());
-    for word in 0..TUPLE_BYTES / 8 {
+    for (at, byte) in tuple.iter().enumerate() {
         // SAFETY: both are TUPLE_BYTES long.
-        let (a, b) = unsafe { (tuple.add(word).read_unaligned(), expected.add(word).read_unaligned()) };
-        if a != b {
+        if unsafe { (*expected)[at] } != *byte {
             let _ = CONNECTIONS.remove(ct);
             return false;
         }
@@ -360,7 +358,8 @@ fn parse(ethertype: u16, network: u64) -> Option<Key> {
             return None;
         }
         transport = network + u64::from(((first >> 24) & 0xf) * 4);
-        first_fragment = u32::from_be(header[1]) & 0x1fff == 0;
+        // What is left after shifting out identification and flags is the fragment offset.
+        first_fragment = u32::from_be(header[1]) << 19 == 0;
         key.protocol = (u32::from_be(header[2]) >> 16) & 0xff;
         key.saddr = mapped(header[3]);
         key.daddr = mapped(header[4]);

@@ -132,7 +132,7 @@ fn install_tables(
         let place = watched.netns.name.as_deref().map_or_else(String::new, |n| format!(" in namespace {n}"));
         match watched.install_table(&spec) {
             Ok(()) => {
-                notes.push(format!("installed table inet {}{place}; it is gone when this ends", spec.name))
+                notes.push(format!("installed table inet {}{place}; it is gone when this ends", spec.name));
             }
             Err(error) => {
                 notes.push(format!("no trace table{place}: {error}"));

@@ -38,10 +38,10 @@ impl<W: Write> Report<W> {
     pub(super) fn see(&mut self, event: &Event) {
         match &event.body {
             Body::Namespace { name: Some(name) } => {
-                self.renderer.namespaces().set_name(event.netns, name.as_str())
+                self.renderer.namespaces().set_name(event.netns, name.as_str());
             }
             Body::Loss(loss) if self.losses.len() < MAX_LOSSES => {
-                self.losses.push((loss.clone(), Vec::new()))
+                self.losses.push((loss.clone(), Vec::new()));
             }
             _ => {}
         }

@@ -385,7 +385,7 @@ fn spawn_reader(
                 let now = now_ns();
                 match receive() {
                     Ok(Received::Item(body)) => {
-                        events.push(Event { time_ns: now, cpu: u32::MAX, netns, body })
+                        events.push(Event { time_ns: now, cpu: u32::MAX, netns, body });
                     }
                     Ok(Received::Lost) => events.push(Event { netns, ..loss(source, None, last_ns, now) }),
                     Ok(Received::Empty) => {
