@@ -1,0 +1,119 @@
+//! Nothing of nattrace may outlive it, and nothing of a scenario may outlive the scenario.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::agreement::OWN_TABLE;
+use crate::lab::{Lab, MARK};
+
+/// What existed before, to tell what is left after.
+#[derive(Debug, Clone)]
+pub(crate) struct Before {
+    pinned: BTreeSet<String>,
+    tables: BTreeSet<String>,
+    names: BTreeSet<String>,
+}
+
+impl Before {
+    /// Looks at the machine.
+    pub(crate) fn look(lab: &Lab) -> Self {
+        Self {
+            pinned: pinned(),
+            tables: lab.output(None, "nft", &["list", "tables"]).map(|text| own_tables(&text)).unwrap_or_default(),
+            names: crate::lab::netns::names().into_iter().collect(),
+        }
+    }
+
+    /// Complaints about what an ended nattrace left: tables, pinned objects, named namespaces.
+    pub(crate) fn complaints(&self, lab: &Lab) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for role in lab.namespaces.keys() {
+            for table in own_tables(&lab.output(Some(role), "nft", &["list", "tables"])?) {
+                found.push(format!("nattrace has ended and left in {role}: {table}"));
+            }
+        }
+        let here = own_tables(&lab.output(None, "nft", &["list", "tables"])?);
+        for table in here.difference(&self.tables) {
+            found.push(format!("nattrace has ended and left where the runner is: {table}"));
+        }
+        for path in pinned().difference(&self.pinned) {
+            found.push(format!("nattrace has ended and left a pinned object: {path}"));
+        }
+        let names: BTreeSet<String> = crate::lab::netns::names().into_iter().collect();
+        for name in names.difference(&self.names).filter(|name| !name.starts_with("ntt")) {
+            found.push(format!("nattrace has ended and left a namespace: {name}"));
+        }
+        Ok(found)
+    }
+}
+
+/// The lines of `nft list tables` that name a table of nattrace's.
+fn own_tables(listing: &str) -> BTreeSet<String> {
+    listing
+        .lines()
+        .filter(|line| line.split_whitespace().nth(2).is_some_and(|name| name.starts_with(OWN_TABLE)))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Pinned BPF objects.
+fn pinned() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![Path::new("/sys/fs/bpf").to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(entry.path());
+            }
+            found.insert(entry.path().display().to_string());
+        }
+    }
+    found
+}
+
+/// The processes (other than zombies) that carry this laboratory's mark.
+pub(crate) fn processes(mark: &str) -> Vec<String> {
+    let wanted = format!("{MARK}={mark}");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Ok(environment) = std::fs::read(path.join("environ")) else { continue };
+        if environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) {
+            let command = std::fs::read(path.join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            found.push(format!("{} {}", entry.file_name().to_string_lossy(), command.trim()));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_tables_are_told_from_others() {
+        let listing = "table inet filter\ntable inet nattrace_4711\ntable ip my_nattrace_\n";
+        assert_eq!(own_tables(listing), BTreeSet::from(["table inet nattrace_4711".to_owned()]));
+    }
+
+    #[test]
+    fn a_marked_process_is_found() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .env(MARK, "unit-test-of-leftovers")
+            .spawn()
+            .expect("sleep");
+        // The environment is the child's own from exec on.
+        let found = (0..200).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            processes("unit-test-of-leftovers").iter().any(|line| line.contains("sleep 60"))
+        });
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert!(found);
+        assert_eq!(processes("unit-test-of-leftovers"), Vec::<String>::new());
+    }
+}

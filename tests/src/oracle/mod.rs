@@ -1,0 +1,11 @@
+//! Witnesses that are not nattrace: other tools, the kernel's lists, and the promises of the contract.
+//! Every oracle is a pure function from what it saw and what nattrace said to a list of complaints.
+
+pub(crate) mod agreement;
+pub(crate) mod classify;
+pub(crate) mod conntrack;
+pub(crate) mod contract;
+pub(crate) mod journey;
+pub(crate) mod leftovers;
+pub(crate) mod listing;
+pub(crate) mod monitor;

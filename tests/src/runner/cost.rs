@@ -1,0 +1,182 @@
+//! What nattrace costs while nothing matches: counted by the kernel, not by us.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::stage::Stage;
+use crate::scenario::Cost;
+
+/// The kernel counts runs of BPF programs when this is 1.
+const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+/// Switches the counting on for as long as it lives.
+struct Counting {
+    before: String,
+}
+
+impl Counting {
+    fn on() -> Result<Self> {
+        let before = std::fs::read_to_string(STATS).context("this kernel does not count runs")?;
+        std::fs::write(STATS, "1").context("the kernel refuses to count runs")?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        // The machine goes on as it was; nobody can do more about a failure here.
+        let _ = std::fs::write(STATS, self.before.trim());
+    }
+}
+
+impl Stage {
+    /// Measures, reports, and complains about what is above its bound.
+    pub(super) fn cost(&mut self, cost: &Cost) -> Result<()> {
+        let trace = self
+            .traces
+            .get(&cost.trace)
+            .with_context(|| format!("no trace is called {}", cost.trace))?;
+        let (id, ready) = (trace.process.id(), trace.ready_after.unwrap_or_default().as_secs_f64());
+        let counting = Counting::on()?;
+        let forwarded_before = self.forwarded()?;
+        let runs_before = runs(id)?;
+        let args: Vec<String> = [
+            "udp-burst",
+            &cost.to.to_string(),
+            "--from",
+            &cost.from.to_string(),
+            "--senders",
+            "1",
+            "--port",
+            "30000",
+            "--count",
+            &cost.packets.to_string(),
+        ]
+        .map(str::to_owned)
+        .into();
+        self.traffic(&cost.at, &args)?;
+        self.lab.limits.sleep(Duration::from_millis(300))?;
+        let runs_after = runs(id)?;
+        let forwarded = self.forwarded()? - forwarded_before;
+        drop(counting);
+
+        let ticks_before = ticks(id)?;
+        self.lab.limits.sleep(Duration::from_secs_f64(cost.idle))?;
+        let ticks = ticks(id)? - ticks_before;
+        let rss_kb = resident_kb(id)?;
+
+        let total: u64 = runs_after.iter().map(|(id, now)| now - runs_before.get(id).unwrap_or(&0)).sum();
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand of each")]
+        let (per_packet, rss) = (total as f64 / forwarded.max(1) as f64, rss_kb as f64 / 1000.0);
+        if forwarded < u64::from(cost.packets) {
+            self.problem(format!("{forwarded} of {} packets were forwarded", cost.packets));
+        }
+        if runs_after.is_empty() {
+            self.problem("nattrace holds no BPF program: nothing was measured");
+        }
+        for (what, value, bound) in [
+            ("program runs per forwarded packet", per_packet, cost.runs),
+            ("MB resident", rss, cost.rss),
+            ("s to the ready line", ready, cost.start),
+        ] {
+            if value > bound {
+                self.problem(format!("{value:.2} {what}, at most {bound}"));
+            }
+        }
+        if ticks > cost.ticks {
+            self.problem(format!("{ticks} clock ticks in {} idle seconds, at most {}", cost.idle, cost.ticks));
+        }
+        let round = |value: f64| (value * 100.0).round() / 100.0;
+        self.measure(
+            "cost",
+            BTreeMap::from([
+                ("packets".to_owned(), json!(forwarded)),
+                ("programs".to_owned(), json!(runs_after.len())),
+                ("runs".to_owned(), json!(total)),
+                ("runs_per_packet".to_owned(), json!(round(per_packet))),
+                ("idle_seconds".to_owned(), json!(cost.idle)),
+                ("idle_ticks".to_owned(), json!(ticks)),
+                ("rss_mb".to_owned(), json!(round(rss))),
+                ("start_seconds".to_owned(), json!(round(ready))),
+            ]),
+        );
+        Ok(())
+    }
+
+    /// Datagrams that the router has forwarded.
+    fn forwarded(&self) -> Result<u64> {
+        let counters = self.read_counters("router")?;
+        counters.get("IpForwDatagrams").copied().context("the kernel does not count forwarded datagrams")
+    }
+}
+
+/// Program id to runs, of all programs that process `id` holds.
+fn runs(id: u32) -> Result<BTreeMap<u64, u64>> {
+    let dir = format!("/proc/{id}/fdinfo");
+    let entries = std::fs::read_dir(&dir).with_context(|| format!("{dir} cannot be listed"))?;
+    let mut found = BTreeMap::new();
+    for entry in entries.flatten() {
+        // A descriptor may be closed meanwhile.
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        if let Some((program, runs)) = program(&text) {
+            found.insert(program, runs);
+        }
+    }
+    Ok(found)
+}
+
+/// `prog_id` and `run_cnt` of a program's fdinfo. (Links have a prog_id too, and no run_cnt.)
+fn program(fdinfo: &str) -> Option<(u64, u64)> {
+    let field = |name: &str| {
+        fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse::<u64>().ok())
+    };
+    Some((field("prog_id")?, field("run_cnt")?))
+}
+
+/// User and system time of a process, in clock ticks.
+fn ticks(id: u32) -> Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).context("nattrace is gone")?;
+    ticks_of(&stat).context("/proc/PID/stat cannot be read")
+}
+
+fn ticks_of(stat: &str) -> Option<u64> {
+    // The name in parentheses may hold anything: the fields begin after the last one.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+}
+
+fn resident_kb(id: u32) -> Result<u64> {
+    let path = format!("/proc/{id}/status");
+    let status = std::fs::read_to_string(Path::new(&path)).context("nattrace is gone")?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+        .context("/proc/PID/status has no VmRSS")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_told_from_links() {
+        let fdinfo = "pos:\t0\nprog_type:\t17\nprog_id:\t42\nrun_time_ns:\t9\nrun_cnt:\t7\n";
+        assert_eq!(program(fdinfo), Some((42, 7)));
+        assert_eq!(program("link_type:\tperf\nprog_id:\t42\n"), None);
+    }
+
+    #[test]
+    fn ticks_survive_odd_names() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 100 0 0 0 31 11 0 0 20 0 1 0 100 1 2 3";
+        assert_eq!(ticks_of(stat), Some(42));
+    }
+
+    #[test]
+    fn own_memory_is_read() {
+        assert!(resident_kb(std::process::id()).expect("status") > 100);
+    }
+}

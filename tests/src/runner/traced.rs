@@ -1,0 +1,341 @@
+//! A nattrace and its witnesses: started together, ended together, compared at the end.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::stage::Stage;
+use crate::lab::process::{Ended, Process, read_lossy, tail};
+use crate::oracle::contract::{self, Output};
+use crate::oracle::{agreement, conntrack, listing, monitor};
+use crate::scenario::{Agreement, Mode, Stdout, Trace, Via};
+
+/// The line that says that everything is attached.
+const READY: &str = "nattrace: tracing";
+
+/// The longest time until then; the cost scenario asks for less.
+const READY_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long the witnesses go on after nattrace, to have seen what it saw.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// So many complaints of one oracle are enough.
+const ENOUGH: usize = 10;
+
+/// The bit of `NFNLGRP_NFTRACE` and those of the conntrack groups in /proc/net/netlink.
+const NFTRACE_GROUP: u32 = 1 << 8;
+const CONNTRACK_GROUPS: u32 = 0b111;
+
+/// One run of nattrace.
+#[derive(Debug)]
+pub(super) struct Traced {
+    /// nattrace itself.
+    pub(super) process: Process,
+    /// From its start to its ready line.
+    pub(super) ready_after: Option<Duration>,
+    /// How it ended.
+    pub(super) ended: Option<Ended>,
+    /// What it said, once it has ended.
+    pub(super) output: Output,
+    /// How it was started.
+    pub(super) plan: Trace,
+    /// Where its results are.
+    results: PathBuf,
+    recording: Option<PathBuf>,
+    watch: Option<String>,
+    monitor: Option<Process>,
+    conntrack: Option<Process>,
+}
+
+impl Traced {
+    /// What nattrace has written so far.
+    pub(super) fn results(&self) -> Result<String> {
+        read_lossy(&self.results)
+    }
+
+    /// How it ended; an error while it runs.
+    pub(super) fn exit(&self) -> Result<Ended> {
+        self.ended.with_context(|| format!("{} has not been ended", self.plan.name))
+    }
+}
+
+impl Stage {
+    /// Starts the witnesses, then nattrace, and waits until it is ready.
+    pub(super) fn start_trace(&mut self, plan: &Trace) -> Result<()> {
+        if self.traces.get(&plan.name).is_some_and(|trace| trace.ended.is_none()) {
+            bail!("{} is running already", plan.name);
+        }
+        let args = self.filled(&plan.args)?;
+        let watch = plan.watch.clone().or_else(|| plan.at.clone());
+        let (mut witness, mut flows) = (None, None);
+        if let Some(role) = &watch
+            && plan.ready
+        {
+            if plan.monitor != Agreement::Off {
+                witness = Some(self.start_witness(role, "nft", &["-a", "-s", "monitor", "trace"], NFTRACE_GROUP)?);
+            }
+            flows = Some(self.start_witness(role, "conntrack", &["-E", "-o", "id"], CONNTRACK_GROUPS)?);
+        }
+        let name = self.unique(&plan.name);
+        let recording = plan.replay.then(|| self.lab.dir.join(format!("{name}.events")));
+        let mut command = self.nattrace(plan.at.as_deref(), plan.via)?;
+        command.args(&args);
+        if !plan.text {
+            command.args(["--format", "json"]);
+        }
+        if let Some(recording) = &recording {
+            command.arg("--record").arg(recording);
+        }
+        if self.settings.withhold_probes && !plan.own_sources {
+            command.args(["--sources", "tracepoints,nft,conntrack"]);
+        }
+        let mut process = match plan.stdout {
+            Stdout::File => Process::spawn(command, &self.lab.dir, &name)?,
+            Stdout::ClosedPipe => Process::spawn_into_closed_pipe(command, &self.lab.dir, &name)?,
+        };
+        let mut ready_after = None;
+        if plan.ready {
+            let stderr = process.stderr.clone();
+            process.wait_for_line(&stderr, READY, READY_WITHIN, &self.lab.limits)?;
+            ready_after = Some(process.started.elapsed());
+        }
+        let results = match &plan.output {
+            Some(path) => PathBuf::from(self.filled(std::slice::from_ref(path))?.remove(0)),
+            None => process.stdout.clone(),
+        };
+        let traced = Traced {
+            process,
+            ready_after,
+            ended: None,
+            output: Output::default(),
+            plan: plan.clone(),
+            results,
+            recording,
+            watch,
+            monitor: witness,
+            conntrack: flows,
+        };
+        self.traces.insert(plan.name.clone(), traced);
+        Ok(())
+    }
+
+    /// nattrace, to be run in the namespace of `role`.
+    pub(super) fn nattrace(&self, role: Option<&str>, via: Via) -> Result<std::process::Command> {
+        let program = self.settings.nattrace.to_str().context("nattrace's path is no text")?;
+        match (via, role) {
+            (Via::Ip, Some(role)) => {
+                let mut command = self.lab.command(None, "ip")?;
+                command.args(["netns", "exec", &self.lab.namespace(role)?.name, program]);
+                Ok(command)
+            }
+            _ => self.lab.command(role, program),
+        }
+    }
+
+    /// Starts a tool that listens to netlink, and waits until the kernel shows its socket in the groups.
+    fn start_witness(&mut self, role: &str, program: &str, args: &[&str], groups: u32) -> Result<Process> {
+        let name = self.unique(program);
+        let mut command = self.lab.command(Some(role), program)?;
+        command.args(args);
+        let mut process = Process::spawn(command, &self.lab.dir, &name)?;
+        let namespace = self.lab.namespace(role)?;
+        let listening = self.lab.limits.until(Duration::from_secs(10), || {
+            if let Some(ended) = process.poll()? {
+                bail!("{program} ended ({ended}): {}", tail(&read_lossy(&process.stderr)?));
+            }
+            let sockets = namespace.inside(|| {
+                std::fs::read_to_string("/proc/thread-self/net/netlink").context("no /proc/net/netlink")
+            })?;
+            Ok(listens(&sockets, process.id(), groups).then_some(()))
+        })?;
+        listening.with_context(|| format!("{program} did not begin to listen"))?;
+        Ok(process)
+    }
+
+    /// nattrace `name` has ended or is to be ended by `signal`: waits for it, ends the witnesses, compares.
+    pub(super) fn end_trace(&mut self, name: &str, signal: Option<Signal>, within: Duration) -> Result<()> {
+        let limits = self.lab.limits.clone();
+        let trace = self.traces.get_mut(name).with_context(|| format!("no trace is called {name}"))?;
+        if trace.ended.is_some() {
+            bail!("{name} has been ended already");
+        }
+        if let Some(signal) = signal {
+            trace.process.signal(signal)?;
+        }
+        let ended = trace.process.wait(within, &limits)?;
+        trace.ended = Some(ended);
+        // At once, without patience: what is gone with the process is gone now. While another nattrace runs,
+        // its table stands there rightly; the last one to end answers for all.
+        if self.traces.values().all(|trace| trace.ended.is_some()) {
+            for left in self.before.complaints(&self.lab)? {
+                self.problem(left);
+            }
+        }
+        limits.sleep(SETTLE)?;
+        let found = self.compare(name, ended)?;
+        for problem in found {
+            self.problem(format!("{name}: {problem}"));
+        }
+        Ok(())
+    }
+
+    /// Asks every oracle.
+    fn compare(&mut self, name: &str, ended: Ended) -> Result<Vec<String>> {
+        let limits = self.lab.limits.clone();
+        let trace = self.traces.get_mut(name).with_context(|| format!("no trace is called {name}"))?;
+        let mut found = Vec::new();
+        let stderr = read_lossy(&trace.process.stderr)?;
+        for word in ["panicked at", "RUST_BACKTRACE", "stack backtrace"] {
+            if stderr.contains(word) {
+                found.push(format!("nattrace panicked: {}", tail(&stderr)));
+                break;
+            }
+        }
+        let printed = end_witness(trace.monitor.take(), &limits)?;
+        let flows = end_witness(trace.conntrack.take(), &limits)?;
+        let done = matches!(ended, Ended::Code(0 | 1 | 3)) && trace.plan.stdout == Stdout::File;
+        if trace.plan.text {
+            return Ok(found);
+        }
+        trace.output = contract::read(&read_lossy(&trace.results)?, !done);
+        if !done || !trace.plan.ready {
+            return Ok(found);
+        }
+        let Ended::Code(code) = ended else { return Ok(found) };
+        let trace = &self.traces[name];
+        let journeys = &trace.output.journeys;
+        let mut ask = |oracle: &str, mut complaints: Vec<String>| {
+            let more = complaints.len().saturating_sub(ENOUGH);
+            complaints.truncate(ENOUGH);
+            found.extend(complaints.into_iter().map(|complaint| format!("{oracle}: {complaint}")));
+            if more > 0 {
+                found.push(format!("{oracle}: and {more} more"));
+            }
+        };
+        ask("contract", contract::complaints(&trace.output, Some(code)));
+        ask("sources", self.sources(trace));
+        ask("ruleset", listing::complaints(&self.snapshots, journeys));
+        if let (Some(role), Some(printed)) = (&trace.watch, printed) {
+            let inum = self.lab.namespace(role)?.inum;
+            match monitor::parse(&printed) {
+                Ok(lines) => ask(
+                    "nft monitor trace",
+                    agreement::complaints(&lines, journeys, inum, trace.plan.monitor, trace.plan.trace_ids),
+                ),
+                Err(line) => ask("nft monitor trace", vec![format!("the runner does not understand: {line}")]),
+            }
+        }
+        if let (Some(role), Some(mut flows)) = (&trace.watch, flows) {
+            flows.push_str(&self.lab.output(Some(role), "conntrack", &["-L"])?);
+            flows.push_str(&self.lab.output(Some(role), "conntrack", &["-L", "-f", "ipv6"])?);
+            ask("conntrack", conntrack::complaints(&conntrack::flows(&flows), journeys));
+        }
+        if trace.recording.is_some() {
+            ask("replay", self.replay(name, code)?);
+        }
+        Ok(found)
+    }
+
+    /// In full mode, probes are on; in reduced mode, there is a reason why not.
+    fn sources(&self, trace: &Traced) -> Vec<String> {
+        if trace.plan.own_sources {
+            return Vec::new();
+        }
+        let Some(start) = &trace.output.start else { return Vec::new() };
+        let probes = &start["sources"]["probes"];
+        match (self.settings.mode, probes == "on") {
+            (Mode::Full, false) => vec![format!("the kernel has probes, and nattrace says: {probes}")],
+            (Mode::Reduced, true) => vec!["nattrace says that probes are on, and there are none".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+
+    /// `nattrace replay` of the recorded events must tell the same journeys.
+    fn replay(&self, name: &str, code: i32) -> Result<Vec<String>> {
+        let trace = &self.traces[name];
+        let Some(recording) = &trace.recording else { return Ok(Vec::new()) };
+        let mut command = self.nattrace(None, Via::Setns)?;
+        command.arg("replay").arg(recording).args(["--format", "json"]);
+        let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-replay"))?;
+        let ended = process.wait(Duration::from_secs(30), &self.lab.limits)?;
+        let replayed = contract::read(&read_lossy(&process.stdout)?, false);
+        let mut found = replayed.complaints.clone();
+        if ended != Ended::Code(code) {
+            found.push(format!("{ended}, the run itself had {code}: {}", tail(&read_lossy(&process.stderr)?)));
+        }
+        let (live, again) = (&trace.output.journeys, &replayed.journeys);
+        if live.len() != again.len() {
+            found.push(format!("{} journeys, the run itself had {}", again.len(), live.len()));
+        }
+        for (live, again) in live.iter().zip(again).filter(|(live, again)| live != again) {
+            found.push(format!("replayed {again}\nwas {live}"));
+        }
+        Ok(found)
+    }
+
+    /// Strings with `${…}` filled in.
+    pub(super) fn filled(&self, texts: &[String]) -> Result<Vec<String>> {
+        let list = Value::from(texts.to_vec());
+        let filled = self.filled_value(&list)?;
+        let texts = filled.as_array().into_iter().flatten();
+        Ok(texts
+            .map(|value| match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            })
+            .collect())
+    }
+
+    /// A pattern with `${…}` filled in.
+    pub(super) fn filled_value(&self, value: &Value) -> Result<Value> {
+        crate::scenario::substitute(value, &|name| self.lookup(name))
+    }
+}
+
+/// Ends a witness politely and gives what it printed.
+fn end_witness(process: Option<Process>, limits: &crate::lab::Limits) -> Result<Option<String>> {
+    let Some(mut process) = process else { return Ok(None) };
+    if let Some(ended) = process.poll()? {
+        bail!("{} ended too early ({ended}): {}", process.name, tail(&read_lossy(&process.stderr)?));
+    }
+    process.signal(Signal::INT)?;
+    process.wait(Duration::from_secs(10), limits)?;
+    let stderr = read_lossy(&process.stderr)?;
+    // nft and conntrack say so when the kernel was faster than they: then they are no witnesses.
+    let printed = read_lossy(&process.stdout)?;
+    if stderr.contains("lost") || printed.contains("# ERROR") {
+        bail!("{} lost events: {}", process.name, tail(&stderr));
+    }
+    Ok(Some(printed))
+}
+
+/// Whether process `id` has a netfilter netlink socket in one of `groups`, by /proc/net/netlink.
+fn listens(sockets: &str, id: u32, groups: u32) -> bool {
+    sockets.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, protocol, port, mask, ..] = words.as_slice() else { return false };
+        *protocol == "12"
+            && port.parse() == Ok(id)
+            && u32::from_str_radix(mask, 16).is_ok_and(|mask| mask & groups != 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_in_the_group_is_recognised() {
+        let sockets = "\
+sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode
+00000000c627ea40 10  10026      00000100 0        0        0     2        0        21296
+000000001641381b 12  10026      00000100 0        0        0     2        0        21829
+";
+        assert!(listens(sockets, 10026, NFTRACE_GROUP));
+        assert!(!listens(sockets, 10026, CONNTRACK_GROUPS));
+        assert!(!listens(sockets, 10027, NFTRACE_GROUP));
+    }
+}

@@ -1,0 +1,450 @@
+//! What a `scenario.toml` says.
+
+pub(crate) mod count;
+pub(crate) mod load;
+pub(crate) mod matcher;
+mod template;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use count::Count;
+
+pub(crate) use template::substitute;
+
+/// One scenario (or one variant of one), ready to be run.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    /// Directory name, and variant name where there are variants: `article/tcp4`.
+    pub(crate) name: String,
+    /// Where its files are.
+    pub(crate) dir: PathBuf,
+    /// What it says.
+    pub(crate) script: Script,
+}
+
+/// The contents of `scenario.toml`, variables of the variant filled in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Script {
+    /// What is proved, for people.
+    pub(crate) about: String,
+    /// What the machine must have; otherwise the scenario is skipped with that reason.
+    #[serde(default)]
+    pub(crate) needs: Vec<Need>,
+    /// Which topology.
+    pub(crate) topology: String,
+    /// Role to nft file, loaded before the first action.
+    #[serde(default)]
+    pub(crate) rulesets: BTreeMap<String, String>,
+    /// Role to sysctl lines (`net/ipv4/…=1`), set before the first action.
+    #[serde(default)]
+    pub(crate) sysctls: BTreeMap<String, Vec<String>>,
+    /// Seconds after which the scenario has failed.
+    #[serde(default = "sixty")]
+    pub(crate) timeout: f64,
+    /// What happens, in order.
+    #[serde(rename = "action")]
+    pub(crate) actions: Vec<Action>,
+}
+
+/// A requirement that not every machine meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Need {
+    /// Kernel probes: full mode.
+    Probes,
+    /// The absence of kernel probes: what is said in reduced mode.
+    Reduced,
+}
+
+/// In which mode something is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// With kernel probes.
+    Full,
+    /// Without.
+    Reduced,
+}
+
+/// How nattrace gets into the namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Via {
+    /// A plain setns(2).
+    #[default]
+    Setns,
+    /// As people do it: `ip netns exec`, which also mounts another /sys.
+    Ip,
+}
+
+/// Where nattrace's standard output goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Stdout {
+    /// Into a file that is checked.
+    #[default]
+    File,
+    /// Into a pipe that nobody reads.
+    ClosedPipe,
+}
+
+/// How far the lines of `nft monitor trace` and the journeys must agree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Agreement {
+    /// Line for step and step for line.
+    #[default]
+    Exact,
+    /// Every step has its line; there may be more lines (nattrace was stopped in the middle).
+    Subset,
+    /// As `subset`, and texts are not compared: the ruleset is replaced, and nft prints stale texts then.
+    Handles,
+    /// Not compared: no trace messages are asked for.
+    Off,
+}
+
+/// A signal, by name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum SignalName {
+    /// Ctrl-C.
+    #[default]
+    Int,
+    /// Polite end.
+    Term,
+    /// No mercy.
+    Kill,
+}
+
+/// What a client is to experience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Met {
+    /// TCP: connected and echoed. UDP and ping: every packet answered.
+    Answered,
+    /// TCP: RST. UDP: ICMP port unreachable.
+    Refused,
+    /// Nothing came back.
+    Timeout,
+    /// The kernel refused to send (EPERM).
+    Forbidden,
+    /// ICMP unreachable other than port.
+    Unreachable,
+    /// TCP: connected, and the server's answer never came.
+    Silence,
+}
+
+/// Layer 4 of the generators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Proto {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// One thing to do. `at` names a role of the topology.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "do", deny_unknown_fields, rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub(crate) enum Action {
+    /// Load an nft file (`nft -f`).
+    Ruleset { at: String, file: String },
+    /// `nft COMMAND`.
+    Nft { at: String, run: String },
+    /// A shell command; it must succeed.
+    Shell { at: Option<String>, run: String },
+    /// Wait.
+    Sleep { seconds: f64 },
+    /// Start an echo server and wait until it listens.
+    Serve {
+        name: String,
+        at: String,
+        proto: Proto,
+        listen: SocketAddr,
+        #[serde(default)]
+        sink: bool,
+    },
+    /// What a server must have seen by now.
+    Served { server: String, saw: Count, from: Option<String>, not_from: Option<String> },
+    /// Connect over TCP, or send one datagram and wait for the answer.
+    Connect {
+        at: String,
+        proto: Proto,
+        to: SocketAddr,
+        from: Option<SocketAddr>,
+        #[serde(default = "two")]
+        timeout: f64,
+        #[serde(default = "one")]
+        count: u32,
+        met: Met,
+    },
+    /// ICMP echo.
+    Ping {
+        at: String,
+        to: IpAddr,
+        #[serde(default = "one_u16")]
+        count: u16,
+        #[serde(default = "one_second")]
+        timeout: f64,
+        met: Met,
+    },
+    /// Datagrams without end, until the scenario is over.
+    Stream { at: String, to: SocketAddr, from: Option<SocketAddr>, interval_ms: u64 },
+    /// Many datagrams of one shape at once.
+    Burst {
+        at: String,
+        from: IpAddr,
+        to: SocketAddr,
+        count: u16,
+        #[serde(default = "four")]
+        senders: u16,
+        #[serde(default)]
+        vary_length: bool,
+        port: u16,
+    },
+    /// Start nattrace (in JSON) and wait until it is ready.
+    Trace(Trace),
+    /// Wait until nattrace has written so many journeys that match.
+    Await {
+        #[serde(default = "trace_name")]
+        trace: String,
+        #[serde(default, rename = "where")]
+        select: Value,
+        journeys: usize,
+        #[serde(default = "ten")]
+        within: f64,
+    },
+    /// End nattrace by a signal and wait for its end.
+    Stop {
+        #[serde(default = "trace_name")]
+        trace: String,
+        #[serde(default)]
+        signal: SignalName,
+        #[serde(default = "ten")]
+        within: f64,
+    },
+    /// Wait until nattrace ends by itself.
+    Wait {
+        #[serde(default = "trace_name")]
+        trace: String,
+        #[serde(default = "ten")]
+        within: f64,
+        /// It must not end earlier than this after its start.
+        #[serde(default)]
+        not_before: f64,
+    },
+    /// What the ended nattrace must have said.
+    Expect(Box<Expect>),
+    /// A counter of /proc/net/snmp (`UdpNoPorts`) or of snmp6 (`Udp6NoPorts`) since the first action.
+    Counter { at: String, name: String, rose: Count },
+    /// A file system of that many KiB, mounted below the scenario's directory.
+    SmallDisk { path: String, kib: u32 },
+    /// Start nattrace and kill it at a random moment, again and again; nothing of it may be left.
+    Kill { at: String, args: Vec<String>, times: u32, longest: f64 },
+    /// What nattrace costs: runs per forwarded packet, idle processor, memory, start.
+    Cost(Cost),
+}
+
+/// How to start nattrace.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Trace {
+    /// What it is called in later actions.
+    #[serde(default = "trace_name")]
+    pub(crate) name: String,
+    /// In which namespace it runs; where the runner is when absent.
+    #[serde(default)]
+    pub(crate) at: Option<String>,
+    /// In which namespace its packets are watched by the other tools; the same when absent.
+    #[serde(default)]
+    pub(crate) watch: Option<String>,
+    /// Arguments, without `--format`.
+    pub(crate) args: Vec<String>,
+    /// How it gets there.
+    #[serde(default)]
+    pub(crate) via: Via,
+    /// Give it no `--format json`.
+    #[serde(default)]
+    pub(crate) text: bool,
+    /// Wait for `nattrace: tracing`.
+    #[serde(default = "yes")]
+    pub(crate) ready: bool,
+    /// Where it writes its results, when `-o` is among the arguments.
+    #[serde(default)]
+    pub(crate) output: Option<String>,
+    /// Where standard output goes.
+    #[serde(default)]
+    pub(crate) stdout: Stdout,
+    /// How far `nft monitor trace` must agree.
+    #[serde(default)]
+    pub(crate) monitor: Agreement,
+    /// How many trace ids a packet has at most: more than one where it crosses the loopback.
+    #[serde(default = "one_usize")]
+    pub(crate) trace_ids: usize,
+    /// Record the events, replay them, and compare.
+    #[serde(default)]
+    pub(crate) replay: bool,
+    /// The sources are what the arguments say, not what the mode says.
+    #[serde(default)]
+    pub(crate) own_sources: bool,
+}
+
+/// What is expected of an ended nattrace.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Expect {
+    /// Which one.
+    #[serde(default = "trace_name")]
+    pub(crate) trace: String,
+    /// Exit code.
+    pub(crate) exit: i32,
+    /// Each must be somewhere on standard error.
+    #[serde(default)]
+    pub(crate) stderr: Vec<String>,
+    /// Each must be somewhere on standard output (text format).
+    #[serde(default)]
+    pub(crate) stdout: Vec<String>,
+    /// None may be on standard output.
+    #[serde(default)]
+    pub(crate) stdout_never: Vec<String>,
+    /// None may be on standard error.
+    #[serde(default)]
+    pub(crate) stderr_never: Vec<String>,
+    /// It must be one clear complaint: few lines, nothing on standard output.
+    #[serde(default)]
+    pub(crate) complaint: bool,
+    /// How many journeys in all.
+    #[serde(default)]
+    pub(crate) total: Option<Count>,
+    /// Pattern of the `start` line.
+    #[serde(default)]
+    pub(crate) start: Option<Value>,
+    /// Pattern of the `summary` line.
+    #[serde(default)]
+    pub(crate) summary: Option<Value>,
+    /// Groups of journeys.
+    #[serde(default)]
+    pub(crate) journeys: Vec<Group>,
+    /// Packets whose rules are known by construction.
+    #[serde(default)]
+    pub(crate) classify: Option<Classify>,
+}
+
+/// Journeys selected by a pattern, and what holds for all of them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Group {
+    /// Only in this mode.
+    #[serde(default)]
+    pub(crate) mode: Option<Mode>,
+    /// Which journeys.
+    #[serde(default, rename = "where")]
+    pub(crate) select: Value,
+    /// How many there are.
+    #[serde(default = "at_least_one")]
+    pub(crate) count: Count,
+    /// What else holds for each.
+    #[serde(default)]
+    pub(crate) is: Value,
+    /// An ordered sub-sequence of each one's steps.
+    #[serde(default)]
+    pub(crate) steps: Vec<Value>,
+    /// Steps that each one has, wherever.
+    #[serde(default)]
+    pub(crate) has: Vec<Value>,
+    /// Steps that none has.
+    #[serde(default)]
+    pub(crate) never: Vec<Value>,
+}
+
+/// A burst whose packets are sorted into chains by their port or length: the chain that each packet passes
+/// is known before it is sent.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Classify {
+    /// `sport` or `length`: the member of `packet` that tells the packets apart.
+    pub(crate) by: String,
+    /// The value of the first packet.
+    pub(crate) first: u64,
+    /// How many packets, with consecutive values.
+    pub(crate) packets: u64,
+    /// The class is the value (less `less`) modulo this.
+    pub(crate) modulo: u64,
+    /// Subtracted before the modulo: nft sees the UDP length, the JSON has the packet's.
+    #[serde(default)]
+    pub(crate) less: u64,
+    /// Chains are called by this and the class.
+    pub(crate) chain: String,
+    /// Classes whose chain drops.
+    pub(crate) dropped: Vec<u64>,
+    /// The server that receives the others.
+    pub(crate) server: String,
+}
+
+/// What the cost measurement does.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Cost {
+    /// The ended-by-nobody trace to measure.
+    #[serde(default = "trace_name")]
+    pub(crate) trace: String,
+    /// Who sends.
+    pub(crate) at: String,
+    /// From which address.
+    pub(crate) from: IpAddr,
+    /// Where to.
+    pub(crate) to: SocketAddr,
+    /// How many packets.
+    pub(crate) packets: u16,
+    /// Most program runs per forwarded packet.
+    pub(crate) runs: f64,
+    /// Most clock ticks in `idle` seconds.
+    pub(crate) ticks: u64,
+    /// Seconds without traffic.
+    pub(crate) idle: f64,
+    /// Most resident memory, in MB.
+    pub(crate) rss: f64,
+    /// Longest time to the ready line, in seconds.
+    pub(crate) start: f64,
+}
+
+fn sixty() -> f64 {
+    60.0
+}
+fn ten() -> f64 {
+    10.0
+}
+fn two() -> f64 {
+    2.0
+}
+fn one_second() -> f64 {
+    1.0
+}
+fn one() -> u32 {
+    1
+}
+fn one_usize() -> usize {
+    1
+}
+fn one_u16() -> u16 {
+    1
+}
+fn four() -> u16 {
+    4
+}
+fn yes() -> bool {
+    true
+}
+fn trace_name() -> String {
+    "trace".to_owned()
+}
+fn at_least_one() -> Count {
+    Count { least: 1, most: None }
+}

@@ -1,0 +1,124 @@
+//! Traffic: clients and servers that say in JSON Lines what they did and what they saw.
+//!
+//! They are sub-commands of this program, run inside the namespaces, so that a scenario needs no other
+//! network tool and its servers are witnesses that can be read.
+
+mod ping;
+mod tcp;
+mod udp;
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Subcommand;
+use serde_json::Value;
+
+/// What to generate.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Traffic {
+    /// Accept connections and send back what they bring.
+    TcpServer {
+        /// Where to listen.
+        listen: SocketAddr,
+    },
+    /// Receive datagrams and send them back.
+    UdpServer {
+        /// Where to listen.
+        listen: SocketAddr,
+        /// Do not answer.
+        #[arg(long)]
+        sink: bool,
+    },
+    /// Connect, exchange one line, close.
+    TcpConnect {
+        /// Where to.
+        to: SocketAddr,
+        /// From which address and port.
+        #[arg(long)]
+        from: Option<SocketAddr>,
+        /// How long to try, in seconds.
+        #[arg(long, default_value_t = 2.0)]
+        timeout: f64,
+    },
+    /// Send datagrams from one socket and count what comes back.
+    UdpSend {
+        /// Where to.
+        to: SocketAddr,
+        /// From which address and port.
+        #[arg(long)]
+        from: Option<SocketAddr>,
+        /// How many; 0 is without end.
+        #[arg(long, default_value_t = 1)]
+        count: u32,
+        /// Milliseconds between two datagrams.
+        #[arg(long, default_value_t = 10)]
+        interval: u64,
+        /// What the datagrams hold.
+        #[arg(long, default_value = "hello")]
+        payload: String,
+        /// How long to wait for answers after the last one, in seconds.
+        #[arg(long, default_value_t = 0.5)]
+        timeout: f64,
+    },
+    /// Send many datagrams of one shape at once, told apart by source port or by length.
+    UdpBurst {
+        /// Where to.
+        to: SocketAddr,
+        /// The source address.
+        #[arg(long)]
+        from: IpAddr,
+        /// How many.
+        #[arg(long)]
+        count: u16,
+        /// Sent by how many threads at the same time.
+        #[arg(long, default_value_t = 4)]
+        senders: u16,
+        /// Equal source port, lengths 0, 1, 2, …; otherwise equal length, ports FIRST, FIRST+1, ….
+        #[arg(long)]
+        vary_length: bool,
+        /// The (first) source port.
+        #[arg(long, default_value_t = 20_000)]
+        port: u16,
+    },
+    /// ICMP echo requests.
+    Ping {
+        /// Where to.
+        to: IpAddr,
+        /// How many.
+        #[arg(long, default_value_t = 1)]
+        count: u16,
+        /// How long to wait for each answer, in seconds.
+        #[arg(long, default_value_t = 1.0)]
+        timeout: f64,
+    },
+}
+
+/// Does it.
+pub(crate) fn run(traffic: Traffic) -> Result<()> {
+    match traffic {
+        Traffic::TcpServer { listen } => tcp::serve(listen),
+        Traffic::UdpServer { listen, sink } => udp::serve(listen, !sink),
+        Traffic::TcpConnect { to, from, timeout } => tcp::connect(to, from, Duration::from_secs_f64(timeout)),
+        Traffic::UdpSend { to, from, count, interval, payload, timeout } => udp::send(&udp::Send {
+            to,
+            from,
+            count,
+            interval: Duration::from_millis(interval),
+            payload: payload.into_bytes(),
+            timeout: Duration::from_secs_f64(timeout),
+        }),
+        Traffic::UdpBurst { to, from, count, senders, vary_length, port } => {
+            udp::burst(&udp::Burst { to, from, count, senders, vary_length, port })
+        }
+        Traffic::Ping { to, count, timeout } => ping::ping(to, count, Duration::from_secs_f64(timeout)),
+    }
+}
+
+/// Prints one JSON line at once: the runner reads the file while this process still runs.
+fn say(value: &Value) {
+    let mut out = std::io::stdout().lock();
+    // A runner that is gone needs no answer.
+    let _ = writeln!(out, "{value}").and_then(|()| out.flush());
+}

@@ -1,0 +1,77 @@
+//! TCP: an echo server that records whom it saw, and a client that tells how it fared.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
+use serde_json::json;
+
+use super::say;
+
+/// Echoes until killed.
+pub(super) fn serve(listen: SocketAddr) -> Result<()> {
+    let listener = TcpListener::bind(listen).with_context(|| format!("nobody can listen on tcp {listen}"))?;
+    say(&json!({"event": "listening", "local": listen}));
+    loop {
+        let (mut stream, peer) = listener.accept().context("accept failed")?;
+        say(&json!({"event": "accept", "peer": peer}));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // A peer that resets the connection ends it like one that closes it.
+            while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                say(&json!({"event": "data", "peer": peer, "bytes": read}));
+                if stream.write_all(&buffer[..read]).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+/// Connects, sends a line, reads it back, closes, and says how far it came.
+pub(super) fn connect(to: SocketAddr, from: Option<SocketAddr>, timeout: Duration) -> Result<()> {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    if let Some(from) = from {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        net::bind(&socket, &from).with_context(|| format!("nobody can connect from {from}"))?;
+    }
+    // The send time-out also bounds connect(2), which std's connect_timeout cannot do for a bound socket.
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
+    let begun = Instant::now();
+    let result = match net::connect(&socket, &to) {
+        Ok(()) => "connected",
+        Err(Errno::INPROGRESS | Errno::AGAIN | Errno::TIMEDOUT) => "timeout",
+        Err(Errno::CONNREFUSED) => "refused",
+        Err(Errno::HOSTUNREACH | Errno::NETUNREACH) => "unreachable",
+        Err(Errno::ACCESS | Errno::PERM) => "forbidden",
+        Err(error) => return Err(error).with_context(|| format!("connecting to {to}")),
+    };
+    let stream = TcpStream::from(socket);
+    let local = stream.local_addr().ok();
+    let mut reply = String::new();
+    let mut ended = None;
+    if result == "connected" {
+        stream.set_read_timeout(Some(timeout))?;
+        (&stream).write_all(b"hello\n")?;
+        if let Err(error) = BufReader::new(&stream).read_line(&mut reply) {
+            ended = Some(match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => "timeout".to_owned(),
+                ErrorKind::ConnectionReset => "reset".to_owned(),
+                _ => error.to_string(),
+            });
+        }
+    }
+    say(&json!({
+        "result": result,
+        "local": local,
+        "reply": reply.trim_end(),
+        "ended": ended,
+        "ms": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }));
+    Ok(())
+}
