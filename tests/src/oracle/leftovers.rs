@@ -42,7 +42,7 @@ impl Before {
             found.push(format!("nattrace has ended and left a pinned object: {path}"));
         }
         let names: BTreeSet<String> = crate::lab::netns::names().into_iter().collect();
-        for name in names.difference(&self.names).filter(|name| !name.starts_with("ntt")) {
+        for name in names.difference(&self.names).filter(|name| name.contains("nattrace")) {
             found.push(format!("nattrace has ended and left a namespace: {name}"));
         }
         Ok(found)

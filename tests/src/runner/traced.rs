@@ -1,5 +1,6 @@
 //! A nattrace and its witnesses: started together, ended together, compared at the end.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -149,7 +150,7 @@ impl Stage {
             let sockets = namespace.inside(|| {
                 std::fs::read_to_string("/proc/thread-self/net/netlink").context("no /proc/net/netlink")
             })?;
-            Ok(listens(&sockets, process.id(), groups).then_some(()))
+            Ok(listens(&sockets, &sockets_of(process.id()), groups).then_some(()))
         })?;
         listening.with_context(|| format!("{program} did not begin to listen"))?;
         Ok(process)
@@ -312,13 +313,25 @@ fn end_witness(process: Option<Process>, limits: &crate::lab::Limits) -> Result<
     Ok(Some(printed))
 }
 
-/// Whether process `id` has a netfilter netlink socket in one of `groups`, by /proc/net/netlink.
-fn listens(sockets: &str, id: u32, groups: u32) -> bool {
-    sockets.lines().any(|line| {
+/// The inodes of the sockets that process `id` holds.
+fn sockets_of(id: u32) -> BTreeSet<String> {
+    let files = std::fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+    files
+        .filter_map(|file| {
+            let target = std::fs::read_link(file.path()).ok()?;
+            Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+        })
+        .collect()
+}
+
+/// Whether one of the sockets `own` (by inode: a second socket of a process has a port of its own) is a
+/// netfilter netlink socket in one of `groups`, by /proc/net/netlink.
+fn listens(table: &str, own: &BTreeSet<String>, groups: u32) -> bool {
+    table.lines().any(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, protocol, port, mask, ..] = words.as_slice() else { return false };
+        let [_, protocol, _, mask, .., inode] = words.as_slice() else { return false };
         *protocol == "12"
-            && port.parse() == Ok(id)
+            && own.contains(*inode)
             && u32::from_str_radix(mask, 16).is_ok_and(|mask| mask & groups != 0)
     })
 }
@@ -329,13 +342,15 @@ mod tests {
 
     #[test]
     fn a_socket_in_the_group_is_recognised() {
-        let sockets = "\
+        let table = "\
 sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode
 00000000c627ea40 10  10026      00000100 0        0        0     2        0        21296
 000000001641381b 12  10026      00000100 0        0        0     2        0        21829
 ";
-        assert!(listens(sockets, 10026, NFTRACE_GROUP));
-        assert!(!listens(sockets, 10026, CONNTRACK_GROUPS));
-        assert!(!listens(sockets, 10027, NFTRACE_GROUP));
+        let own = |inode: &str| BTreeSet::from([inode.to_owned()]);
+        assert!(listens(table, &own("21829"), NFTRACE_GROUP));
+        assert!(!listens(table, &own("21829"), CONNTRACK_GROUPS));
+        assert!(!listens(table, &own("21296"), NFTRACE_GROUP), "another netlink family");
+        assert!(!listens(table, &own("1"), NFTRACE_GROUP));
     }
 }
