@@ -1,7 +1,7 @@
 //! The demonstration.
+use anyhow::Result;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use anyhow::Result;
 /// How to show it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

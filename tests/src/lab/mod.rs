@@ -138,8 +138,14 @@ impl Lab {
     pub(crate) fn small_disk(&mut self, path: &Path, kib: u32) -> Result<()> {
         std::fs::create_dir_all(path).with_context(|| format!("{} cannot be made", path.display()))?;
         let size = std::ffi::CString::new(format!("size={kib}k"))?;
-        rustix::mount::mount("tmpfs", path, "tmpfs", rustix::mount::MountFlags::empty(), Some(size.as_c_str()))
-            .with_context(|| format!("no file system can be mounted at {}", path.display()))?;
+        rustix::mount::mount(
+            "tmpfs",
+            path,
+            "tmpfs",
+            rustix::mount::MountFlags::empty(),
+            Some(size.as_c_str()),
+        )
+        .with_context(|| format!("no file system can be mounted at {}", path.display()))?;
         self.mounts.push(path.to_owned());
         Ok(())
     }

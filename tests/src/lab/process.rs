@@ -54,21 +54,17 @@ impl Process {
     pub(crate) fn spawn(mut command: Command, dir: &Path, name: &str) -> Result<Self> {
         let stdout = dir.join(format!("{name}.out"));
         let stderr = dir.join(format!("{name}.err"));
-        let create = |path: &Path| {
-            File::create(path).with_context(|| format!("{} cannot be written", path.display()))
-        };
-        command
-            .stdin(Stdio::null())
-            .stdout(create(&stdout)?)
-            .stderr(create(&stderr)?)
-            .process_group(0);
+        let create =
+            |path: &Path| File::create(path).with_context(|| format!("{} cannot be written", path.display()));
+        command.stdin(Stdio::null()).stdout(create(&stdout)?).stderr(create(&stderr)?).process_group(0);
         Self::start(command, name, stdout, stderr)
     }
 
     /// Starts `command` with standard output into a pipe whose reading end is closed at once.
     pub(crate) fn spawn_into_closed_pipe(mut command: Command, dir: &Path, name: &str) -> Result<Self> {
         let stderr = dir.join(format!("{name}.err"));
-        let file = File::create(&stderr).with_context(|| format!("{} cannot be written", stderr.display()))?;
+        let file =
+            File::create(&stderr).with_context(|| format!("{} cannot be written", stderr.display()))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).process_group(0);
         let mut process = Self::start(command, name, dir.join(format!("{name}.out")), stderr)?;
         drop(process.child.stdout.take());
@@ -89,7 +85,8 @@ impl Process {
     /// How it ended, if it has.
     pub(crate) fn poll(&mut self) -> Result<Option<Ended>> {
         if self.ended.is_none() {
-            self.ended = self.child.try_wait().with_context(|| format!("{} cannot be waited for", self.name))?;
+            self.ended =
+                self.child.try_wait().with_context(|| format!("{} cannot be waited for", self.name))?;
         }
         Ok(self.ended.map(ended))
     }
@@ -168,8 +165,11 @@ fn ended(status: ExitStatus) -> Ended {
     }
 }
 
-/// What the file holds; a file that does not exist yet is empty.
+/// What the file holds; a file that does not exist yet is empty. Only files: reading a device may never end.
 pub(crate) fn read_lossy(path: &Path) -> Result<String> {
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        bail!("{} is no file", path.display());
+    }
     match std::fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
@@ -200,7 +200,11 @@ pub(crate) fn output_of(mut command: Command, input: &str) -> Result<String> {
     }
     let output = child.wait_with_output().with_context(|| format!("`{shown}` cannot be waited for"))?;
     if !output.status.success() {
-        bail!("`{shown}` failed ({}): {}", ended(output.status), String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "`{shown}` failed ({}): {}",
+            ended(output.status),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

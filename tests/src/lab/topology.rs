@@ -138,7 +138,11 @@ impl Plan {
                 for address in there.addresses {
                     let address = address.split('/').next().unwrap_or_default();
                     let lladdr = link_address(number, 1 - side);
-                    writeln!(script, "neigh replace {address} lladdr {lladdr} dev {} nud permanent", here.device)?;
+                    writeln!(
+                        script,
+                        "neigh replace {address} lladdr {lladdr} dev {} nud permanent",
+                        here.device
+                    )?;
                 }
             }
         }

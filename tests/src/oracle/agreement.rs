@@ -84,9 +84,11 @@ fn multisets(
     }
     balance
         .into_iter()
-        .filter(|(_, (printed, said))| {
-            if agreement == Agreement::Exact { printed != said } else { printed < said }
-        })
+        .filter(
+            |(_, (printed, said))| {
+                if agreement == Agreement::Exact { printed != said } else { printed < said }
+            },
+        )
         .map(|(mark, (printed, said))| {
             format!("nft monitor trace printed {printed} times, the journeys have {said} times: {mark}")
         })
@@ -281,10 +283,8 @@ trace id 0000000b inet filter forward policy accept
 
     #[test]
     fn a_packet_has_two_ids_only_where_that_is_expected() {
-        let lines = LINES.replace(
-            "id 0000000a inet filter x rule drop",
-            "id 0000000c inet filter x rule drop",
-        );
+        let lines =
+            LINES.replace("id 0000000a inet filter x rule drop", "id 0000000c inet filter x rule drop");
         let judge = |ids| complaints(&parse(&lines).expect("lines"), &right(), 5, Agreement::Exact, ids);
         assert_eq!(judge(1).len(), 1);
         assert_eq!(judge(2), Vec::<String>::new());

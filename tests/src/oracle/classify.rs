@@ -112,13 +112,17 @@ mod tests {
         let swapped = journey(20_001, "class2", "dropped");
         assert!(judge(&[good.clone(), swapped], &[20_000])[0].contains("must pass class1 only"));
         let survived = journey(20_001, "class1", "delivered");
-        assert!(judge(&[good.clone(), survived], &[20_000, 20_001])[0].contains("is dropped by construction"));
+        assert!(
+            judge(&[good.clone(), survived], &[20_000, 20_001])[0].contains("is dropped by construction")
+        );
         let lost = journey(20_001, "class1", "dropped");
         assert!(judge(&[good.clone(), lost.clone()], &[20_000, 20_001])[0].contains("the server saw it"));
-        assert!(judge(&[good.clone()], &[20_000])[0].contains("1 of 2 packets have no journey"));
+        assert!(judge(std::slice::from_ref(&good), &[20_000])[0].contains("1 of 2 packets have no journey"));
         assert!(judge(&[good.clone(), good, lost], &[20_000])[0].contains("2 journeys for the one packet"));
         let mut bare = journey(20_001, "class1", "dropped");
         bare["steps"] = json!([]);
-        assert!(judge(&[journey(20_000, "class0", "delivered"), bare], &[20_000])[0].contains("and does not"));
+        assert!(
+            judge(&[journey(20_000, "class0", "delivered"), bare], &[20_000])[0].contains("and does not")
+        );
     }
 }

@@ -30,10 +30,7 @@ fn flow(line: &str) -> Option<Flow> {
     let (src, dst, sport, dport) = (all("src"), all("dst"), all("sport"), all("dport"));
     let tuple = |index: usize| -> Option<(End, End)> {
         let port = |list: &[&str]| list.get(index)?.parse::<u64>().ok();
-        Some((
-            ((*src.get(index)?).to_owned(), port(&sport)?),
-            ((*dst.get(index)?).to_owned(), port(&dport)?),
-        ))
+        Some((((*src.get(index)?).to_owned(), port(&sport)?), ((*dst.get(index)?).to_owned(), port(&dport)?)))
     };
     Some(Flow { protocol, original: tuple(0)?, reply: tuple(1)? })
 }

@@ -122,7 +122,9 @@ fn tally(output: &Output) -> Vec<String> {
     }
     ["dropped", "delivered", "transmitted", "queued", "consumed", "unfinished"]
         .into_iter()
-        .filter(|kind| counts[*kind].as_u64().unwrap_or_default() != real.get(kind).copied().unwrap_or_default())
+        .filter(|kind| {
+            counts[*kind].as_u64().unwrap_or_default() != real.get(kind).copied().unwrap_or_default()
+        })
         .map(|kind| {
             format!(
                 "the summary counts {} journeys {kind}, there are {}",
@@ -183,6 +185,14 @@ fn journey_complaints(journey: &Value, by_id: &BTreeMap<&str, &Value>) -> Vec<St
             }
         }
     }
+    if matches!(text(journey, &["outcome", "by"]), "rule" | "policy") && outcome == "dropped" {
+        let named = |step: &&Value| {
+            ["family", "table", "chain", "handle"].iter().all(|key| step[*key] == journey["outcome"][*key])
+        };
+        if !all.iter().filter(named).any(|step| text(step, &["verdict"]) == "drop") {
+            wrong("no step is the drop that the outcome names".into());
+        }
+    }
     for finding in journey["findings"].as_array().into_iter().flatten() {
         let certain = matches!(text(finding, &["certainty"]), "certain" | "likely");
         let proofs = finding["steps"].as_array();
@@ -215,8 +225,7 @@ fn journey_complaints(journey: &Value, by_id: &BTreeMap<&str, &Value>) -> Vec<St
 fn required(kind: &str) -> &'static [&'static str] {
     match kind {
         "hook" => &["hook", "family"],
-        "rule" => &["family", "table", "chain", "verdict"],
-        "policy" => &["family", "table", "chain", "verdict"],
+        "rule" | "policy" => &["family", "table", "chain", "verdict"],
         "rewrite" => &["nat", "from", "to", "by"],
         "route" => &["decision"],
         "device" => &["event", "name"],
@@ -232,7 +241,7 @@ mod tests {
     use serde_json::json;
 
     fn lines(values: &[Value]) -> String {
-        values.iter().map(|value| format!("{value}\n")).collect()
+        values.iter().flat_map(|value| [value.to_string(), "\n".to_owned()]).collect()
     }
 
     fn start() -> Value {
@@ -286,7 +295,9 @@ mod tests {
 
     #[test]
     fn damaged_journeys() {
-        let damages: [(&str, fn(&mut Value)); 8] = [
+        type Damage = fn(&mut Value);
+        let damages: [(&str, Damage); 9] = [
+            ("no step is the drop", |j| j["steps"][0]["verdict"] = json!("accept")),
             ("no netns", |j| j["netns"] = json!(null)),
             ("unknown outcome", |j| j["outcome"]["kind"] = json!("gone")),
             ("has no chain", |j| j["outcome"]["chain"] = json!(null)),
@@ -297,9 +308,9 @@ mod tests {
             ("which is no journey", |j| j["retransmission_of"] = json!("9")),
         ];
         for (says, damage) in damages {
-            let mut damaged = journey();
-            damage(&mut damaged);
-            let found = judge(&[start(), damaged, summary()], 1);
+            let mut victim = journey();
+            damage(&mut victim);
+            let found = judge(&[start(), victim, summary()], 1);
             assert!(found.iter().any(|line| line.contains(says)), "{found:?} does not say {says}");
         }
     }

@@ -21,7 +21,10 @@ impl Before {
     pub(crate) fn look(lab: &Lab) -> Self {
         Self {
             pinned: pinned(),
-            tables: lab.output(None, "nft", &["list", "tables"]).map(|text| own_tables(&text)).unwrap_or_default(),
+            tables: lab
+                .output(None, "nft", &["list", "tables"])
+                .map(|text| own_tables(&text))
+                .unwrap_or_default(),
             names: crate::lab::netns::names().into_iter().collect(),
         }
     }

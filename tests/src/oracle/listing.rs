@@ -37,8 +37,7 @@ pub(crate) fn rules(listing: &str) -> BTreeMap<(Place, u64), String> {
                 if let (Some((family, table)), Some(chain)) = (&table, &chain)
                     && let (text, Some(handle)) = split_handle(line.trim())
                 {
-                    let place =
-                        Place { family: family.clone(), table: table.clone(), chain: chain.clone() };
+                    let place = Place { family: family.clone(), table: table.clone(), chain: chain.clone() };
                     rules.insert((place, handle), text.to_owned());
                 }
             }
@@ -74,7 +73,11 @@ pub(crate) fn complaints(snapshots: &[Snapshot], journeys: &[Value]) -> Vec<Stri
                     "{}: rule {handle} of {place} is {}, nft listed {}",
                     headline(journey),
                     said.unwrap_or("(no text)"),
-                    texts.iter().map(|text| text.map_or("(nothing)", String::as_str)).collect::<Vec<_>>().join(" or "),
+                    texts
+                        .iter()
+                        .map(|text| text.map_or("(nothing)", String::as_str))
+                        .collect::<Vec<_>>()
+                        .join(" or "),
                 ));
             }
         }
@@ -141,7 +144,11 @@ table inet filter { # handle 2
         assert_eq!(judge(300, "drop"), 1, "not yet");
         assert_eq!(judge(700, "ct status dnat jump allowed_dnats"), 1, "stale");
         assert_eq!(judge(700, "drop"), 0);
-        assert_eq!(judge(550, "drop") + judge(550, "ct status dnat jump allowed_dnats"), 0, "either, meanwhile");
+        assert_eq!(
+            judge(550, "drop") + judge(550, "ct status dnat jump allowed_dnats"),
+            0,
+            "either, meanwhile"
+        );
     }
 
     #[test]

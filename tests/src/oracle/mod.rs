@@ -9,3 +9,4 @@ pub(crate) mod journey;
 pub(crate) mod leftovers;
 pub(crate) mod listing;
 pub(crate) mod monitor;
+pub(crate) mod replay;

@@ -141,7 +141,10 @@ mod tests {
         assert_eq!(verdict, "continue");
         let policy = one("trace id 00000001 inet f input policy drop meta mark 0x00000007 ");
         assert_eq!(policy.what, What::Policy { verdict: "drop".into() });
-        assert_eq!(one("trace id 00000001 inet f pre packet: iif \"vb\" ip saddr 10.9.0.1 ").what, What::Packet);
+        assert_eq!(
+            one("trace id 00000001 inet f pre packet: iif \"vb\" ip saddr 10.9.0.1 ").what,
+            What::Packet
+        );
         assert_eq!(one("trace id 00000001 inet f pre verdict continue ").what, What::Other);
         assert_eq!(one("trace id 00000001 inet f pre conntrack: ct state new ").what, What::Other);
     }

@@ -101,7 +101,9 @@ impl Stage {
                 let path = self.lab.dir.join(path);
                 self.lab.small_disk(&path, *kib)
             }
-            Action::Kill { at, args, times, longest } => self.kill_again_and_again(at, args, *times, *longest),
+            Action::Kill { at, args, times, longest } => {
+                self.kill_again_and_again(at, args, *times, *longest)
+            }
             Action::Cost(cost) => self.cost(cost),
         }
     }
@@ -112,10 +114,9 @@ impl Stage {
         let mut process = Process::spawn(self.lab.traffic(at, args)?, &self.lab.dir, &name)?;
         process.wait(TRAFFIC, &self.lab.limits)?;
         let said = read_lossy(&process.stdout)?;
-        said.lines()
-            .last()
-            .and_then(|line| serde_json::from_str(line).ok())
-            .with_context(|| format!("{name} failed: {}", tail(&read_lossy(&process.stderr).unwrap_or_default())))
+        said.lines().last().and_then(|line| serde_json::from_str(line).ok()).with_context(|| {
+            format!("{name} failed: {}", tail(&read_lossy(&process.stderr).unwrap_or_default()))
+        })
     }
 
     fn serve(&mut self, name: &str, at: &str, proto: Proto, listen: SocketAddr, sink: bool) -> Result<()> {
@@ -125,7 +126,12 @@ impl Stage {
         let file = self.unique(name);
         let mut process = Process::spawn(self.lab.traffic(at, &args)?, &self.lab.dir, &file)?;
         let stdout = process.stdout.clone();
-        process.wait_for_line(&stdout, "{\"event\":\"listening\"", Duration::from_secs(10), &self.lab.limits)?;
+        process.wait_for_line(
+            &stdout,
+            "{\"event\":\"listening\"",
+            Duration::from_secs(10),
+            &self.lab.limits,
+        )?;
         self.servers.insert(name.to_owned(), process);
         Ok(())
     }
@@ -143,19 +149,12 @@ impl Stage {
 
     /// Everything a server has told.
     pub(super) fn server_events(&self, server: &str) -> Result<Vec<Value>> {
-        let process =
-            self.servers.get(server).with_context(|| format!("no server is called {server}"))?;
+        let process = self.servers.get(server).with_context(|| format!("no server is called {server}"))?;
         let text = read_lossy(&process.stdout)?;
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    fn served(
-        &mut self,
-        server: &str,
-        saw: Count,
-        from: Option<&str>,
-        not_from: Option<&str>,
-    ) -> Result<()> {
+    fn served(&mut self, server: &str, saw: Count, from: Option<&str>, not_from: Option<&str>) -> Result<()> {
         let count = |events: &[Value]| {
             events
                 .iter()
@@ -225,7 +224,8 @@ impl Stage {
     fn counter(&mut self, at: &str, name: &str, rose: Count) -> Result<()> {
         let now = self.read_counters(at)?;
         let now = now.get(name).with_context(|| format!("the kernel has no counter {name}"))?;
-        let before = self.counters.get(at).and_then(|counters| counters.get(name)).copied().unwrap_or_default();
+        let before =
+            self.counters.get(at).and_then(|counters| counters.get(name)).copied().unwrap_or_default();
         let risen = usize::try_from(now.saturating_sub(before))?;
         if !rose.holds(risen) {
             self.problem(format!("{name} of {at} rose by {risen}, expected {rose}"));
@@ -261,8 +261,7 @@ pub(super) fn name(action: &Action) -> &'static str {
 
 /// Whether a peer (`10.0.0.1:7`, `[fd00::1]:7`) is meant by an address or by an address with port.
 fn is_peer(peer: &str, wanted: &str) -> bool {
-    peer == wanted
-        || peer.rsplit_once(':').is_some_and(|(addr, _)| addr.trim_matches(['[', ']']) == wanted)
+    peer == wanted || peer.rsplit_once(':').is_some_and(|(addr, _)| addr.trim_matches(['[', ']']) == wanted)
 }
 
 fn tcp_met(said: &Value) -> Option<Met> {

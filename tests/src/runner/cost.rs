@@ -36,10 +36,8 @@ impl Drop for Counting {
 impl Stage {
     /// Measures, reports, and complains about what is above its bound.
     pub(super) fn cost(&mut self, cost: &Cost) -> Result<()> {
-        let trace = self
-            .traces
-            .get(&cost.trace)
-            .with_context(|| format!("no trace is called {}", cost.trace))?;
+        let trace =
+            self.traces.get(&cost.trace).with_context(|| format!("no trace is called {}", cost.trace))?;
         let (id, ready) = (trace.process.id(), trace.ready_after.unwrap_or_default().as_secs_f64());
         let counting = Counting::on()?;
         let forwarded_before = self.forwarded()?;
@@ -88,7 +86,10 @@ impl Stage {
             }
         }
         if ticks > cost.ticks {
-            self.problem(format!("{ticks} clock ticks in {} idle seconds, at most {}", cost.idle, cost.ticks));
+            self.problem(format!(
+                "{ticks} clock ticks in {} idle seconds, at most {}",
+                cost.idle, cost.ticks
+            ));
         }
         let round = |value: f64| (value * 100.0).round() / 100.0;
         self.measure(

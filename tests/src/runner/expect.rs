@@ -70,11 +70,7 @@ impl Stage {
             && !total.holds(journeys.len())
         {
             let shown: Vec<String> = journeys.iter().map(headline).collect();
-            found.push(format!(
-                "{} journeys, expected {total}:\n{}",
-                journeys.len(),
-                shown.join("\n")
-            ));
+            found.push(format!("{} journeys, expected {total}:\n{}", journeys.len(), shown.join("\n")));
         }
         for group in &expect.journeys {
             if group.mode.is_none_or(|mode| mode == self.settings.mode) {
@@ -92,7 +88,8 @@ impl Stage {
     }
 
     fn filled_group(&self, group: &Group) -> Result<Group> {
-        let all = |list: &[Value]| list.iter().map(|value| self.filled_value(value)).collect::<Result<Vec<_>>>();
+        let all =
+            |list: &[Value]| list.iter().map(|value| self.filled_value(value)).collect::<Result<Vec<_>>>();
         Ok(Group {
             mode: group.mode,
             count: group.count,
@@ -138,7 +135,11 @@ fn judge(group: &Group, journeys: &[Value]) -> Vec<String> {
             .iter()
             .map(|journey| {
                 let why = matcher::differences(&group.select, journey);
-                format!("  {}{}", headline(journey), why.first().map_or(String::new(), |why| format!("   [{why}]")))
+                format!(
+                    "  {}{}",
+                    headline(journey),
+                    why.first().map_or(String::new(), |why| format!("   [{why}]"))
+                )
             })
             .collect();
         found.push(format!(
@@ -194,7 +195,9 @@ mod tests {
     fn journey(dport: u16, kinds: &[&str]) -> Value {
         let steps: Vec<Value> = kinds
             .iter()
-            .map(|kind| if *kind == "rule" { json!({"kind": "rule", "text": "drop"}) } else { json!({"kind": kind}) })
+            .map(|kind| {
+                if *kind == "rule" { json!({"kind": "rule", "text": "drop"}) } else { json!({"kind": kind}) }
+            })
             .collect();
         json!({"id": "1", "packet": {"dport": dport}, "outcome": {"kind": "dropped"}, "steps": steps})
     }

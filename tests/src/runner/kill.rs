@@ -45,7 +45,9 @@ impl Stage {
             let mut left = self.before.complaints(&self.lab)?;
             let processes = |stage: &Self| {
                 let all = leftovers::processes(&stage.lab.mark);
-                all.into_iter().filter(|line| line.contains("nattrace") && !line.contains(" traffic ")).collect()
+                all.into_iter()
+                    .filter(|line| line.contains("nattrace") && !line.contains(" traffic "))
+                    .collect()
             };
             // Helpers it started learn of its death by a signal or a closed pipe: they have a moment.
             let mut stay: Vec<String> = processes(self);
@@ -69,7 +71,9 @@ impl Stage {
         self.measure("kill", values);
         // All before the ready line, or all after it, would leave half of the moments untried.
         if ready == 0 || ready == times {
-            self.problem(format!("{ready} of {times} kills came after the ready line: `longest` is badly chosen"));
+            self.problem(format!(
+                "{ready} of {times} kills came after the ready line: `longest` is badly chosen"
+            ));
         }
         Ok(())
     }

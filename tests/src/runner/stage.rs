@@ -100,7 +100,11 @@ impl Stage {
     }
 
     /// Does something that may change the ruleset of `role`, and notes what is in force after it.
-    pub(super) fn change_ruleset(&mut self, role: &str, change: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+    pub(super) fn change_ruleset(
+        &mut self,
+        role: &str,
+        change: impl FnOnce(&Lab) -> Result<()>,
+    ) -> Result<()> {
         let begun_ns = now_ns();
         change(&self.lab)?;
         let listing = self.lab.output(Some(role), "nft", &["-a", "-s", "list", "ruleset"])?;
@@ -204,7 +208,8 @@ fn counters(snmp: &str, snmp6: &str) -> BTreeMap<String, u64> {
     let lines: Vec<&str> = snmp.lines().collect();
     for pair in lines.chunks(2) {
         let [names, values] = pair else { continue };
-        let (Some((group, names)), Some((_, values))) = (names.split_once(": "), values.split_once(": ")) else {
+        let (Some((group, names)), Some((_, values))) = (names.split_once(": "), values.split_once(": "))
+        else {
             continue;
         };
         for (name, value) in names.split_whitespace().zip(values.split_whitespace()) {

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::stage::Stage;
+use crate::lab::Limits;
+use crate::lab::netns::Namespace;
 use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
-use crate::oracle::{agreement, conntrack, listing, monitor};
-use crate::scenario::{Agreement, Mode, Stdout, Trace, Via};
+use crate::oracle::{agreement, conntrack, listing, monitor, replay};
+use crate::scenario::{Agreement, Format, Mode, Stdout, Trace, Via};
 
 /// The line that says that everything is attached.
 const READY: &str = "nattrace: tracing";
@@ -20,7 +22,7 @@ const READY: &str = "nattrace: tracing";
 /// The longest time until then; the cost scenario asks for less.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long the witnesses go on after nattrace, to have seen what it saw.
+/// How long a witness must be silent, with nothing left for it to read, before it has seen everything.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// So many complaints of one oracle are enough.
@@ -76,7 +78,12 @@ impl Stage {
             && plan.ready
         {
             if plan.monitor != Agreement::Off {
-                witness = Some(self.start_witness(role, "nft", &["-a", "-s", "monitor", "trace"], NFTRACE_GROUP)?);
+                witness = Some(self.start_witness(
+                    role,
+                    "nft",
+                    &["-a", "-s", "monitor", "trace"],
+                    NFTRACE_GROUP,
+                )?);
             }
             flows = Some(self.start_witness(role, "conntrack", &["-E", "-o", "id"], CONNTRACK_GROUPS)?);
         }
@@ -84,7 +91,7 @@ impl Stage {
         let recording = plan.replay.then(|| self.lab.dir.join(format!("{name}.events")));
         let mut command = self.nattrace(plan.at.as_deref(), plan.via)?;
         command.args(&args);
-        if !plan.text {
+        if plan.format == Format::Json {
             command.args(["--format", "json"]);
         }
         if let Some(recording) = &recording {
@@ -147,9 +154,7 @@ impl Stage {
             if let Some(ended) = process.poll()? {
                 bail!("{program} ended ({ended}): {}", tail(&read_lossy(&process.stderr)?));
             }
-            let sockets = namespace.inside(|| {
-                std::fs::read_to_string("/proc/thread-self/net/netlink").context("no /proc/net/netlink")
-            })?;
+            let sockets = netlink_sockets(namespace)?;
             Ok(listens(&sockets, &sockets_of(process.id()), groups).then_some(()))
         })?;
         listening.with_context(|| format!("{program} did not begin to listen"))?;
@@ -175,7 +180,6 @@ impl Stage {
                 self.problem(left);
             }
         }
-        limits.sleep(SETTLE)?;
         let found = self.compare(name, ended)?;
         for problem in found {
             self.problem(format!("{name}: {problem}"));
@@ -195,10 +199,13 @@ impl Stage {
                 break;
             }
         }
-        let printed = end_witness(trace.monitor.take(), &limits)?;
-        let flows = end_witness(trace.conntrack.take(), &limits)?;
+        let (monitor, conntrack) = (trace.monitor.take(), trace.conntrack.take());
+        let watched = trace.watch.as_ref().map(|role| self.lab.namespace(role)).transpose()?;
+        let printed = end_witness(monitor, watched, &limits)?;
+        let flows = end_witness(conntrack, watched, &limits)?;
+        let trace = self.traces.get_mut(name).with_context(|| format!("no trace is called {name}"))?;
         let done = matches!(ended, Ended::Code(0 | 1 | 3)) && trace.plan.stdout == Stdout::File;
-        if trace.plan.text {
+        if trace.plan.format == Format::Text {
             return Ok(found);
         }
         trace.output = contract::read(&read_lossy(&trace.results)?, !done);
@@ -224,9 +231,11 @@ impl Stage {
             match monitor::parse(&printed) {
                 Ok(lines) => ask(
                     "nft monitor trace",
-                    agreement::complaints(&lines, journeys, inum, trace.plan.monitor, trace.plan.trace_ids),
+                    agreement::complaints(&lines, journeys, inum, trace.plan.monitor, trace.plan.ids),
                 ),
-                Err(line) => ask("nft monitor trace", vec![format!("the runner does not understand: {line}")]),
+                Err(line) => {
+                    ask("nft monitor trace", vec![format!("the runner does not understand: {line}")]);
+                }
             }
         }
         if let (Some(role), Some(mut flows)) = (&trace.watch, flows) {
@@ -265,15 +274,10 @@ impl Stage {
         let replayed = contract::read(&read_lossy(&process.stdout)?, false);
         let mut found = replayed.complaints.clone();
         if ended != Ended::Code(code) {
-            found.push(format!("{ended}, the run itself had {code}: {}", tail(&read_lossy(&process.stderr)?)));
+            found
+                .push(format!("{ended}, the run itself had {code}: {}", tail(&read_lossy(&process.stderr)?)));
         }
-        let (live, again) = (&trace.output.journeys, &replayed.journeys);
-        if live.len() != again.len() {
-            found.push(format!("{} journeys, the run itself had {}", again.len(), live.len()));
-        }
-        for (live, again) in live.iter().zip(again).filter(|(live, again)| live != again) {
-            found.push(format!("replayed {again}\nwas {live}"));
-        }
+        found.extend(replay::complaints(&trace.output.journeys, &replayed.journeys));
         Ok(found)
     }
 
@@ -296,12 +300,27 @@ impl Stage {
     }
 }
 
-/// Ends a witness politely and gives what it printed.
-fn end_witness(process: Option<Process>, limits: &crate::lab::Limits) -> Result<Option<String>> {
-    let Some(mut process) = process else { return Ok(None) };
-    if let Some(ended) = process.poll()? {
-        bail!("{} ended too early ({ended}): {}", process.name, tail(&read_lossy(&process.stderr)?));
-    }
+/// Ends a witness politely, once it has read and printed everything, and gives what it printed.
+fn end_witness(
+    process: Option<Process>,
+    watched: Option<&Namespace>,
+    limits: &Limits,
+) -> Result<Option<String>> {
+    let (Some(mut process), Some(namespace)) = (process, watched) else { return Ok(None) };
+    let mut quiet_since = Instant::now();
+    let mut size = 0;
+    // A burst keeps nft busy for seconds after the kernel has told everything.
+    let drained = limits.until(Duration::from_secs(30), || {
+        if let Some(ended) = process.poll()? {
+            bail!("{} ended too early ({ended}): {}", process.name, tail(&read_lossy(&process.stderr)?));
+        }
+        let now = std::fs::metadata(&process.stdout).map_or(0, |metadata| metadata.len());
+        if now != size || unread(&netlink_sockets(namespace)?, &sockets_of(process.id())) {
+            (size, quiet_since) = (now, Instant::now());
+        }
+        Ok((quiet_since.elapsed() > SETTLE).then_some(()))
+    })?;
+    drained.with_context(|| format!("{} does not come to an end", process.name))?;
     process.signal(Signal::INT)?;
     process.wait(Duration::from_secs(10), limits)?;
     let stderr = read_lossy(&process.stderr)?;
@@ -311,6 +330,20 @@ fn end_witness(process: Option<Process>, limits: &crate::lab::Limits) -> Result<
         bail!("{} lost events: {}", process.name, tail(&stderr));
     }
     Ok(Some(printed))
+}
+
+/// /proc/net/netlink of a namespace.
+fn netlink_sockets(namespace: &Namespace) -> Result<String> {
+    namespace
+        .inside(|| std::fs::read_to_string("/proc/thread-self/net/netlink").context("no /proc/net/netlink"))
+}
+
+/// Whether one of the sockets has messages that nobody has read.
+fn unread(table: &str, own: &BTreeSet<String>) -> bool {
+    table.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        matches!(words.as_slice(), [_, _, _, _, memory, .., inode] if own.contains(*inode) && *memory != "0")
+    })
 }
 
 /// The inodes of the sockets that process `id` holds.
@@ -352,5 +385,7 @@ sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops 
         assert!(!listens(table, &own("21829"), CONNTRACK_GROUPS));
         assert!(!listens(table, &own("21296"), NFTRACE_GROUP), "another netlink family");
         assert!(!listens(table, &own("1"), NFTRACE_GROUP));
+        assert!(!unread(table, &own("21829")));
+        assert!(unread(&table.replace("00000100 0 ", "00000100 1280 "), &own("21829")));
     }
 }

@@ -89,7 +89,11 @@ mod tests {
 
     #[test]
     fn a_misspelt_key_is_refused() {
-        for line in ["do = 'sleep'\nsecond = 1.0", "do = 'expect'\nexit = 1\njourney = []", "do = 'trace'\nargs = []\nat_ = 'x'"] {
+        for line in [
+            "do = 'sleep'\nsecond = 1.0",
+            "do = 'expect'\nexit = 1\njourney = []",
+            "do = 'trace'\nargs = []\nat_ = 'x'",
+        ] {
             assert!(parse(&format!("{HEAD}[[action]]\n{line}\n")).is_err(), "{line}");
         }
         assert!(parse(&format!("{HEAD}need = []\n[[action]]\ndo = 'sleep'\nseconds = 1.0\n")).is_err());

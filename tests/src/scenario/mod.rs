@@ -83,6 +83,17 @@ pub(crate) enum Via {
     Ip,
 }
 
+/// What nattrace is to print.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Format {
+    /// JSON Lines, which are judged.
+    #[default]
+    Json,
+    /// Whatever it prints by itself.
+    Text,
+}
+
 /// Where nattrace's standard output goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -270,9 +281,9 @@ pub(crate) struct Trace {
     /// How it gets there.
     #[serde(default)]
     pub(crate) via: Via,
-    /// Give it no `--format json`.
+    /// What it is to print.
     #[serde(default)]
-    pub(crate) text: bool,
+    pub(crate) format: Format,
     /// Wait for `nattrace: tracing`.
     #[serde(default = "yes")]
     pub(crate) ready: bool,
@@ -287,7 +298,7 @@ pub(crate) struct Trace {
     pub(crate) monitor: Agreement,
     /// How many trace ids a packet has at most: more than one where it crosses the loopback.
     #[serde(default = "one_usize")]
-    pub(crate) trace_ids: usize,
+    pub(crate) ids: usize,
     /// Record the events, replay them, and compare.
     #[serde(default)]
     pub(crate) replay: bool,

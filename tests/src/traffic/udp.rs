@@ -11,13 +11,16 @@ use serde_json::json;
 
 use super::say;
 
+/// No datagram of a scenario is longer.
+const MOST: usize = 4096;
+
 /// Receives (and answers) until killed.
 pub(super) fn serve(listen: SocketAddr, answer: bool) -> Result<()> {
     let socket = UdpSocket::bind(listen).with_context(|| format!("nobody can listen on udp {listen}"))?;
     // A burst must not be lost in the witness: the default buffer holds fewer than 300 datagrams.
     sockopt::set_socket_recv_buffer_size_force(&socket, 16 << 20)?;
     say(&json!({"event": "listening", "local": listen}));
-    let mut buffer = [0; 65536];
+    let mut buffer = [0; MOST];
     loop {
         let (length, peer) = match socket.recv_from(&mut buffer) {
             Ok(received) => received,
@@ -95,7 +98,7 @@ impl Tally {
     /// Listens for `pause`, or until all `expected` answers are there.
     fn listen(&mut self, socket: &UdpSocket, pause: Duration, expected: Option<u32>) -> Result<()> {
         let end = Instant::now() + pause;
-        let mut buffer = [0; 65536];
+        let mut buffer = [0; MOST];
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || expected.is_some_and(|expected| self.replies + self.refused >= expected) {
@@ -152,7 +155,9 @@ pub(super) fn burst(plan: &Burst) -> Result<()> {
                 scope.spawn(move || {
                     start.wait();
                     for (socket, payload) in share {
-                        socket.send_to(payload, plan.to).with_context(|| format!("sending to {}", plan.to))?;
+                        socket
+                            .send_to(payload, plan.to)
+                            .with_context(|| format!("sending to {}", plan.to))?;
                     }
                     anyhow::Ok(share.len())
                 })
