@@ -60,14 +60,17 @@ pub(super) fn headers(trace: &NftTrace) -> Option<Packet> {
     let network = &message.network_header;
     let first = *network.first()?;
     // The kernel cuts the network header at 40 bytes; the transport header follows wherever it ended.
-    let (header_len, direct) = match first >> 4 {
-        4 => (usize::from(first & 0xf) * 4, true),
-        6 => (40, network.get(6).is_some_and(|next| !matches!(next, 0 | 43 | 44 | 51 | 60))),
+    let (least, header_len, direct) = match first >> 4 {
+        4 => (20, usize::from(first & 0xf) * 4, true),
+        6 => (40, 40, network.get(6).is_some_and(|next| !matches!(next, 0 | 43 | 44 | 51 | 60))),
         _ => return None,
     };
+    if network.len() < least {
+        return None;
+    }
     let mut bytes = network.clone();
     if direct && !message.transport_header.is_empty() {
-        bytes.resize(header_len.max(20), 0);
+        bytes.resize(header_len.max(least), 0);
         bytes.extend_from_slice(&message.transport_header);
     }
     let length = u32::try_from(bytes.len()).unwrap_or(0);
@@ -239,5 +242,109 @@ impl Open {
         if derived || answer == HookVerdict::Drop {
             self.decide(index, answer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(network: &[u8], transport: &[u8]) -> NftTrace {
+        NftTrace {
+            packet: None,
+            hint: None,
+            table_handle: None,
+            message: TraceMessage {
+                id: 1,
+                family: NfFamily::Inet,
+                nfproto: Some(2),
+                kind: TraceType::Rule,
+                table: "t".to_owned(),
+                chain: "c".to_owned(),
+                rule_handle: None,
+                verdict: None,
+                link_header: vec![],
+                network_header: network.to_vec(),
+                transport_header: transport.to_vec(),
+                iif: None,
+                iif_type: None,
+                oif: None,
+                oif_type: None,
+                mark: Some(9),
+                ct_id: None,
+                ct_direction: None,
+                ct_status: None,
+                ct_state: None,
+            },
+        }
+    }
+
+    const PORTS: [u8; 8] = [0x04, 0xc6, 0, 22, 0, 8, 0, 0];
+
+    fn ipv4(header_len: usize) -> Vec<u8> {
+        let words = u8::try_from(header_len / 4).expect("small");
+        let mut bytes = vec![0x40 | words, 0, 0, 60, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        bytes.resize(header_len.min(40), 1);
+        bytes
+    }
+
+    #[test]
+    fn the_transport_header_is_found_behind_a_network_header_that_was_cut() {
+        for header_len in [20, 24, 40, 60] {
+            let packet = headers(&message(&ipv4(header_len), &PORTS)).expect("headers");
+            assert_eq!(packet.destination.and_then(|e| e.port), Some(22), "{header_len} bytes");
+            assert_eq!((packet.length, packet.mark), (60, 9));
+        }
+    }
+
+    #[test]
+    fn ipv6_has_ports_unless_extension_headers_hide_what_the_transport_is() {
+        let mut network = vec![0x60, 0, 0, 0, 0, 8, 17, 64];
+        network.extend([0; 32]);
+        let packet = headers(&message(&network, &PORTS)).expect("headers");
+        assert_eq!(packet.source.and_then(|e| e.port), Some(0x04c6));
+        network[6] = 0;
+        let packet = headers(&message(&network, &PORTS)).expect("headers");
+        assert_eq!(packet.source.and_then(|e| e.port), None);
+    }
+
+    #[test]
+    fn what_is_not_ip_or_not_whole_has_no_headers() {
+        assert!(headers(&message(&[], &PORTS)).is_none());
+        assert!(headers(&message(&[0, 1, 8, 0, 6, 4], &[])).is_none(), "ARP");
+        assert!(headers(&message(&[0x45, 0, 0], &PORTS)).is_none());
+        assert!(headers(&message(&[0x60; 39], &PORTS)).is_none());
+    }
+
+    #[test]
+    fn own_chains_are_known_by_name_or_by_where_they_are_entered() {
+        let role = |chain: &str, iif, oif| {
+            let mut trace = message(&[], &[]);
+            (trace.message.chain, trace.message.iif, trace.message.oif) = (chain.to_owned(), iif, oif);
+            own_chain(&trace.message)
+        };
+        assert_eq!(role("enter_input", None, None), (Role::Enter, Some(HookPoint::Input)));
+        assert_eq!(role("leave_postrouting", None, Some(1)), (Role::Leave, Some(HookPoint::Postrouting)));
+        assert_eq!(role("follow_output", None, None), (Role::Select, Some(HookPoint::Output)));
+        assert_eq!(role("mark", Some(1), None), (Role::Select, Some(HookPoint::Prerouting)));
+        assert_eq!(role("select_saddr", None, Some(1)), (Role::Select, Some(HookPoint::Output)));
+        assert_eq!(role("mark", None, None), (Role::Select, None));
+        assert_eq!(role("enter_elsewhere", None, None), (Role::Select, None));
+    }
+
+    #[test]
+    fn connection_states_are_read_from_their_bits() {
+        let state = |bits| {
+            let mut trace = message(&[], &[]);
+            trace.message.ct_id = Some(7);
+            trace.message.ct_state = Some(bits);
+            connection(&trace).and_then(|c| c.state)
+        };
+        let states = [1, 2, 4, 8, 0x40, 0].map(state);
+        let expected =
+            [State::Invalid, State::Established, State::Related, State::New, State::Untracked].map(Some);
+        assert_eq!(states[..5], expected);
+        assert_eq!(states[5], None);
+        assert_eq!(connection(&message(&[], &[])), None);
     }
 }

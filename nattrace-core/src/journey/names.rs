@@ -46,3 +46,22 @@ impl Names {
         Netns { inum: netns, name: self.namespaces.get(&netns).cloned() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_last_told_in_that_namespace() {
+        let mut names = Names::default();
+        names.link(1, 2, "eth0".to_owned());
+        let by_index = DeviceRef { index: 2, name: None };
+        assert_eq!(names.device(1, &by_index), "eth0");
+        assert_eq!(names.device(9, &by_index), "ifindex 2");
+        assert_eq!(names.device(1, &DeviceRef { index: 2, name: Some("wan".to_owned()) }), "wan");
+        assert_eq!(names.device(1, &by_index), "wan", "it was renamed");
+        names.namespace(1, Some("rtr".to_owned()));
+        names.namespace(1, None);
+        assert_eq!(names.netns(1).name.as_deref(), Some("rtr"));
+    }
+}

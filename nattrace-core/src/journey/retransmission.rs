@@ -112,3 +112,59 @@ fn path(journey: &Journey) -> String {
     };
     path
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Family;
+
+    const ACK_ONLY: u8 = 0x10;
+
+    fn segment(protocol: u8, flags: u8, length: u32) -> Packet {
+        let end = |last, port| Some(Endpoint { addr: [10, 0, 0, last].into(), port: Some(port) });
+        Packet {
+            family: Family::Ipv4,
+            protocol: Some(protocol),
+            source: end(1, 1000),
+            destination: end(2, 80),
+            tcp_flags: Some(flags),
+            tcp_seq: Some(7),
+            tcp_ack: Some(0),
+            icmp: None,
+            length,
+            ttl: Some(64),
+            ip_id: Some(1),
+            fragment_offset: 0,
+            mark: 0,
+        }
+    }
+
+    #[test]
+    fn only_what_occupies_sequence_space_is_retransmitted() {
+        let cases = [
+            ("SYN", protocol::TCP, 0x02, 60, true),
+            ("SYN ACK", protocol::TCP, 0x12, 60, true),
+            ("FIN ACK", protocol::TCP, 0x11, 52, true),
+            ("a few bytes, pushed", protocol::TCP, 0x18, 53, true),
+            ("much data", protocol::TCP, ACK_ONLY, 1500, true),
+            ("an acknowledgement", protocol::TCP, ACK_ONLY, 52, false),
+            ("one with every option", protocol::TCP, ACK_ONLY, 80, false),
+            ("a reset", protocol::TCP, 0x14, 40, false),
+            ("a datagram", protocol::UDP, 0, 60, false),
+        ];
+        for (name, protocol, flags, length, expected) in cases {
+            let seen = Segment::of(1, &segment(protocol, flags, length)).is_some();
+            assert_eq!(seen, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_same_segment_has_other_ip_fields_but_not_another_place() {
+        let first = segment(protocol::TCP, 2, 60);
+        let again = Packet { ip_id: Some(2), ttl: Some(63), mark: 5, ..first.clone() };
+        assert_eq!(Segment::of(1, &first), Segment::of(1, &again));
+        assert_ne!(Segment::of(1, &first), Segment::of(2, &first), "another namespace");
+        let next = Packet { tcp_seq: Some(8), ..first.clone() };
+        assert_ne!(Segment::of(1, &first), Segment::of(1, &next));
+    }
+}

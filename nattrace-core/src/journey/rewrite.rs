@@ -167,3 +167,156 @@ fn is_icmp_error(packet: &Packet) -> bool {
         _ => false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conntrack::{State, Tuple};
+    use crate::event::{HookVerdict, NfFamily};
+    use crate::journey::RuleStep;
+    use crate::packet::{Family, Icmp};
+
+    fn end(last: u8, port: u16) -> Endpoint {
+        Endpoint { addr: [10, 0, 0, last].into(), port: Some(port) }
+    }
+
+    fn packet() -> Packet {
+        Packet {
+            family: Family::Ipv4,
+            protocol: Some(17),
+            source: Some(end(1, 1000)),
+            destination: Some(end(2, 80)),
+            tcp_flags: None,
+            tcp_seq: None,
+            tcp_ack: None,
+            icmp: None,
+            length: 60,
+            ttl: Some(64),
+            ip_id: Some(1),
+            fragment_offset: 0,
+            mark: 0,
+        }
+    }
+
+    const AT: Moment = Moment { time_ns: 1, cpu: 0, netns: 1 };
+
+    fn base() -> ChainName {
+        ChainName { family: NfFamily::Inet, table: "nat".to_owned(), chain: "prerouting".to_owned() }
+    }
+
+    /// A packet in PREROUTING that matched these rules of a base chain.
+    fn open(rules: &[(u64, Option<&str>, Verdict)]) -> Open {
+        let mut open = Open::new(AT, Some(1), packet());
+        let visit = open.enter(AT, HookPoint::Prerouting, NfFamily::Ip, None, None, true);
+        for (handle, text, verdict) in rules {
+            let rule = RuleRef {
+                family: NfFamily::Inet,
+                table: "nat".to_owned(),
+                chain: "prerouting".to_owned(),
+                handle: *handle,
+                text: text.map(str::to_owned),
+            };
+            let step = RuleStep { rule, verdict: verdict.clone(), hook: None, mark: None };
+            let note = Note::Rule { table_handle: None, base: base() };
+            open.push(AT, StepKind::Rule(step), Some(visit), note);
+        }
+        open
+    }
+
+    fn rewritten(mut open: Open, is_nat: Option<bool>) -> (RewrittenBy, Option<u64>) {
+        let to = Packet { destination: Some(end(9, 8080)), ..open.header.clone() };
+        open.see_header(AT, &to);
+        let index = open.drafts.len() - 1;
+        let decision = decide(&open.drafts, index, &open, |_, _| is_nat, |_| None);
+        (decision.by, decision.rule.map(|r| r.handle))
+    }
+
+    #[test]
+    fn the_last_rule_with_a_statement_for_that_end_decided() {
+        let accept = Verdict::Accept;
+        let dnat = "dnat to 10.0.0.9:8080";
+        let cases = [
+            (vec![(4, Some(dnat), accept.clone())], Some(true), (RewrittenBy::Rule, Some(4))),
+            (
+                vec![(3, Some("counter"), Verdict::Continue), (4, Some(dnat), accept.clone())],
+                Some(true),
+                (RewrittenBy::Rule, Some(4)),
+            ),
+            (vec![(4, Some("masquerade"), accept.clone())], Some(true), (RewrittenBy::Connection, None)),
+            (vec![(4, Some(dnat), accept.clone())], Some(false), (RewrittenBy::Connection, None)),
+            (vec![(4, Some(dnat), accept.clone())], None, (RewrittenBy::Rule, Some(4))),
+            (vec![(4, None, accept.clone())], Some(true), (RewrittenBy::Rule, Some(4))),
+            (vec![(4, None, accept.clone())], None, (RewrittenBy::Connection, None)),
+            (vec![(4, None, Verdict::Continue)], Some(true), (RewrittenBy::Connection, None)),
+            (vec![], Some(true), (RewrittenBy::Connection, None)),
+        ];
+        for (rules, is_nat, expected) in cases {
+            assert_eq!(rewritten(open(&rules), is_nat), expected, "{rules:?} {is_nat:?}");
+        }
+    }
+
+    #[test]
+    fn replies_are_rewritten_by_their_connection_and_errors_by_themselves() {
+        let rules = [(4, Some("dnat to 10.0.0.9:8080"), Verdict::Accept)];
+        let mut reply = open(&rules);
+        reply.connection = Some(Connection { direction: Some(Direction::Reply), ..Connection::default() });
+        assert_eq!(rewritten(reply, Some(true)).0, RewrittenBy::Connection);
+
+        let mut error = open(&[]);
+        error.packet.protocol = Some(protocol::ICMP);
+        error.packet.icmp = Some(Icmp { kind: 3, code: 1, id: None, sequence: None });
+        assert_eq!(rewritten(error, None).0, RewrittenBy::IcmpError);
+    }
+
+    #[test]
+    fn a_connection_without_nat_did_not_rewrite() {
+        let mut plain = open(&[]);
+        let original = Tuple { protocol: 17, source: end(1, 1000), destination: end(2, 80) };
+        let reply = Tuple { protocol: 17, source: end(2, 80), destination: end(1, 1000) };
+        plain.connection = Some(Connection {
+            state: Some(State::New),
+            direction: Some(Direction::Original),
+            status: Some(0),
+            original: Some(original),
+            reply: Some(reply),
+            ..Connection::default()
+        });
+        assert_eq!(rewritten(plain, None).0, RewrittenBy::Other);
+    }
+
+    #[test]
+    fn the_fast_path_rewrites_where_no_other_hook_is_seen() {
+        let mut fast = Open::new(AT, Some(1), packet());
+        let visit = fast.enter(AT, HookPoint::Ingress, NfFamily::Netdev, None, None, true);
+        fast.decide(visit, HookVerdict::Stolen);
+        fast.connection = Some(Connection { status: Some(1 << 14 | IPS_DST_NAT), ..Connection::default() });
+        assert_eq!(rewritten(fast, None).0, RewrittenBy::Flowtable);
+    }
+
+    #[test]
+    fn both_ends_make_two_steps_and_another_layer_none() {
+        let mut both = open(&[]);
+        let to = Packet { source: Some(end(7, 7)), destination: Some(end(8, 8)), ..packet() };
+        both.see_header(AT, &to);
+        let kinds: Vec<_> = both
+            .drafts
+            .iter()
+            .filter_map(|d| match &d.step.kind {
+                StepKind::Rewrite { nat, from, to, .. } => Some((*nat, *from, *to)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(kinds, [(Manip::Dnat, end(2, 80), end(8, 8)), (Manip::Snat, end(1, 1000), end(7, 7))]);
+
+        let mut tunnelled = open(&[]);
+        tunnelled.see_header(AT, &Packet { protocol: Some(47), length: 84, ..to });
+        assert!(!tunnelled.drafts.iter().any(|d| matches!(d.step.kind, StepKind::Rewrite { .. })));
+
+        let mut fragment = open(&[]);
+        let portless = |e: Endpoint| Some(Endpoint { port: None, ..e });
+        fragment.header.source = portless(end(1, 1000));
+        fragment.header.destination = portless(end(2, 80));
+        fragment.see_header(AT, &packet());
+        assert!(!fragment.drafts.iter().any(|d| matches!(d.step.kind, StepKind::Rewrite { .. })));
+    }
+}
