@@ -119,7 +119,10 @@ impl<'a> Writer<'a> {
             }
             StepKind::Route { decision, oif, gateway, table } => {
                 self.leave_hook();
-                let here = self.hook == Some(HookPoint::Output);
+                // The first decision for a packet of this host stands before its output hook, a re-route after it.
+                let output = |kind: &StepKind| matches!(kind, StepKind::Hook { hook: HookPoint::Output, .. });
+                let here =
+                    self.hook == Some(HookPoint::Output) || next.is_some_and(|next| output(&next.kind));
                 let told = words::route(*decision, oif.as_deref(), *gateway, *table, here);
                 self.oif = oif.as_deref().or(self.oif);
                 self.push(Span::new(Role::Label, "route"), None, vec![Span::new(Role::Plain, told)]);
