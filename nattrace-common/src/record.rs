@@ -26,6 +26,8 @@ pub enum Kind {
     Nft = 10,
     /// [`RuleRecord`]: nf_tables evaluated a rule, where no trace message tells of it.
     Rule = 11,
+    /// [`CommitRecord`]: nf_tables tells of a transaction that it committed.
+    Commit = 12,
 }
 
 impl Kind {
@@ -44,6 +46,7 @@ impl Kind {
             9 => Self::Deliver,
             10 => Self::Nft,
             11 => Self::Rule,
+            12 => Self::Commit,
             _ => return None,
         })
     }
@@ -280,6 +283,20 @@ pub const NFT_SMALL: usize = 256;
 pub const NFT_MEDIUM: usize = 512;
 /// With names at their length limits.
 pub const NFT_LARGE: usize = 2048;
+
+/// The end of a transaction's notifications, for the socket that listens to them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CommitRecord {
+    /// Head; its time is what the record is for.
+    pub head: Head,
+    /// `SO_COOKIE` of the socket: tells the namespace.
+    pub cookie: u64,
+    /// `NFTA_GEN_ID`, host byte order.
+    pub generation: u32,
+    /// Padding, always 0.
+    pub zero: u32,
+}
 
 /// `NFT_NAME_MAXLEN`.
 pub const NAME_BYTES: usize = 256;

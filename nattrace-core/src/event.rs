@@ -505,7 +505,7 @@ pub struct ConntrackEvent {
 }
 
 /// The end of an nf_tables transaction (`NFT_MSG_NEWGEN`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
     /// `NFTA_GEN_ID`.
     pub generation: u32,
@@ -515,6 +515,13 @@ pub struct Commit {
     /// Tables that were created by it.
     #[serde(default)]
     pub new_tables: Vec<(NfFamily, String, Option<u64>)>,
+    /// How many messages told of it: the larger, the longer it took.
+    #[serde(default)]
+    pub changes: u32,
+    /// How long before the event's time the change may already have been in force; `None` where that time is
+    /// only when the notification was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertain_ns: Option<u64>,
 }
 
 /// A device that exists, for sources that give only its index.

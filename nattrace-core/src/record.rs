@@ -365,6 +365,8 @@ mod tests {
                 generation: 1,
                 deleted_tables: vec![(NfFamily::Arp, "a".to_owned(), None)],
                 new_tables: vec![(NfFamily::Ip, "b".to_owned(), Some(9))],
+                changes: 2,
+                uncertain_ns: Some(1),
             }),
             Body::Ruleset(Listing { generation: None, tables: vec![table] }),
             Body::Link(Link { index: 1, name: "lo".to_owned() }),

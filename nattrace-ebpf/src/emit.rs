@@ -7,8 +7,9 @@ use aya_ebpf::{
     programs::SkBuffContext,
 };
 use nattrace_common::record::{
-    DeliverRecord, DeviceRecord, FreeRecord, Head, HookRecord, Kind, LOST_NFT, LOST_PROBES, LOST_TRACEPOINTS,
-    NFT_LARGE, NFT_MEDIUM, NFT_SMALL, NftHead, NftRecord, RewriteRecord, RuleRecord, Snapshot,
+    CommitRecord, DeliverRecord, DeviceRecord, FreeRecord, Head, HookRecord, Kind, LOST_NFT, LOST_PROBES,
+    LOST_TRACEPOINTS, NFT_LARGE, NFT_MEDIUM, NFT_SMALL, NftHead, NftRecord, RewriteRecord, RuleRecord,
+    Snapshot,
 };
 
 use crate::{
@@ -210,15 +211,28 @@ pub(crate) fn rule(info: u64, chain: u64, kind: u32, netns: u32, packet: u64) {
 
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_TRACE`.
 const NFT_TRACE: u16 = 0x0a11;
+/// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN`.
+const NFT_NEWGEN: u16 = 0x0a0f;
+/// What a socket filter answers to let a whole message through.
+const WHOLE: i64 = 0xffff_ffff;
 
-/// A message for our trace socket. Answers how many bytes of it the socket shall get: none, once it is in the
-/// ring or known to belong to nobody's packet; all, where the ring had no room.
+/// A message for one of our nf_tables sockets. Answers how many bytes of it the socket shall get: none of a trace
+/// message, which is in the ring or counted as lost; all of any other.
 #[inline(always)]
 pub(crate) fn nft_message(ctx: &SkBuffContext, cookie: u64) -> i64 {
     // nlmsghdr: length, type; network order has no say here, netlink is in host order.
     let Some(kind) = load::<u16>(ctx, 4) else { return 0 };
+    // NFTA_GEN_ID is the first attribute of NFT_MSG_NEWGEN (nf_tables_fill_gen_info).
+    if kind == NFT_NEWGEN
+        && let Some(generation) = load::<u32>(ctx, 24)
+        && let Some(mut entry) = reserve::<CommitRecord>(LOST_NFT)
+    {
+        let generation = u32::from_be(generation);
+        entry.write(CommitRecord { head: head(Kind::Commit, 0, 0, 0), cookie, generation, zero: 0 });
+        entry.submit(0);
+    }
     if kind != NFT_TRACE {
-        return 0;
+        return WHOLE;
     }
     let len = ctx.len();
     // SAFETY: the helper has no preconditions.

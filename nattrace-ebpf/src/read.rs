@@ -240,6 +240,12 @@ impl Skb {
         }
     }
 
+    /// A route is attached, or conntrack has seen it: the packet is past its first hook.
+    #[inline(always)]
+    pub(crate) fn is_routed(self) -> bool {
+        at::<u64>(self.0, field!(skb_refdst)).unwrap_or(0) & !1 != 0 || self.connection().0 != 0
+    }
+
     /// Address of the network header, as the stack knows it.
     #[inline(always)]
     pub(crate) fn network_header(self) -> u64 {

@@ -215,14 +215,11 @@ pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
     let network = skb.network_header();
     if let Some(entry) = known(skb) {
         let stale = is_stale(skb, network, entry);
-        let tell = if entry.state == State::SELECTED {
-            !stale
-        } else if skb.is_marked() {
-            true
-        } else {
-            // Before its first hook nf_tables had no chance to mark it; in a hook it is over the rate.
-            entry.hook == 0 && reason != filter!(netfilter_drop) && within_rate()
-        };
+        let tell = !stale
+            && (entry.state == State::SELECTED
+                || skb.is_marked()
+                // Before its first hook nf_tables had no chance to mark it; after that it is over the rate.
+                || (entry.hook == 0 && !skb.is_routed() && reason != filter!(netfilter_drop) && within_rate()));
         if tell {
             if entry.state == State::CANDIDATE {
                 promote(skb, netns, entry);

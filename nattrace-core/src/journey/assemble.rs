@@ -492,6 +492,10 @@ impl Assembler {
     fn trace(&mut self, at: Moment, trace: &NftTrace) {
         let message = &trace.message;
         let own = self.is_own(at.netns, message.family, &message.table);
+        // Another instance's chains are no more the user's rules than our own; they tell nothing new.
+        if !own && is_trace_table(message.family, &message.table) {
+            return;
+        }
         let (role, hook) = if own {
             own_chain(message)
         } else {
@@ -597,6 +601,14 @@ impl Assembler {
         let named = |netns| self.own_tables.contains(&(netns, family, table.to_owned()));
         named(netns) || named(0)
     }
+}
+
+/// Whether a table is the trace table of some run of this program: `inet nattrace_PID`.
+fn is_trace_table(family: NfFamily, table: &str) -> bool {
+    family == NfFamily::Inet
+        && table
+            .strip_prefix("nattrace_")
+            .is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl Open {

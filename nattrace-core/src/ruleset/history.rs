@@ -13,6 +13,8 @@ use crate::event::{Commit, NfFamily};
 /// A commit is told by netlink after it took effect, a trace message after the rule was evaluated: within
 /// this distance of a commit the order of the two is not known.
 const COMMIT_MARGIN_NS: u64 = 20_000_000;
+/// A packet that is in a chain when the ruleset changes ends its evaluation by the old one.
+const IN_FLIGHT_NS: u64 = 1_000_000;
 /// Lives of tables that are over and still kept, for journeys that end late.
 const MAX_DEAD_TABLES: usize = 32;
 /// Rules that are gone from a living table and still kept, for the same reason.
@@ -76,6 +78,29 @@ impl Life {
 struct Doubt {
     first_ns: u64,
     last_ns: u64,
+    before_ns: u64,
+    after_ns: u64,
+}
+
+impl Doubt {
+    /// Around a commit: as wide as its time is uncertain.
+    fn around(time_ns: u64, commit: &Commit) -> Self {
+        let (before_ns, after_ns) = match commit.uncertain_ns {
+            Some(before_ns) => (before_ns, IN_FLIGHT_NS),
+            None => (COMMIT_MARGIN_NS, COMMIT_MARGIN_NS),
+        };
+        Self { first_ns: time_ns, last_ns: time_ns, before_ns, after_ns }
+    }
+
+    /// Between two listings.
+    fn between(first_ns: u64, last_ns: u64) -> Self {
+        Self { first_ns, last_ns, before_ns: COMMIT_MARGIN_NS, after_ns: COMMIT_MARGIN_NS }
+    }
+
+    fn covers(&self, time_ns: u64) -> bool {
+        self.first_ns.saturating_sub(self.before_ns) <= time_ns
+            && time_ns <= self.last_ns.saturating_add(self.after_ns)
+    }
 }
 
 impl History {
@@ -91,7 +116,7 @@ impl History {
                 }
             }
             if ended {
-                self.doubt(*family, name, Doubt { first_ns: time_ns, last_ns: time_ns });
+                self.doubt(*family, name, Doubt::around(time_ns, commit));
             }
         }
         for (family, name, handle) in &commit.new_tables {
@@ -104,7 +129,7 @@ impl History {
                 replaced = true;
             }
             if replaced {
-                self.doubt(*family, name, Doubt { first_ns: time_ns, last_ns: time_ns });
+                self.doubt(*family, name, Doubt::around(time_ns, commit));
             }
             // Without a predecessor there is no doubt, only a message about the new table that came early.
             let from_ns = if replaced { time_ns } else { time_ns.saturating_sub(COMMIT_MARGIN_NS) };
@@ -192,7 +217,7 @@ impl History {
         }
         if replaced {
             from_ns = time_ns;
-            self.doubt(table.family, &table.name, Doubt { first_ns: since, last_ns: time_ns });
+            self.doubt(table.family, &table.name, Doubt::between(since, time_ns));
         }
         self.lives.push(Life {
             family: table.family,
@@ -217,7 +242,7 @@ impl History {
             }
         }
         for (family, name) in doubts {
-            self.doubt(family, &name, Doubt { first_ns: since, last_ns: time_ns });
+            self.doubt(family, &name, Doubt::between(since, time_ns));
         }
     }
 
@@ -290,12 +315,10 @@ impl History {
         if handle.is_some() {
             return self.lives.iter().find(|l| l.handle == handle && l.is(family, name));
         }
-        let in_doubt = self.doubts.get(&(family, name.to_owned())).is_some_and(|doubts| {
-            doubts.iter().any(|d| {
-                d.first_ns.saturating_sub(COMMIT_MARGIN_NS) <= time_ns
-                    && time_ns <= d.last_ns.saturating_add(COMMIT_MARGIN_NS)
-            })
-        });
+        let in_doubt = self
+            .doubts
+            .get(&(family, name.to_owned()))
+            .is_some_and(|doubts| doubts.iter().any(|doubt| doubt.covers(time_ns)));
         if in_doubt {
             return None;
         }
@@ -340,7 +363,20 @@ mod tests {
             generation,
             deleted_tables: vec![(NfFamily::Inet, "t".to_owned(), handles.then_some(8))],
             new_tables: vec![(NfFamily::Inet, "t".to_owned(), handles.then_some(9))],
+            changes: 2,
+            uncertain_ns: None,
         }
+    }
+
+    #[test]
+    fn a_commit_whose_time_is_known_leaves_little_in_doubt() {
+        let mut history = History::default();
+        history.list(100 * MS, &listing(1, 8, &[(4, "old")]));
+        history.commit(500 * MS, &Commit { uncertain_ns: Some(2 * MS), ..reload(2, true) });
+        history.list(700 * MS, &listing(2, 9, &[(4, "new")]));
+        assert_eq!(history.text(&name(4, None), 497 * MS), Some("old"));
+        assert_eq!(history.text(&name(4, None), 499 * MS), None, "by either");
+        assert_eq!(history.text(&name(4, None), 502 * MS), Some("new"));
     }
 
     #[test]
@@ -399,7 +435,7 @@ mod tests {
     fn rules_added_and_deleted_in_a_living_table_keep_their_text() {
         let mut history = History::default();
         history.list(100 * MS, &listing(1, 8, &[(4, "first")]));
-        history.commit(200 * MS, &Commit { generation: 2, deleted_tables: vec![], new_tables: vec![] });
+        history.commit(200 * MS, &Commit { generation: 2, ..Commit::default() });
         assert_eq!(history.text(&name(4, None), 200 * MS), Some("first"), "no table came or went");
         history.list(210 * MS, &listing(2, 8, &[(5, "second")]));
         assert_eq!(history.text(&name(4, None), 150 * MS), Some("first"));
@@ -435,6 +471,8 @@ mod tests {
                 generation: i,
                 deleted_tables: vec![(NfFamily::Inet, "t".to_owned(), Some(old))],
                 new_tables: vec![(NfFamily::Inet, "t".to_owned(), Some(new))],
+                changes: 2,
+                uncertain_ns: None,
             };
             let at = u64::from(i) * 100 * MS;
             history.commit(at, &commit);

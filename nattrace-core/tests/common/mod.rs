@@ -220,6 +220,8 @@ impl Stream {
             generation,
             deleted_tables: vec![table(old)],
             new_tables: vec![table(new)],
+            changes: 2,
+            uncertain_ns: None,
         }))
     }
 

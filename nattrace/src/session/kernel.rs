@@ -72,7 +72,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
             rules_probed = probe_rules(&error, programs.as_mut(), &mut notes);
         }
     }
-    filter_trace_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
+    filter_nft_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
     for watched in &watched {
         if watched.trace.is_some() {
             states.on(Source::Nft);
@@ -263,8 +263,8 @@ pub(super) fn probes_possible() -> Result<(), String> {
 }
 
 /// Where programs run, trace messages come through the ring: in order with everything else, with time and
-/// processor, and with their packet where a probe knows it. What came before is not of this run.
-fn filter_trace_sockets(
+/// processor, and with their packet where a probe knows it; of ruleset changes the ring has the time.
+fn filter_nft_sockets(
     watched: &mut [Watched],
     programs: Option<&mut Programs>,
     decoder: Option<&mut Decoder>,
@@ -272,11 +272,14 @@ fn filter_trace_sockets(
 ) {
     let (Some(programs), Some(decoder)) = (programs, decoder) else { return };
     for watched in watched {
-        let Some(socket) = &watched.trace else { continue };
-        let Ok(cookie) = rustix::net::sockopt::socket_cookie(socket) else { continue };
-        decoder.socket_netns.insert(cookie, watched.netns.inum);
-        if let Err(error) = programs.filter_trace_socket(socket.as_fd()) {
-            notes.push(format!("trace messages come without their packet: {error}"));
+        let sockets =
+            [watched.trace.as_ref().map(|s| s.as_fd()), watched.ruleset.as_ref().map(|s| s.as_fd())];
+        for socket in sockets.into_iter().flatten() {
+            let Ok(cookie) = rustix::net::sockopt::socket_cookie(socket) else { continue };
+            decoder.socket_netns.insert(cookie, watched.netns.inum);
+            if let Err(error) = programs.filter_nft_socket(socket) {
+                notes.push(format!("trace messages come without their packet: {error}"));
+            }
         }
     }
 }

@@ -24,6 +24,7 @@ use super::report::Report;
 use crate::cli::ExitStatus;
 use crate::cli::plan::TracePlan;
 use crate::render::{Renderer, Start, filter_flags};
+use crate::source::bpf::decode::Decoded;
 use crate::source::netlink::socket::Received;
 use crate::source::netns::Netns;
 use crate::source::ruleset;
@@ -34,6 +35,10 @@ const TICK: Duration = Duration::from_millis(50);
 const IDLE_TICK: Duration = Duration::from_secs(1);
 /// A ruleset that changes is listed again after this quiet time.
 const SETTLE: Duration = Duration::from_millis(10);
+/// From the moment new rules are in force to their notification: nf_tables_commit, and for each change in it.
+const COMMIT_NS: u64 = 2_000_000;
+/// See [`COMMIT_NS`].
+const CHANGE_NS: u64 = 20_000;
 /// Records taken before other sources get their turn.
 const BATCH: usize = 4096;
 
@@ -96,6 +101,8 @@ struct Session<'a> {
     sender: mpsc::Sender<Input>,
     /// Namespaces whose listing is under way, and whether they changed again since it began.
     listing: BTreeMap<NetnsId, bool>,
+    /// When transactions were committed whose notification has not been read yet, by namespace and generation.
+    committed: BTreeMap<(NetnsId, u32), u64>,
 }
 
 impl<'a> Session<'a> {
@@ -125,6 +132,7 @@ impl<'a> Session<'a> {
             inputs,
             sender,
             listing: BTreeMap::new(),
+            committed: BTreeMap::new(),
         };
         session.begin()?;
         Ok(session)
@@ -203,7 +211,10 @@ impl<'a> Session<'a> {
             match programs.next_record(|record| decoder.decode(record)) {
                 None => break,
                 Some(None) => {}
-                Some(Some(event)) => events.push(event),
+                Some(Some(Decoded::Event(event))) => events.push(event),
+                Some(Some(Decoded::Committed { netns, generation, time_ns })) => {
+                    self.committed.insert((netns, generation), time_ns);
+                }
             }
             taken += 1;
         }
@@ -225,14 +236,17 @@ impl<'a> Session<'a> {
 
     fn input(&mut self, input: Input) -> Result<()> {
         match input {
-            Input::Events(events) => {
-                for event in &events {
-                    if matches!(event.body, Body::Commit(_)) {
-                        self.list(event.netns);
-                        // New rules can bring a module whose functions were not there to be probed.
-                        if let Some(programs) = &mut self.kernel.programs {
-                            programs.attach_pending();
-                        }
+            Input::Events(mut events) => {
+                let netns = events.first().map(|event| event.netns);
+                let mut changed = false;
+                for event in &mut events {
+                    changed |= self.sees_change(event)?;
+                }
+                if changed && let Some(netns) = netns {
+                    self.list(netns);
+                    // New rules can bring a module whose functions were not there to be probed.
+                    if let Some(programs) = &mut self.kernel.programs {
+                        programs.attach_pending();
                     }
                 }
                 self.take(events)
@@ -252,6 +266,23 @@ impl<'a> Session<'a> {
                 }
                 taken
             }
+        }
+    }
+
+    /// Whether an event means that the ruleset changed; a commit gets its time from the ring, when it is there.
+    fn sees_change(&mut self, event: &mut Event) -> Result<bool> {
+        match &mut event.body {
+            Body::Commit(commit) => {
+                while self.drain(BATCH)? {}
+                if let Some(time_ns) = self.committed.remove(&(event.netns, commit.generation)) {
+                    event.time_ns = time_ns;
+                    commit.uncertain_ns = Some(COMMIT_NS + CHANGE_NS * u64::from(commit.changes));
+                }
+                Ok(true)
+            }
+            // Notifications were lost: what happened to the ruleset is unknown until it is listed.
+            Body::Loss(loss) => Ok(loss.source == Source::Nft),
+            _ => Ok(false),
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nattrace_common::record::{
-    Conn, DELIVER_FUNCTIONS, DeliverRecord, Device, DeviceRecord, FreeRecord, Head, HookRecord, Kind,
-    NftHead, RewriteRecord, Route, RuleRecord, Snapshot, TUPLE_BYTES,
+    CommitRecord, Conn, DELIVER_FUNCTIONS, DeliverRecord, Device, DeviceRecord, FreeRecord, Head, HookRecord,
+    Kind, NftHead, RewriteRecord, Route, RuleRecord, Snapshot, TUPLE_BYTES,
 };
 use nattrace_core::conntrack::{Connection, Direction, State, Tuple};
 use nattrace_core::event::{
@@ -31,6 +31,22 @@ pub struct Decoder {
     pub socket_netns: BTreeMap<u64, u32>,
 }
 
+/// What a record says.
+#[derive(Debug)]
+pub enum Decoded {
+    /// An event.
+    Event(Event),
+    /// The time of a transaction, whose notification comes by its socket.
+    Committed {
+        /// Namespace.
+        netns: u32,
+        /// `NFTA_GEN_ID`.
+        generation: u32,
+        /// Nanoseconds since the epoch.
+        time_ns: u64,
+    },
+}
+
 impl Decoder {
     /// A decoder for the running kernel.
     #[must_use]
@@ -45,7 +61,7 @@ impl Decoder {
 
     /// Decodes a record; `None` for one that this version does not know or that is cut short.
     #[must_use]
-    pub fn decode(&self, bytes: &[u8]) -> Option<Event> {
+    pub fn decode(&self, bytes: &[u8]) -> Option<Decoded> {
         let head: Head = read(bytes)?;
         let body = match Kind::from_number(head.kind)? {
             Kind::Hook => hook_body(&read(bytes)?)?,
@@ -60,10 +76,17 @@ impl Decoder {
             }
             Kind::Left => Body::Left { packet: head.packet },
             Kind::Deliver => deliver_body(&read(bytes)?),
-            Kind::Nft => return self.nft(bytes),
+            Kind::Nft => return self.nft(bytes).map(Decoded::Event),
             Kind::Rule => rule_body(&read(bytes)?)?,
+            Kind::Commit => return self.commit(&read(bytes)?),
         };
-        Some(self.event(&head, body))
+        Some(Decoded::Event(self.event(&head, body)))
+    }
+
+    fn commit(&self, record: &CommitRecord) -> Option<Decoded> {
+        let netns = *self.socket_netns.get(&record.cookie)?;
+        let time_ns = record.head.time_ns.wrapping_add(self.epoch_offset_ns);
+        Some(Decoded::Committed { netns, generation: record.generation, time_ns })
     }
 
     fn event(&self, head: &Head, body: Body) -> Event {
@@ -210,6 +233,7 @@ impl Record for FreeRecord {}
 impl Record for DeliverRecord {}
 impl Record for NftHead {}
 impl Record for RuleRecord {}
+impl Record for CommitRecord {}
 
 /// `NF_INET_*` for IP families, `NF_NETDEV_*` for netdev (include/uapi/linux/netfilter.h); bridge and arp
 /// number their hooks likewise.

@@ -245,11 +245,12 @@ impl Programs {
         self.attach_kprobe("__nft_trace_packet", "__nft_trace_packet")
     }
 
-    /// Has the messages of a trace socket put into the ring, with processor, time and packet.
+    /// Has the trace messages for a socket put into the ring, with processor, time and packet, and the time of
+    /// ruleset changes.
     ///
     /// # Errors
     /// When the kernel refuses the filter; the socket then works as an ordinary one.
-    pub fn filter_trace_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), LoadError> {
+    pub fn filter_nft_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), LoadError> {
         let refused =
             |error: ProgramError| LoadError::Program { program: "nft_message", reason: one_line(&error) };
         let loaded = self.socket_filter;

@@ -74,12 +74,14 @@ fn generation_of(message: &Message<'_>) -> Option<u32> {
 pub struct CommitReader {
     deleted: Vec<(NfFamily, String, Option<u64>)>,
     created: Vec<(NfFamily, String, Option<u64>)>,
+    changes: u32,
 }
 
 impl CommitReader {
     /// Takes one message; a whole transaction when this was its end.
     pub fn push(&mut self, message: &Message<'_>) -> Option<Commit> {
         let (NFNL_SUBSYS_NFTABLES, kind) = message.netfilter()? else { return None };
+        self.changes = self.changes.saturating_add(1);
         match kind {
             NFT_MSG_NEWTABLE => self.created.extend(table(message)),
             NFT_MSG_DELTABLE => self.deleted.extend(table(message)),
@@ -88,6 +90,8 @@ impl CommitReader {
                     generation: generation_of(message)?,
                     deleted_tables: std::mem::take(&mut self.deleted),
                     new_tables: std::mem::take(&mut self.created),
+                    changes: std::mem::take(&mut self.changes),
+                    uncertain_ns: None,
                 });
             }
             // Chains, rules, sets: the listing that follows a commit tells them.
@@ -100,6 +104,7 @@ impl CommitReader {
     pub fn clear(&mut self) {
         self.deleted.clear();
         self.created.clear();
+        self.changes = 0;
     }
 }
 
