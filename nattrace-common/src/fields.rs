@@ -143,6 +143,8 @@ fields! {
     ct_mark: "nf_conn" "mark" optional;
     /// `ct->zone.id`, u16.
     ct_zone: "nf_conn" "zone.id" optional;
+    /// `sk->__sk_common.skc_num`, u16, host byte order: the local port.
+    sk_num: "sock_common" "skc_num" optional;
     /// `dst->dev`.
     dst_dev: "dst_entry" "dev" optional;
     /// `rt->rt_type`, u16.

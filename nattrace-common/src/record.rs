@@ -225,7 +225,7 @@ pub struct FreeRecord {
 }
 
 /// Which function took a packet for this host; [`DeliverRecord::function`].
-pub const DELIVER_FUNCTIONS: [&str; 7] = [
+pub const DELIVER_FUNCTIONS: [&str; 8] = [
     "tcp_v4_do_rcv",
     "tcp_v6_do_rcv",
     "tcp_child_process",
@@ -233,6 +233,7 @@ pub const DELIVER_FUNCTIONS: [&str; 7] = [
     "icmp_rcv",
     "icmpv6_rcv",
     "tcp_rcv_established",
+    "sock_def_readable",
 ];
 
 /// A socket or a local protocol took the packet.

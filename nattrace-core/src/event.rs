@@ -81,6 +81,8 @@ pub enum Body {
         /// Name.
         name: String,
     },
+    /// The time, as the program looked whether journeys have ended: a replay looks at the same moments.
+    Clock,
     /// Something was lost between the kernel and here.
     Loss(Loss),
 }

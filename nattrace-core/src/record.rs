@@ -371,6 +371,7 @@ mod tests {
             Body::Ruleset(Listing { generation: None, tables: vec![table] }),
             Body::Link(Link { index: 1, name: "lo".to_owned() }),
             Body::Namespace { name: None },
+            Body::Clock,
             Body::OwnTable { family: NfFamily::Inet, name: "nattrace_1".to_owned() },
             Body::Loss(Loss { source: Source::Nft, count: None, first_ns: 1, last_ns: 2 }),
             message(None),

@@ -347,6 +347,14 @@ fn tcp_probe(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+#[raw_tracepoint(tracepoint = "sk_data_ready")]
+fn sk_data_ready(ctx: RawTracePointContext) -> i32 {
+    if let Some(skb) = select::current_for_udp_socket(ctx.arg(0)) {
+        delivered(skb, 7);
+    }
+    0
+}
+
 #[inline(always)]
 fn delivered(skb: Skb, function: u32) {
     if let Some(entry) = select::known(skb)

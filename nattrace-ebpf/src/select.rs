@@ -123,6 +123,7 @@ pub(crate) fn received(skb: Skb, netns: u32) {
         }
         forget(skb);
     }
+    set_current(Skb(0));
     let Some(key) = parse(skb.ethertype(), network) else { return };
     if !(matches(&key, skb.mark()) && iif_matches(skb.device()) || mirrored(&key)) {
         return;
@@ -148,6 +149,19 @@ fn set_current(skb: Skb) {
         // SAFETY: this processor's slot.
         unsafe { *current = skb.0 };
     }
+}
+
+/// The packet that this processor has in hand, if it is a UDP datagram for the port of a socket: the tracepoint
+/// tells of the socket alone.
+#[inline(always)]
+pub(crate) fn current_for_udp_socket(sk: u64) -> Option<Skb> {
+    let current = CURRENT.get_ptr(0)?;
+    // SAFETY: this processor's slot.
+    let skb = Skb(unsafe { *current });
+    known(skb)?;
+    let key = parse(skb.ethertype(), skb.network_header())?;
+    let port: u16 = read::at(sk, read::field!(sk_num))?;
+    (key.protocol == 17 && key.dport == port).then_some(skb)
 }
 
 /// Makes a candidate a followed packet, and tells what was kept back of it.

@@ -169,6 +169,7 @@ impl Assembler {
             Body::OwnTable { family, name } => {
                 self.own_tables.insert((at.netns, family, name));
             }
+            Body::Clock => self.expire(at.time_ns),
             Body::Loss(loss) => {
                 self.counters.loss(&loss);
                 self.losses.push_back(loss);

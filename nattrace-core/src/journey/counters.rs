@@ -54,6 +54,7 @@ impl Body {
             Self::Link(_) => ("link", None),
             Self::Namespace { .. } => ("namespace", None),
             Self::OwnTable { .. } => ("own_table", None),
+            Self::Clock => ("clock", None),
             Self::Loss(_) => ("loss", None),
         }
     }

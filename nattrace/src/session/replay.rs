@@ -15,7 +15,7 @@ use crate::cli::ExitStatus;
 use crate::cli::plan::{Input, NetnsChoice, ReplayPlan};
 use crate::render::Start;
 
-/// How often journeys are checked for their end, by the recording's clock: as a live run does.
+/// How often journeys are checked for their end, where a recording does not say when the live run did.
 const TICK_NS: u64 = 50_000_000;
 
 /// Tells a recording again.
@@ -48,6 +48,7 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
     let namespaces = Namespaces { choice: &plan.netns };
     let (mut last_ns, mut last_tick, mut end_ns) = (0_u64, 0_u64, None);
     let mut names = std::collections::BTreeMap::new();
+    let mut has_clock = false;
     while !report.is_enough() {
         let event = match reader.next().with_context(|| name.clone())? {
             Decoded::Event(event) => *event,
@@ -71,9 +72,11 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
             continue;
         }
         last_ns = event.time_ns.max(last_ns);
+        let looks = matches!(event.body, Body::Clock);
+        has_clock |= looks;
         report.see(&event);
         assembler.push(event);
-        if last_ns.saturating_sub(last_tick) >= TICK_NS {
+        if looks || (!has_clock && last_ns.saturating_sub(last_tick) >= TICK_NS) {
             last_tick = last_ns;
             assembler.expire(last_ns);
             for journey in assembler.finished() {

@@ -154,6 +154,7 @@ impl<'a> Session<'a> {
             say(&note);
         }
         let introduction = std::mem::take(&mut self.kernel.introduction);
+        self.take(vec![clock()])?;
         self.take(introduction)
     }
 
@@ -194,7 +195,7 @@ impl<'a> Session<'a> {
                 Some(input) = self.inputs.recv() => self.input(input)?,
                 () = tokio::time::sleep(tick) => self.poll()?,
             }
-            self.assembler.expire(now_ns());
+            self.look()?;
             self.tell()?;
         }
         Ok(())
@@ -304,6 +305,14 @@ impl<'a> Session<'a> {
         });
     }
 
+    /// Looks whether journeys have ended; the moment is recorded, for a replay to look then, too.
+    fn look(&mut self) -> Result<()> {
+        if self.assembler.open_count() == 0 {
+            return Ok(());
+        }
+        self.take(vec![clock()])
+    }
+
     /// Looks at what does not announce itself.
     fn poll(&mut self) -> Result<()> {
         let now = now_ns();
@@ -346,6 +355,7 @@ impl<'a> Session<'a> {
         while self.drain(BATCH)? {}
         self.poll()?;
         self.kernel.programs = None;
+        self.take(vec![clock()])?;
         let rest = self.assembler.finish(now_ns());
         for journey in rest {
             self.report.journey(&journey)?;
@@ -437,6 +447,10 @@ fn spawn_reader(
 
 fn list_in(netns: &Netns) -> Result<nattrace_core::ruleset::Listing, String> {
     ruleset::list(netns).map_err(|error| error.to_string())
+}
+
+fn clock() -> Event {
+    Event { time_ns: now_ns(), cpu: u32::MAX, netns: 0, body: Body::Clock }
 }
 
 fn loss(source: Source, count: Option<u64>, first_ns: u64, last_ns: u64) -> Event {

@@ -130,8 +130,12 @@ impl Programs {
         self.attach_raw_tracepoint("kfree_skb")?;
         if !ends_probed {
             self.attach_raw_tracepoint("consume_skb")?;
-            if let Err(error) = self.attach_raw_tracepoint("tcp_probe") {
-                self.missing.push(("delivery to TCP sockets", error.to_string()));
+            for (tracepoint, lost) in
+                [("tcp_probe", "delivery to TCP sockets"), ("sk_data_ready", "delivery to UDP sockets")]
+            {
+                if let Err(error) = self.attach_raw_tracepoint(tracepoint) {
+                    self.missing.push((lost, error.to_string()));
+                }
             }
         }
         self.attach_raw_tracepoint("net_dev_start_xmit")?;
