@@ -74,21 +74,38 @@ pub(crate) struct Lab {
     /// The value of [`MARK`] in this laboratory's processes.
     pub(crate) mark: String,
     mounts: Vec<PathBuf>,
-    serial: u32,
+    /// How the names of the namespaces begin.
+    prefix: String,
 }
 
 impl Lab {
-    /// An empty laboratory with its files in `dir`.
+    /// An empty laboratory with its files in `dir`, for a scenario.
     pub(crate) fn new(dir: PathBuf, limits: Limits) -> Result<Self> {
-        std::fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let mark = format!("{}-{serial}", std::process::id());
-        Ok(Self { namespaces: BTreeMap::new(), dir, limits, mark, mounts: Vec::new(), serial })
+        Self::called(&format!("{}{}-{serial}", netns::PREFIXES[0], std::process::id()), dir, limits)
+    }
+
+    /// The one whose names people will read.
+    pub(crate) fn for_demo(dir: PathBuf, limits: Limits) -> Result<Self> {
+        Self::called(&format!("{}{}", netns::PREFIXES[1], std::process::id()), dir, limits)
+    }
+
+    fn called(mark: &str, dir: PathBuf, limits: Limits) -> Result<Self> {
+        std::fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+        let prefix = format!("{mark}-");
+        Ok(Self {
+            namespaces: BTreeMap::new(),
+            dir,
+            limits,
+            mark: mark.to_owned(),
+            mounts: Vec::new(),
+            prefix,
+        })
     }
 
     /// Makes the namespace of `role`.
     pub(crate) fn add(&mut self, role: &str) -> Result<()> {
-        let namespace = Namespace::create(self.serial, role)?;
+        let namespace = Namespace::create(format!("{}{role}", self.prefix))?;
         self.namespaces.insert(role.to_owned(), namespace);
         Ok(())
     }

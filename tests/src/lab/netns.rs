@@ -13,8 +13,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// Where `ip netns` keeps its names.
 const NAMES: &str = "/run/netns";
 
-/// How names of this runner's namespaces begin; the process id of the runner follows.
-const PREFIX: &str = "ntt";
+/// How names of this program's namespaces begin, of scenarios and of the demonstration; the process id of
+/// their maker follows, so that leftovers of a killed one can be told from those in use.
+pub(crate) const PREFIXES: [&str; 2] = ["ntt", "demo"];
 
 /// A namespace that exists as long as this value.
 #[derive(Debug)]
@@ -26,9 +27,8 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// Makes the namespace of `role` in the `serial`-th laboratory of this process.
-    pub(crate) fn create(serial: u32, role: &str) -> Result<Self> {
-        let name = format!("{PREFIX}{}-{serial}-{role}", std::process::id());
+    /// Makes the namespace `name`.
+    pub(crate) fn create(name: String) -> Result<Self> {
         ip(["netns", "add", &name], "")?;
         let inum = std::fs::metadata(path_of(&name))
             .with_context(|| format!("the namespace {name} was made and cannot be looked at"))?
@@ -110,7 +110,8 @@ pub(crate) fn names() -> Vec<String> {
 /// Removes namespaces of runners that were killed before they could do it themselves.
 pub(crate) fn sweep() {
     for name in names() {
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        let rest = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix));
+        let owner = rest.and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         if owner.is_some_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists())
             && let Err(error) = ip(["netns", "del", &name], "")
         {
