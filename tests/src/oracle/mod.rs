@@ -5,6 +5,7 @@ pub(crate) mod agreement;
 pub(crate) mod classify;
 pub(crate) mod conntrack;
 pub(crate) mod contract;
+pub(crate) mod counters;
 pub(crate) mod journey;
 pub(crate) mod leftovers;
 pub(crate) mod listing;

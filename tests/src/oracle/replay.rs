@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::journey::{headline, text};
+use crate::scenario::matcher;
 
 /// Complaints about journeys that only one of the two has, or that go by another number.
 pub(crate) fn complaints(live: &[Value], replayed: &[Value]) -> Vec<String> {
     let (before, after) = (by_content(live), by_content(replayed));
     let mut found = Vec::new();
     let mut renumbered = Vec::new();
+    let mut changed = Vec::new();
     for (content, journeys) in &before {
         match after.get(content) {
             Some(others) if others.len() == journeys.len() => {
@@ -20,16 +22,38 @@ pub(crate) fn complaints(live: &[Value], replayed: &[Value]) -> Vec<String> {
                     }
                 }
             }
-            _ => found.push(format!("the replay does not tell this journey as it was told: {}", journeys[0])),
+            _ => changed.push(change(journeys[0], replayed)),
         }
     }
-    for (_, journeys) in after.iter().filter(|(content, _)| !before.contains_key(*content)) {
-        found.push(format!("the replay tells what was not told: {}", journeys[0]));
+    if let Some(first) = changed.first() {
+        found.push(format!("the replay tells {} journeys otherwise; {first}", changed.len()));
+    }
+    let invented: Vec<&&Value> =
+        after.iter().filter(|(content, _)| !before.contains_key(*content)).flat_map(|(_, new)| new).collect();
+    if let Some(first) = invented.get(changed.len()) {
+        let more = invented.len() - changed.len();
+        found.push(format!("the replay tells {more} journeys that were not told, like {}", headline(first)));
     }
     if let Some(first) = renumbered.first() {
         found.push(format!("the replay gives {} journeys another number; {first}", renumbered.len()));
     }
     found
+}
+
+/// How the replay tells a journey: the differences to the one of the same packet.
+fn change(journey: &Value, replayed: &[Value]) -> String {
+    let same = |other: &&Value| {
+        other["packet"] == journey["packet"] && other["first_seen_ns"] == journey["first_seen_ns"]
+    };
+    match replayed.iter().find(same) {
+        None => format!("not at all: {}", headline(journey)),
+        Some(other) => {
+            let mut differences = matcher::differences(journey, other);
+            differences.extend(matcher::differences(other, journey));
+            differences.retain(|line| !line.starts_with("id:"));
+            format!("{}: {}", headline(journey), differences.join("; and the other way round "))
+        }
+    }
 }
 
 /// Journeys by everything but their numbers, which must be unique for all but equal packets.
@@ -71,8 +95,11 @@ mod tests {
         let live = [journey("1", 7, None), journey("2", 8, None)];
         assert_eq!(complaints(&live, &live[..1]).len(), 1);
         assert_eq!(complaints(&live[..1], &live).len(), 1);
-        let changed = [journey("1", 7, None), journey("2", 9, None)];
-        assert_eq!(complaints(&live, &changed).len(), 2);
+        let mut changed = live.clone();
+        changed[1]["steps"] = json!([{"kind": "drop"}]);
+        let found = complaints(&live, &changed);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("1 journeys otherwise"), "{found:?}");
         let renumbered = [journey("2", 7, None), journey("1", 8, None)];
         let found = complaints(&live, &renumbered);
         assert_eq!(found.len(), 1);

@@ -101,9 +101,7 @@ impl Stage {
                 let path = self.lab.dir.join(path);
                 self.lab.small_disk(&path, *kib)
             }
-            Action::Kill { at, args, times, longest } => {
-                self.kill_again_and_again(at, args, *times, *longest)
-            }
+            Action::Kill { at, args, times } => self.kill_again_and_again(at, args, *times),
             Action::Cost(cost) => self.cost(cost),
         }
     }
@@ -196,12 +194,18 @@ impl Stage {
         let select = self.filled_value(select)?;
         let limits = self.lab.limits.clone();
         let trace = self.traces.get_mut(name).with_context(|| format!("no trace is called {name}"))?;
-        let mut last = Vec::new();
+        let mut seen = Vec::new();
+        let (mut read, mut found) = (0, 0);
         let enough = limits.until(Duration::from_secs_f64(within), || {
             // Looked at before the results: nothing is written after the end.
             let ended = trace.process.poll()?;
-            last = contract::read(&trace.results()?, true).journeys;
-            let found = last.iter().filter(|journey| matcher::matches(&select, journey)).count();
+            // Only what is new: a burst makes megabytes, and time spent here is taken from nattrace.
+            let new = trace.results_from(read)?;
+            let whole = new.rfind('\n').map_or(0, |end| end + 1);
+            let journeys = contract::read(&new[..whole], true).journeys;
+            found += journeys.iter().filter(|journey| matcher::matches(&select, journey)).count();
+            read += u64::try_from(whole)?;
+            seen.extend(journeys);
             match ended {
                 _ if found >= wanted => Ok(Some(())),
                 Some(ended) => bail!("{name} ended ({ended}) with {found} of {wanted} journeys"),
@@ -209,7 +213,7 @@ impl Stage {
             }
         })?;
         if enough.is_none() {
-            let shown: Vec<String> = last.iter().map(headline).collect();
+            let shown: Vec<String> = seen.iter().map(headline).collect();
             // The scenario goes on: the end of the trace often explains what was missing.
             self.problem(format!(
                 "{name} has not told {wanted} journeys like {select} after {:.0} s; it has {}: {}",

@@ -8,21 +8,17 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::stage::Stage;
+use super::traced::{READY, READY_WITHIN};
 use crate::lab::process::{Process, read_lossy};
 use crate::oracle::leftovers;
 use crate::scenario::Via;
 
 impl Stage {
-    /// Starts nattrace in the namespace of `role` and kills it after a random time up to `longest` seconds;
-    /// looks at what is left; and again, `times` times.
-    pub(super) fn kill_again_and_again(
-        &mut self,
-        role: &str,
-        args: &[String],
-        times: u32,
-        longest: f64,
-    ) -> Result<()> {
+    /// Starts nattrace in the namespace of `role` and kills it at a random moment, half of them before it is
+    /// ready; looks at what is left; and again, `times` times.
+    pub(super) fn kill_again_and_again(&mut self, role: &str, args: &[String], times: u32) -> Result<()> {
         let args = self.filled(args)?;
+        let longest = 2.0 * self.time_to_ready(role, &args)?;
         // Random on purpose: moments nobody thought of. They are in the report, should one fail.
         let mut random = Random(SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.subsec_nanos()));
         let mut moments = Vec::new();
@@ -41,7 +37,7 @@ impl Stage {
             }
             process.signal(Signal::KILL)?;
             process.wait(Duration::from_secs(10), &self.lab.limits)?;
-            ready += u32::from(read_lossy(&process.stderr)?.contains("nattrace: tracing"));
+            ready += u32::from(read_lossy(&process.stderr)?.contains(READY));
             let mut left = self.before.complaints(&self.lab)?;
             let processes = |stage: &Self| {
                 let all = leftovers::processes(&stage.lab.mark);
@@ -71,11 +67,23 @@ impl Stage {
         self.measure("kill", values);
         // All before the ready line, or all after it, would leave half of the moments untried.
         if ready == 0 || ready == times {
-            self.problem(format!(
-                "{ready} of {times} kills came after the ready line: `longest` is badly chosen"
-            ));
+            self.problem(format!("{ready} of {times} kills came after the ready line: not random enough"));
         }
         Ok(())
+    }
+
+    /// How many seconds nattrace takes to be ready here.
+    fn time_to_ready(&mut self, role: &str, args: &[String]) -> Result<f64> {
+        let name = self.unique("measured");
+        let mut command = self.nattrace(Some(role), Via::Setns)?;
+        command.args(args);
+        let mut process = Process::spawn(command, &self.lab.dir, &name)?;
+        let stderr = process.stderr.clone();
+        process.wait_for_line(&stderr, READY, READY_WITHIN, &self.lab.limits)?;
+        let seconds = process.started.elapsed().as_secs_f64();
+        process.signal(Signal::INT)?;
+        process.wait(Duration::from_secs(10), &self.lab.limits)?;
+        Ok(seconds)
     }
 }
 

@@ -1,6 +1,8 @@
 //! A nattrace and its witnesses: started together, ended together, compared at the end.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,14 +15,15 @@ use crate::lab::Limits;
 use crate::lab::netns::Namespace;
 use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
+use crate::oracle::counters::{self, Counts};
 use crate::oracle::{agreement, conntrack, listing, monitor, replay};
-use crate::scenario::{Agreement, Format, Mode, Stdout, Trace, Via};
+use crate::scenario::{Agreement, Counting, Format, Mode, Stdout, Trace, Via};
 
 /// The line that says that everything is attached.
-const READY: &str = "nattrace: tracing";
+pub(super) const READY: &str = "nattrace: tracing";
 
 /// The longest time until then; the cost scenario asks for less.
-const READY_WITHIN: Duration = Duration::from_secs(15);
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(15);
 
 /// How long a witness must be silent, with nothing left for it to read, before it has seen everything.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -51,12 +54,23 @@ pub(super) struct Traced {
     watch: Option<String>,
     monitor: Option<Process>,
     conntrack: Option<Process>,
+    /// The counters of the watched ruleset before the first packet.
+    counts: Counts,
 }
 
 impl Traced {
     /// What nattrace has written so far.
     pub(super) fn results(&self) -> Result<String> {
         read_lossy(&self.results)
+    }
+
+    /// What it has written so far beyond the first `offset` bytes.
+    pub(super) fn results_from(&self, offset: u64) -> Result<String> {
+        let Ok(mut file) = File::open(&self.results) else { return Ok(String::new()) };
+        let mut new = Vec::new();
+        file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_to_end(&mut new)).context("no results")?;
+        // A character that is not yet written to its end is in the last line, which nobody looks at yet.
+        Ok(String::from_utf8_lossy(&new).into_owned())
     }
 
     /// How it ended; an error while it runs.
@@ -73,7 +87,7 @@ impl Stage {
         }
         let args = self.filled(&plan.args)?;
         let watch = plan.watch.clone().or_else(|| plan.at.clone());
-        let (mut witness, mut flows) = (None, None);
+        let (mut witness, mut flows, mut counts) = (None, None, Counts::new());
         if let Some(role) = &watch
             && plan.ready
         {
@@ -85,6 +99,7 @@ impl Stage {
                     NFTRACE_GROUP,
                 )?);
             }
+            counts = counters::counts(&self.lab.output(Some(role), "nft", &["-a", "list", "ruleset"])?);
             flows = Some(self.start_witness(role, "conntrack", &["-E", "-o", "id"], CONNTRACK_GROUPS)?);
         }
         let name = self.unique(&plan.name);
@@ -125,6 +140,7 @@ impl Stage {
             watch,
             monitor: witness,
             conntrack: flows,
+            counts,
         };
         self.traces.insert(plan.name.clone(), traced);
         Ok(())
@@ -237,6 +253,12 @@ impl Stage {
                     ask("nft monitor trace", vec![format!("the runner does not understand: {line}")]);
                 }
             }
+        }
+        if let Some(role) = &trace.watch {
+            let inum = self.lab.namespace(role)?.inum;
+            let after = counters::counts(&self.lab.output(Some(role), "nft", &["-a", "list", "ruleset"])?);
+            let all = trace.plan.counters == Counting::Equal;
+            ask("counters", counters::complaints(&trace.counts, &after, journeys, inum, all));
         }
         if let (Some(role), Some(mut flows)) = (&trace.watch, flows) {
             flows.push_str(&self.lab.output(Some(role), "conntrack", &["-L"])?);

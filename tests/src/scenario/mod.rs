@@ -120,6 +120,17 @@ pub(crate) enum Agreement {
     Off,
 }
 
+/// How the counters of rules and the steps of journeys must agree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Counting {
+    /// No rule has more steps than it counted packets: some packets are not traced.
+    #[default]
+    AtMost,
+    /// Every packet that a counting rule matches is traced.
+    Equal,
+}
+
 /// A signal, by name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -258,7 +269,7 @@ pub(crate) enum Action {
     /// A file system of that many KiB, mounted below the scenario's directory.
     SmallDisk { path: String, kib: u32 },
     /// Start nattrace and kill it at a random moment, again and again; nothing of it may be left.
-    Kill { at: String, args: Vec<String>, times: u32, longest: f64 },
+    Kill { at: String, args: Vec<String>, times: u32 },
     /// What nattrace costs: runs per forwarded packet, idle processor, memory, start.
     Cost(Cost),
 }
@@ -299,6 +310,9 @@ pub(crate) struct Trace {
     /// How many trace ids a packet has at most: more than one where it crosses the loopback.
     #[serde(default = "one_usize")]
     pub(crate) ids: usize,
+    /// How the counters of rules and the steps must agree.
+    #[serde(default)]
+    pub(crate) counters: Counting,
     /// Record the events, replay them, and compare.
     #[serde(default)]
     pub(crate) replay: bool,
