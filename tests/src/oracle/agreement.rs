@@ -53,7 +53,7 @@ pub(crate) fn complaints(
     if agreement == Agreement::Off {
         return Vec::new();
     }
-    let with_text = agreement != Agreement::Handles;
+    let with_text = !matches!(agreement, Agreement::Handles | Agreement::NoTexts);
     let printed = by_packet(lines, with_text);
     let mut said: Vec<(&Value, Vec<Mark>)> =
         journeys.iter().map(|journey| (journey, marks_of(journey, inum, with_text))).collect();

@@ -31,6 +31,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// So many complaints of one oracle are enough.
 const ENOUGH: usize = 10;
 
+/// Runs its arguments where nft is a file that cannot be run, for this process and its children only.
+const HIDE_NFT: &str = r#"mount --bind /dev/null "$(command -v nft)" && exec "$0" "$@""#;
+
 /// The bit of `NFNLGRP_NFTRACE` and those of the conntrack groups in /proc/net/netlink.
 const NFTRACE_GROUP: u32 = 1 << 8;
 const CONNTRACK_GROUPS: u32 = 0b111;
@@ -155,6 +158,16 @@ impl Stage {
                 command.args(["netns", "exec", &self.lab.namespace(role)?.name, program]);
                 Ok(command)
             }
+            (Via::NetAdmin, _) => {
+                let mut command = self.lab.command(role, "setpriv")?;
+                command.args(["--bounding-set", "-all,+net_admin", "--inh-caps", "-all,+net_admin", program]);
+                Ok(command)
+            }
+            (Via::WithoutNft, _) => {
+                let mut command = self.lab.command(role, "unshare")?;
+                command.args(["-m", "sh", "-c", HIDE_NFT, program]);
+                Ok(command)
+            }
             _ => self.lab.command(role, program),
         }
     }
@@ -241,7 +254,9 @@ impl Stage {
         };
         ask("contract", contract::complaints(&trace.output, Some(code)));
         ask("sources", self.sources(trace));
-        ask("ruleset", listing::complaints(&self.snapshots, journeys));
+        if trace.plan.monitor != Agreement::NoTexts {
+            ask("ruleset", listing::complaints(&self.snapshots, journeys));
+        }
         if let (Some(role), Some(printed)) = (&trace.watch, printed) {
             let inum = self.lab.namespace(role)?.inum;
             match monitor::parse(&printed) {

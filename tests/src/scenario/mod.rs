@@ -81,6 +81,10 @@ pub(crate) enum Via {
     Setns,
     /// As people do it: `ip netns exec`, which also mounts another /sys.
     Ip,
+    /// As root with no capability but CAP_NET_ADMIN.
+    NetAdmin,
+    /// Where nobody finds an nft that can be run.
+    WithoutNft,
 }
 
 /// What nattrace is to print.
@@ -116,6 +120,8 @@ pub(crate) enum Agreement {
     Subset,
     /// As `subset`, and texts are not compared: the ruleset is replaced, and nft prints stale texts then.
     Handles,
+    /// As `handles`, and nattrace may have no texts at all.
+    NoTexts,
     /// Not compared: no trace messages are asked for.
     Off,
 }
