@@ -1,4 +1,4 @@
-//! Runs scenarios one after another and reports each in one line.
+//! Runs scenarios and reports each in one line.
 
 mod actions;
 mod cost;
@@ -8,13 +8,14 @@ mod report;
 mod stage;
 mod traced;
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::lab::{Interrupted, Limits, netns};
@@ -43,8 +44,11 @@ pub(crate) struct Args {
     /// Keep the outputs of scenarios that passed, too, in this directory
     #[arg(long)]
     keep: Option<PathBuf>,
+    /// How many scenarios at a time; as many as there are processors when not given
+    #[arg(long)]
+    jobs: Option<usize>,
     /// How much longer everything may take than on an idle machine
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 3.0)]
     patience: f64,
 }
 
@@ -72,79 +76,124 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         },
         withhold_probes: probes && matches!(args.mode, ModeArg::Reduced),
     };
-    let outputs = Outputs::choose(args)?;
-    let mut report = Report::open(args.jsonl.as_deref())?;
+    let wanted = |scenario: &Scenario| {
+        args.filter.is_empty() || args.filter.iter().any(|part| scenario.name.contains(part.as_str()))
+    };
+    let (alone, together): (Vec<Scenario>, Vec<Scenario>) =
+        scenarios.into_iter().filter(wanted).partition(|scenario| scenario.script.alone);
     netns::sweep();
-    for scenario in scenarios {
-        if !args.filter.is_empty() && !args.filter.iter().any(|part| scenario.name.contains(part.as_str())) {
-            continue;
-        }
-        if interrupted.load(Ordering::Relaxed) {
-            break;
-        }
-        let begun = Instant::now();
-        let limits = Limits {
-            deadline: begun + Duration::from_secs_f64(scenario.script.timeout * args.patience),
-            interrupted: Arc::clone(&interrupted),
-            patience: args.patience,
-        };
-        let dir = outputs.dir.join(scenario.name.replace('/', "-"));
-        let verdict = missing(&scenario, &settings).map_or_else(
-            || one(&scenario, &settings, &dir, limits, &mut report),
-            |reason| Ok(Verdict::Skipped(reason)),
-        );
-        let verdict = verdict?;
-        if !matches!(verdict, Verdict::Failed(_)) && !outputs.keep_all {
-            // Nothing is written by a scenario that was skipped.
-            let _ = std::fs::remove_dir_all(&dir);
-        }
-        report.scenario(&scenario.name, &verdict, begun.elapsed(), &dir)?;
-    }
-    if !outputs.keep_all {
+    let run = Run {
+        settings,
+        outputs: Outputs::choose(args)?,
+        report: Mutex::new(Report::open(args.jsonl.as_deref())?),
+        interrupted,
+        patience: args.patience,
+    };
+    run.all(&together, args.jobs.unwrap_or_else(processors))?;
+    run.all(&alone, 1)?;
+    if !run.outputs.keep_all {
         // Fails, as it should, when outputs of failed scenarios are in it.
-        let _ = std::fs::remove_dir(&outputs.dir);
+        let _ = std::fs::remove_dir(&run.outputs.dir);
     }
-    let passed = report.close()?;
-    if interrupted.load(Ordering::Relaxed) {
+    let passed = run.report().close()?;
+    if run.interrupted.load(Ordering::Relaxed) {
         eprintln!("scenarios: interrupted; everything is taken down");
         return Ok(ExitCode::from(130));
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs one scenario; an error is the runner's own.
-fn one(
-    scenario: &Scenario,
-    settings: &Settings,
-    dir: &Path,
-    limits: Limits,
-    report: &mut Report,
-) -> Result<Verdict> {
-    // What an earlier run left would be mistaken for this one's.
-    let _ = std::fs::remove_dir_all(dir);
-    let mut stage = match Stage::build(scenario, settings, dir, limits) {
-        Ok(stage) => stage,
-        Err(error) if error.is::<Interrupted>() => return Ok(Verdict::Failed(vec!["interrupted".into()])),
-        Err(error) => return Ok(Verdict::Failed(vec![format!("cannot be set up: {error:#}")])),
-    };
-    let mut problems = Vec::new();
-    for (index, action) in scenario.script.actions.iter().enumerate() {
-        if let Err(error) = stage.perform(action) {
-            problems.push(format!("action {} ({}): {error:#}", index + 1, actions::name(action)));
-            break;
+/// What the scenarios of one run share.
+struct Run {
+    settings: Settings,
+    outputs: Outputs,
+    report: Mutex<Report>,
+    interrupted: Arc<AtomicBool>,
+    patience: f64,
+}
+
+impl Run {
+    /// Runs all of them, `jobs` at a time: they spend their time waiting, and know nothing of each other.
+    fn all(&self, scenarios: &[Scenario], jobs: usize) -> Result<()> {
+        let queue = Mutex::new(scenarios.iter());
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        // A worker lives as long as its scenarios: the processes it starts die with it.
+        let work = || -> Result<()> {
+            while let Some(scenario) = next()
+                && !self.interrupted.load(Ordering::Relaxed)
+            {
+                self.one(scenario)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+            for worker in workers {
+                worker.join().unwrap_or_else(|_| bail!("the runner itself panicked"))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one scenario and reports it; an error is the runner's own.
+    fn one(&self, scenario: &Scenario) -> Result<()> {
+        let begun = Instant::now();
+        let limits = Limits {
+            deadline: begun + Duration::from_secs_f64(scenario.script.timeout * self.patience),
+            interrupted: Arc::clone(&self.interrupted),
+            patience: self.patience,
+        };
+        let dir = self.outputs.dir.join(scenario.name.replace('/', "-"));
+        let verdict = match missing(scenario, &self.settings) {
+            Some(reason) => Verdict::Skipped(reason),
+            None => self.perform(scenario, &dir, limits)?,
+        };
+        if !matches!(verdict, Verdict::Failed(_)) && !self.outputs.keep_all {
+            // Nothing is written by a scenario that was skipped.
+            let _ = std::fs::remove_dir_all(&dir);
         }
+        self.report().scenario(&scenario.name, &verdict, begun.elapsed(), &dir)
     }
-    problems.splice(0..0, stage.take_problems());
-    for (name, values) in stage.take_measures() {
-        report.measure(&scenario.name, &name, &values)?;
-    }
-    problems.extend(stage.tear_down());
-    if !problems.is_empty() {
+
+    /// From the topology to its removal.
+    fn perform(&self, scenario: &Scenario, dir: &Path, limits: Limits) -> Result<Verdict> {
+        // What an earlier run left would be mistaken for this one's.
+        let _ = std::fs::remove_dir_all(dir);
+        let mut stage = match Stage::build(scenario, &self.settings, dir, limits) {
+            Ok(stage) => stage,
+            Err(error) if error.is::<Interrupted>() => {
+                return Ok(Verdict::Failed(vec!["interrupted".into()]));
+            }
+            Err(error) => return Ok(Verdict::Failed(vec![format!("cannot be set up: {error:#}")])),
+        };
+        let mut problems = Vec::new();
+        for (index, action) in scenario.script.actions.iter().enumerate() {
+            if let Err(error) = stage.perform(action) {
+                problems.push(format!("action {} ({}): {error:#}", index + 1, actions::name(action)));
+                break;
+            }
+        }
+        problems.splice(0..0, stage.take_problems());
+        for (name, values) in stage.take_measures() {
+            self.report().measure(&scenario.name, &name, &values)?;
+        }
+        problems.extend(stage.tear_down());
+        if problems.is_empty() {
+            return Ok(Verdict::Passed);
+        }
         std::fs::write(dir.join("problems.txt"), problems.join("\n"))
             .with_context(|| format!("{} cannot be written to", dir.display()))?;
-        return Ok(Verdict::Failed(problems));
+        Ok(Verdict::Failed(problems))
     }
-    Ok(Verdict::Passed)
+}
+
+/// How many scenarios run at a time when nobody says.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Why a scenario cannot be run here.

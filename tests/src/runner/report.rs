@@ -33,7 +33,8 @@ pub(super) struct Report {
     passed: usize,
     failed: usize,
     skipped: usize,
-    measures: BTreeMap<String, Value>,
+    /// By scenario, until it is reported.
+    measures: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
 impl Report {
@@ -54,7 +55,7 @@ impl Report {
     ) -> Result<()> {
         let shown: Vec<String> = values.iter().map(|(key, value)| format!("{key}={value}")).collect();
         print(&format!("measure {scenario} {name} {}", shown.join(" ")))?;
-        self.measures.insert(name.to_owned(), json!(values));
+        self.measures.entry(scenario.to_owned()).or_default().insert(name.to_owned(), json!(values));
         Ok(())
     }
 
@@ -92,7 +93,7 @@ impl Report {
                 ("failed", problems.clone())
             }
         };
-        let measures = std::mem::take(&mut self.measures);
+        let measures = self.measures.remove(name).unwrap_or_default();
         if let Some(file) = &mut self.jsonl {
             let line = json!({
                 "scenario": name, "result": word, "seconds": seconds, "reasons": reasons, "measures": measures,
@@ -103,7 +104,7 @@ impl Report {
     }
 
     /// Prints the counts; whether nothing failed.
-    pub(super) fn close(self) -> Result<bool> {
+    pub(super) fn close(&self) -> Result<bool> {
         print(&format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped))?;
         Ok(self.failed == 0)
     }

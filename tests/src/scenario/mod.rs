@@ -44,6 +44,9 @@ pub(crate) struct Script {
     /// Role to sysctl lines (`net/ipv4/…=1`), set before the first action.
     #[serde(default)]
     pub(crate) sysctls: BTreeMap<String, Vec<String>>,
+    /// Nothing else may run at the same time: it measures.
+    #[serde(default)]
+    pub(crate) alone: bool,
     /// Seconds after which the scenario has failed.
     #[serde(default = "sixty")]
     pub(crate) timeout: f64,
