@@ -367,6 +367,9 @@ enum OutcomeBody<'a> {
         #[serde(flatten)]
         cause: CauseBody<'a>,
         hook: Option<&'static str>,
+        /// The rule once more, as the object that rewrites name their rule by: one reader serves both.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rule: Option<RuleBody<'a>>,
     },
     Delivered,
     Transmitted {
@@ -411,7 +414,11 @@ fn outcome(journey: &Journey) -> OutcomeBody<'_> {
                     (CauseBody::Kernel { reason, function, text }, hook)
                 }
             };
-            OutcomeBody::Dropped { cause, hook: hook.map(HookPoint::name) }
+            let rule = match &journey.outcome {
+                Outcome::Dropped(DropCause::Rule { rule: by, .. }) => Some(rule(by)),
+                _ => None,
+            };
+            OutcomeBody::Dropped { cause, hook: hook.map(HookPoint::name), rule }
         }
         Outcome::Delivered => OutcomeBody::Delivered,
         Outcome::Transmitted { device } => OutcomeBody::Transmitted { device: device.as_deref() },

@@ -51,10 +51,11 @@ fn the_article_as_promised() {
     assert_eq!(told["connection"]["reply"]["saddr"], "192.168.70.10");
     assert_eq!(told["connection"]["reply"]["sport"], 22);
     assert_eq!(told["connection"]["original"]["dport"], 1222);
+    let rule = json!({"family":"inet","table":"filter","chain":"allowed_dnats","handle":8,"text":"drop"});
     assert_eq!(
         told["outcome"],
         json!({"kind":"dropped","by":"rule","family":"inet","table":"filter","chain":"allowed_dnats","handle":8,
-               "text":"drop","hook":"forward"})
+               "text":"drop","hook":"forward","rule":rule})
     );
     assert_eq!(
         told["findings"][0],
