@@ -75,6 +75,7 @@ impl Life {
 
 /// A span in which nobody can say which life of a table a message was about.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "the unit belongs to the name of a time")]
 struct Doubt {
     first_ns: u64,
     last_ns: u64,
