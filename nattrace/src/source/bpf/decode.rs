@@ -33,6 +33,7 @@ pub struct Decoder {
 
 /// What a record says.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every one is an event; a box for each would cost more")]
 pub enum Decoded {
     /// An event.
     Event(Event),
