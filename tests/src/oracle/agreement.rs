@@ -23,6 +23,7 @@ struct Mark {
 impl std::fmt::Display for Mark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let what = match (&self.text, self.handle) {
+            (None, None) if self.verdict == "return" => "rule (that nft does not name)".to_owned(),
             (None, None) => "policy".to_owned(),
             (text, handle) => {
                 let handle = handle.map_or_else(String::new, |handle| format!(" # handle {handle}"));
@@ -54,9 +55,15 @@ pub(crate) fn complaints(
         return Vec::new();
     }
     let with_text = !matches!(agreement, Agreement::Handles | Agreement::NoTexts);
+    let nameless = |line: &Line| matches!(line.what, What::Rule { handle: None, .. });
     let printed = by_packet(lines, with_text);
     let mut said: Vec<(&Value, Vec<Mark>)> =
         journeys.iter().map(|journey| (journey, marks_of(journey, inum, with_text))).collect();
+    if lines.iter().any(nameless) {
+        for mark in said.iter_mut().flat_map(|(_, marks)| marks).filter(|mark| mark.verdict == "return") {
+            (mark.handle, mark.text) = (None, None);
+        }
+    }
     said.retain(|(_, marks)| !marks.is_empty());
     said.sort_by_key(|(journey, _)| journey["first_seen_ns"].as_u64());
 
@@ -288,6 +295,17 @@ trace id 0000000b inet filter forward policy accept
         let judge = |ids| complaints(&parse(&lines).expect("lines"), &right(), 5, Agreement::Exact, ids);
         assert_eq!(judge(1).len(), 1);
         assert_eq!(judge(2), Vec::<String>::new());
+    }
+
+    #[test]
+    fn old_kernels_returns_have_no_name() {
+        let lines = "trace id 0000000a inet filter x packet: iif \"enp0\"\ntrace id 0000000a inet filter x verdict return\n";
+        let judge = |verdict: &str| {
+            let journeys = [journey(1, &[rule("x", 6, "udp dport 7 return", verdict)])];
+            complaints(&parse(lines).expect("lines"), &journeys, 5, Agreement::Exact, 1).len()
+        };
+        assert_eq!(judge("return"), 0);
+        assert_eq!(judge("accept"), 2);
     }
 
     #[test]

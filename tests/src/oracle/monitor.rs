@@ -31,7 +31,8 @@ impl std::fmt::Display for Place {
 /// What a line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
-    /// A rule matched. The text is absent when nft does not know the handle.
+    /// A rule matched. The text is absent when nft does not know the handle, the handle too when nft does not
+    /// print it.
     Rule {
         /// The rule's text.
         text: Option<String>,
@@ -76,6 +77,9 @@ fn parse_line(line: &str) -> Option<Line> {
         What::Rule { text: Some(text.to_owned()), handle, verdict }
     } else if let Some(policy) = rest.strip_prefix("policy ") {
         What::Policy { verdict: policy.split_whitespace().next()?.to_owned() }
+    } else if rest.starts_with("verdict return") {
+        // Before Linux 6.7, nft prints an explicit `return` like this, though the kernel names the rule.
+        What::Rule { text: None, handle: None, verdict: "return".to_owned() }
     } else if rest.starts_with("packet: ") {
         What::Packet
     } else if rest.starts_with("verdict ") || rest.starts_with("conntrack: ") {
@@ -146,6 +150,12 @@ mod tests {
             What::Packet
         );
         assert_eq!(one("trace id 00000001 inet f pre verdict continue ").what, What::Other);
+        let What::Rule { text: None, handle: None, verdict } =
+            one("trace id 00000001 inet f c verdict return ").what
+        else {
+            panic!("a rule that nft does not name")
+        };
+        assert_eq!(verdict, "return");
         assert_eq!(one("trace id 00000001 inet f pre conntrack: ct state new ").what, What::Other);
     }
 
