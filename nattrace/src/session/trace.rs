@@ -22,7 +22,7 @@ use super::readable::readable;
 use super::record::Recorder;
 use super::report::Report;
 use crate::cli::ExitStatus;
-use crate::cli::plan::TracePlan;
+use crate::cli::plan::{Format, TracePlan};
 use crate::render::{Renderer, Start, filter_flags};
 use crate::source::bpf::decode::Decoded;
 use crate::source::netlink::socket::Received;
@@ -362,6 +362,12 @@ impl<'a> Session<'a> {
         }
         if let Some(recorder) = self.recorder.take() {
             recorder.finish()?;
+        }
+        // nft's grammar has no word for it.
+        if self.plan.output.format == Format::Nft {
+            for (source, lost) in &self.assembler.counters().lost {
+                say(&format!("{} events of {} were lost", lost.events + lost.uncounted, source.name()));
+            }
         }
         self.report.finish(self.assembler.counters())
     }
