@@ -167,6 +167,14 @@ fn journey_complaints(journey: &Value, by_id: &BTreeMap<&str, &Value>) -> Vec<St
             wrong(format!("step {index} is of an unknown kind: {step}"));
         }
     }
+    for pair in all.windows(2) {
+        let place = |step: &Value| {
+            ["kind", "hook", "family", "netns", "iif", "oif"].map(|member| step[member].clone())
+        };
+        if text(&pair[0], &["kind"]) == "hook" && place(&pair[0]) == place(&pair[1]) {
+            wrong(format!("the same hook twice: {}", pair[1]));
+        }
+    }
     let known = ["dropped", "delivered", "transmitted", "queued", "consumed", "unfinished"];
     let outcome = text(journey, &["outcome", "kind"]);
     if !known.contains(&outcome) {
@@ -296,7 +304,11 @@ mod tests {
     #[test]
     fn damaged_journeys() {
         type Damage = fn(&mut Value);
-        let damages: [(&str, Damage); 9] = [
+        let damages: [(&str, Damage); 10] = [
+            ("the same hook twice", |j| {
+                let hook = json!({"kind": "hook", "time_ns": 0, "hook": "prerouting", "family": "ip", "iif": "enp0"});
+                j["steps"] = json!([hook, hook, j["steps"][0]]);
+            }),
             ("no step is the drop", |j| j["steps"][0]["verdict"] = json!("accept")),
             ("no netns", |j| j["netns"] = json!(null)),
             ("unknown outcome", |j| j["outcome"]["kind"] = json!("gone")),

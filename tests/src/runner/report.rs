@@ -54,7 +54,7 @@ impl Report {
         values: &BTreeMap<String, Value>,
     ) -> Result<()> {
         let shown: Vec<String> = values.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        print(&format!("measure {scenario} {name} {}", shown.join(" ")))?;
+        print(&format!("measure {name} {}", shown.join(" ")))?;
         self.measures.entry(scenario.to_owned()).or_default().insert(name.to_owned(), json!(values));
         Ok(())
     }
