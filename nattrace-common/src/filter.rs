@@ -3,8 +3,10 @@
 
 /// How many alternatives one criterion can have.
 pub const ALTERNATIVES: usize = 16;
-/// How many namespaces can be watched by name; more is "all".
+/// How many namespaces the filter holds; more are in the map `WATCHED`.
 pub const NAMESPACES: usize = 8;
+/// How many namespaces that map holds; more is "all".
+pub const WATCHED_NAMESPACES: u32 = 4096;
 
 /// An address prefix over 16 bytes; IPv4 as `::ffff:a.b.c.d`.
 #[repr(C)]
@@ -60,7 +62,7 @@ impl<T: Copy> List<T> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct KernelFilter {
-    /// Watched namespaces; `len` 0: all.
+    /// How many namespaces are watched; 0: all. More than [`NAMESPACES`] are in the map `WATCHED`.
     pub netns_len: u32,
     /// 1: a packet is selected only once nf_tables has marked it (`skb->nf_trace`), by our trace table.
     pub marked: u32,
@@ -76,7 +78,7 @@ pub struct KernelFilter {
     pub by_packet: u32,
     /// This kernel's number of `SKB_DROP_REASON_NETFILTER_DROP`.
     pub netfilter_drop: u32,
-    /// Inode numbers.
+    /// Inode numbers, when there are no more than fit.
     pub netns: [u32; NAMESPACES],
     /// Layer 4 protocols.
     pub protocols: List<u32>,

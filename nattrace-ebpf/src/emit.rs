@@ -45,9 +45,10 @@ fn head(kind: Kind, packet: u64, netns: u32, time_ns: u64) -> Head {
 /// A hook's entry, unless it was told already for this passage.
 #[inline(always)]
 pub(crate) fn hook_once(skb: Skb, state: HookState, netns: u32, entry: &mut Entry) {
-    let inside = state.hook() + 1;
+    let inside = state.place();
     if entry.hook != inside {
         entry.hook = inside;
+        entry.netns = netns;
         hook(Kind::Hook, skb, state, netns, entry.id, 0, true);
         select::follow_connection(skb);
     }
@@ -168,10 +169,9 @@ pub(crate) fn left(packet: u64) {
 
 /// A socket or local protocol took a packet.
 #[inline(always)]
-pub(crate) fn deliver(skb: Skb, packet: u64, function: u32) {
+pub(crate) fn deliver(skb: Skb, packet: u64, netns: u32, function: u32) {
     let Some(mut entry) = reserve::<DeliverRecord>(LOST_PROBES) else { return };
     let record = entry.as_mut_ptr();
-    let netns = skb.watched_netns().unwrap_or(0);
     // SAFETY: every byte of the record is written before it is submitted.
     unsafe {
         (*record).head = head(Kind::Deliver, packet, netns, 0);
@@ -235,11 +235,8 @@ pub(crate) fn nft_message(ctx: &SkBuffContext, cookie: u64) -> i64 {
         return WHOLE;
     }
     let len = ctx.len();
-    // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    let notify = trace_id(ctx, len).and_then(|id| {
-        NOTIFIES.get_ptr(NotifyKey { cpu, id }).or_else(|| NOTIFIES.get_ptr(NotifyKey { cpu, id: 0 }))
-    });
+    let notify = trace_id(ctx, len)
+        .and_then(|id| NOTIFIES.get_ptr(NotifyKey::new(id)).or_else(|| NOTIFIES.get_ptr(NotifyKey::new(0))));
     let mut hint = 0;
     if notify.is_none()
         && let Some(current) = CURRENT.get_ptr(0)

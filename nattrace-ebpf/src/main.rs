@@ -19,7 +19,7 @@ mod select;
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_smp_processor_id, generated::bpf_get_socket_cookie},
+    helpers::generated::bpf_get_socket_cookie,
     macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint, socket_filter},
     programs::{
         FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext, SkBuffContext,
@@ -31,7 +31,7 @@ use nattrace_common::{
 };
 
 use crate::{
-    maps::{CALLS, Call, Manip, NOTIFIES, Notify, NotifyKey},
+    maps::{CALLS, Call, Entry, Manip, NOTIFIES, Notify, NotifyKey},
     read::{HookState, Skb, field},
     select::{Selection, State},
 };
@@ -84,10 +84,14 @@ fn hook_leave_kretprobe(ctx: RetProbeContext) -> u32 {
 
 #[inline(always)]
 fn enter(skb: Skb, state: HookState) {
+    let known = select::known(skb);
+    if known.is_none() && select::is_unmarked(skb) {
+        return;
+    }
     let Some(netns) = state.watched_netns() else { return };
-    match select::known(skb) {
+    match known {
         Some(entry) if entry.state == State::SELECTED => emit::hook_once(skb, state, netns, entry),
-        Some(entry) => entry.hook = state.hook() + 1,
+        Some(entry) => entry.hook = state.place(),
         None => {
             if let Some(entry) = select::consider(skb, netns, Selection::AtHook(state)) {
                 emit::hook_once(skb, state, netns, entry);
@@ -98,34 +102,42 @@ fn enter(skb: Skb, state: HookState) {
 
 #[inline(always)]
 fn leave(skb: Skb, state: HookState, verdict: i32) {
-    let Some(netns) = state.watched_netns() else { return };
     // Below 0 the buffer is gone, and its address may be another packet's by now; kfree_skb told of the drop.
     if verdict < 0 {
         return;
     }
-    let entry = match select::known(skb) {
+    let known = select::known(skb);
+    if known.is_none() && (verdict != 1 || select::is_unmarked(skb)) {
+        return;
+    }
+    let Some(netns) = state.watched_netns() else { return };
+    let entry = match known {
         Some(entry) if entry.state == State::SELECTED => entry,
         Some(entry) => {
-            // A candidate that nf_tables did not mark in its first hook is over the rate.
-            if verdict == 1 && skb.is_marked() {
+            if verdict == 1 && select::is_selected_now(skb, entry) {
                 select::promote(skb, netns, entry);
                 entry
             } else {
-                select::forget(skb);
+                // A candidate that nf_tables did not mark in its first hook is over the rate. What happens
+                // before, on a bridge or where a device gives the packet, is not that hook.
+                if verdict != 1 || entry.state == State::CANDIDATE && state.is_ip() {
+                    select::forget(skb);
+                } else {
+                    entry.hook = 0;
+                }
                 return;
             }
         }
-        None if verdict == 1 => match select::consider(skb, netns, Selection::AtHook(state)) {
+        None => match select::consider(skb, netns, Selection::AtHook(state)) {
             Some(entry) => entry,
             None => return,
         },
-        None => return,
     };
     if verdict == 1 {
         emit::hook(Kind::HookReturn, skb, state, netns, entry.id, verdict, true);
         entry.hook = 0;
         select::follow_connection(skb);
-    } else if entry.hook == state.hook() + 1 {
+    } else if entry.hook == state.place() {
         emit::hook(Kind::HookReturn, skb, state, netns, entry.id, verdict, false);
         entry.hook = 0;
     }
@@ -140,14 +152,23 @@ fn manip_enter(ctx: ProbeContext) -> u32 {
         return 0;
     };
     let skb = Skb(skb);
-    let Some(netns) = skb.watched_netns() else { return 0 };
-    let entry = match select::known(skb) {
-        Some(entry) if entry.state == State::SELECTED => entry,
+    let (entry, netns) = match select::known(skb) {
+        // What this host sends has no device yet in the output hook.
+        Some(entry) if entry.state == State::SELECTED => {
+            let netns = skb.watched_netns().unwrap_or(entry.netns);
+            (entry, netns)
+        }
         Some(_) => return 0,
-        None => match select::consider(skb, netns, Selection::Anywhere) {
-            Some(entry) => entry,
-            None => return 0,
-        },
+        None => {
+            if select::is_unmarked(skb) {
+                return 0;
+            }
+            let Some(netns) = skb.watched_netns() else { return 0 };
+            match select::consider(skb, netns, Selection::Anywhere) {
+                Some(entry) => (entry, netns),
+                None => return 0,
+            }
+        }
     };
     emit::save_before(
         skb,
@@ -193,26 +214,34 @@ fn notify(pkt: u64, info: u64) {
         return;
     };
     let (skb, state) = (Skb(skb), HookState(state));
-    let Some(netns) = state.watched_netns() else { return };
-    let entry = match select::known(skb) {
-        Some(entry) => {
-            if entry.state == State::CANDIDATE {
-                select::promote(skb, netns, entry);
-                entry.hook = 0;
-            }
-            entry
-        }
-        None => match select::consider(skb, netns, Selection::AtHook(state)) {
-            Some(entry) => entry,
-            None => return,
-        },
+    let key = NotifyKey::new(read::at(info, field!(traceinfo_skbid)).unwrap_or(0));
+    let Some((entry, netns)) = traced(skb, state) else {
+        // Or the message would be taken for the last one of this id, whose packet may be long gone.
+        let _ = NOTIFIES.remove(key);
+        return;
     };
     emit::hook_once(skb, state, netns, entry);
-    let id: u32 = read::at(info, field!(traceinfo_skbid)).unwrap_or(0);
-    // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
     let value = Notify { packet: entry.id, netns, zero: 0, table_handle: read::table_handle(info) };
-    let _ = NOTIFIES.insert(NotifyKey { cpu, id }, value, 0);
+    let _ = NOTIFIES.insert(key, value, 0);
+}
+
+/// The entry of a packet that nf_tables traces, if we follow it.
+#[inline(always)]
+fn traced(skb: Skb, state: HookState) -> Option<(&'static mut Entry, u32)> {
+    let netns = state.watched_netns()?;
+    let entry = match select::known(skb) {
+        Some(entry) if entry.state == State::SELECTED => entry,
+        Some(entry) => {
+            if !select::is_selected_now(skb, entry) {
+                return None;
+            }
+            select::promote(skb, netns, entry);
+            entry.hook = 0;
+            entry
+        }
+        None => select::consider(skb, netns, Selection::AtHook(state))?,
+    };
+    Some((entry, netns))
 }
 
 // __nft_trace_packet(info, chain, type), up to 6.3: every result of every rule, marked packet or not, once the
@@ -299,21 +328,39 @@ fn consume_skb(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-#[kprobe]
-fn skb_release_head_state(ctx: ProbeContext) -> u32 {
-    if let Some(skb) = ctx.arg(0) {
-        end(Skb(skb), 0, LOST_PROBES);
-    }
-    0
+// The end of a buffer: every way to free one passes skb_release_head_state, but for datagrams that were read from
+// a UDP socket and had nothing left to release. By fentry where the kernel allows: these are called for every
+// buffer there is, and a kprobe is missed when it hits inside another one.
+
+macro_rules! ends {
+    ($($probe:ident, $trampoline:ident, $function:literal;)*) => {
+        $(#[fentry(function = $function)]
+        fn $trampoline(ctx: FEntryContext) -> i32 {
+            end(Skb(ctx.arg(0)), 0, LOST_PROBES);
+            0
+        }
+
+        #[kprobe]
+        fn $probe(ctx: ProbeContext) -> u32 {
+            if let Some(skb) = ctx.arg(0) {
+                end(Skb(skb), 0, LOST_PROBES);
+            }
+            0
+        })*
+    };
+}
+
+ends! {
+    end_kprobe, end_fentry, "skb_release_head_state";
+    end_stateless_kprobe, end_stateless_fentry, "__consume_stateless_skb";
 }
 
 #[inline(always)]
 fn end(skb: Skb, location: u64, source: u32) {
     let Some(entry) = select::known(skb) else { return };
-    let (id, selected) = (entry.id, entry.state == State::SELECTED);
+    let (id, netns, selected) = (entry.id, entry.netns, entry.state == State::SELECTED);
     select::forget(skb);
     if selected {
-        let netns = skb.watched_netns().unwrap_or(0);
         emit::freed(Kind::End, skb, netns, id, location, u32::MAX, source);
     }
 }
@@ -360,7 +407,7 @@ fn delivered(skb: Skb, function: u32) {
     if let Some(entry) = select::known(skb)
         && entry.state == State::SELECTED
     {
-        emit::deliver(skb, entry.id, function);
+        emit::deliver(skb, entry.id, skb.watched_netns().unwrap_or(entry.netns), function);
     }
 }
 

@@ -1,9 +1,11 @@
 //! State between attach points.
 
 use aya_ebpf::{
+    helpers::bpf_get_smp_processor_id,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
+use nattrace_common::filter::WATCHED_NAMESPACES;
 use nattrace_common::record::{LOST_COUNTERS, Lost, Snapshot, TUPLE_BYTES};
 
 /// Records on their way to user space.
@@ -33,16 +35,20 @@ pub(crate) struct Entry {
     pub(crate) device: u32,
     /// `select::State`.
     pub(crate) state: u32,
-    /// Hook it is in, plus 1; 0: none.
+    /// Hook it is in, as `HookState::place` has it; 0: none.
     pub(crate) hook: u32,
-    /// Padding, always 0.
-    pub(crate) zero: u32,
+    /// Where it was seen last: a buffer in a socket, or on its way out, has no device to ask.
+    pub(crate) netns: u32,
 }
 
 /// Connections of selected packets, by the address of their nf_conn. The value is the original tuple: a
 /// reused address has another one.
 #[map]
 pub(crate) static CONNECTIONS: LruHashMap<u64, [u8; TUPLE_BYTES]> = LruHashMap::with_max_entries(16384, 0);
+
+/// Watched namespaces, where they are too many for the filter.
+#[map]
+pub(crate) static WATCHED: HashMap<u32, u8> = HashMap::with_max_entries(WATCHED_NAMESPACES, 0);
 
 /// The packet each processor took from a device last: its buffer.
 #[map]
@@ -52,14 +58,25 @@ pub(crate) static CURRENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0
 #[map]
 pub(crate) static NOTIFIES: LruHashMap<NotifyKey, Notify> = LruHashMap::with_max_entries(4096, 0);
 
-/// A message is built and sent on one processor.
+/// A trace id holds the buffer's address, so it names one live packet, whatever processor the message is built on
+/// and sent from.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct NotifyKey {
-    /// Processor.
+    /// Processor, where there is no id.
     pub(crate) cpu: u32,
     /// Trace id; 0 where the kernel computes it later than the probe (before 5.19).
     pub(crate) id: u32,
+}
+
+impl NotifyKey {
+    /// For a trace id; 0 stands for "not known yet".
+    #[inline(always)]
+    pub(crate) fn new(id: u32) -> Self {
+        // SAFETY: the helper has no preconditions.
+        let cpu = if id == 0 { unsafe { bpf_get_smp_processor_id() } } else { u32::MAX };
+        Self { cpu, id }
+    }
 }
 
 /// See [`NOTIFIES`].

@@ -12,7 +12,7 @@ use nattrace_common::{
     record::{Conn, Device, HEADER_BYTES, NAME_BYTES, Route, Snapshot, TUPLE_BYTES},
 };
 
-use crate::FILTER;
+use crate::{FILTER, maps::WATCHED};
 
 /// A word of patched read-only data. Volatile, or the compiler would take the value before the patch.
 #[inline(always)]
@@ -103,6 +103,9 @@ fn watched(net: u64) -> Option<u32> {
     if len == 0 {
         return Some(inum);
     }
+    if len as usize > nattrace_common::filter::NAMESPACES {
+        return WATCHED.get_ptr(inum).map(|_| inum);
+    }
     for index in 0..nattrace_common::filter::NAMESPACES {
         if index as u32 >= len {
             break;
@@ -179,6 +182,20 @@ impl HookState {
     #[inline(always)]
     pub(crate) fn pf(self) -> u32 {
         at::<u8>(self.0, field!(state_pf)).map_or(0, u32::from)
+    }
+
+    /// Hook and family in one number that is never 0. The family belongs to it: a bridge's hooks and those of IP
+    /// are entered within each other (br_netfilter).
+    #[inline(always)]
+    pub(crate) fn place(self) -> u32 {
+        ((self.pf() & 0xff) << 8 | (self.hook() & 0xff)) + 1
+    }
+
+    /// A hook of IPv4 or IPv6, in which a trace table can have marked the packet.
+    #[inline(always)]
+    pub(crate) fn is_ip(self) -> bool {
+        let pf = self.pf();
+        pf == 2 || pf == 10
     }
 
     /// `state->in`, as an address.

@@ -24,6 +24,9 @@ impl State {
     pub(crate) const CANDIDATE: u32 = 0;
     /// Followed.
     pub(crate) const SELECTED: u32 = 1;
+    /// Over the rate, where that is limited here: not to be asked again at its next hook, or the first packets of
+    /// each second would be seen from the middle of their way on.
+    pub(crate) const REFUSED: u32 = 2;
 }
 
 /// Where a packet that is not known yet is looked at.
@@ -77,7 +80,14 @@ fn next_id() -> u64 {
 }
 
 #[inline(always)]
-fn remember(skb: Skb, network: u64, state: u32, received_ns: u64, device: u32) -> Option<&'static mut Entry> {
+fn remember(
+    skb: Skb,
+    network: u64,
+    netns: u32,
+    state: u32,
+    received_ns: u64,
+    device: u32,
+) -> Option<&'static mut Entry> {
     let entry = Entry {
         id: next_id(),
         received_ns,
@@ -85,7 +95,7 @@ fn remember(skb: Skb, network: u64, state: u32, received_ns: u64, device: u32) -
         device,
         state,
         hook: 0,
-        zero: 0,
+        netns,
     };
     PACKETS.insert(skb.0, entry, 0).ok()?;
     known(skb)
@@ -119,6 +129,10 @@ pub(crate) fn received(skb: Skb, netns: u32) {
             set_current(skb);
             emit::device_at(Kind::Receive, skb, network, skb.device(), netns, entry.id, 0);
             entry.hook = 0;
+            entry.netns = netns;
+            return;
+        }
+        if entry.state == State::REFUSED && !is_stale(skb, network, entry) {
             return;
         }
         forget(skb);
@@ -132,12 +146,12 @@ pub(crate) fn received(skb: Skb, netns: u32) {
         let index = read::at(skb.device(), read::field!(dev_ifindex)).unwrap_or(0);
         // SAFETY: the helper has no preconditions.
         let now = unsafe { bpf_ktime_get_ns() };
-        if remember(skb, network, State::CANDIDATE, now, index).is_some() {
+        if remember(skb, network, netns, State::CANDIDATE, now, index).is_some() {
             set_current(skb);
         }
-    } else if within_rate()
-        && let Some(entry) = remember(skb, network, State::SELECTED, 0, 0)
-    {
+    } else if !within_rate() {
+        let _ = remember(skb, network, netns, State::REFUSED, 0, 0);
+    } else if let Some(entry) = remember(skb, network, netns, State::SELECTED, 0, 0) {
         set_current(skb);
         emit::device_at(Kind::Receive, skb, network, skb.device(), netns, entry.id, 0);
     }
@@ -174,10 +188,28 @@ pub(crate) fn promote(skb: Skb, netns: u32, entry: &mut Entry) {
     }
 }
 
+/// Whether nf_tables, which selects, has not selected this packet: the answer for nearly every packet, so it is
+/// asked before anything else.
+#[inline(always)]
+pub(crate) fn is_unmarked(skb: Skb) -> bool {
+    filter!(marked) == 1 && !skb.is_marked()
+}
+
+/// Whether a packet that is known but not followed is to be followed from here on.
+#[inline(always)]
+pub(crate) fn is_selected_now(skb: Skb, entry: &Entry) -> bool {
+    match entry.state {
+        State::CANDIDATE => skb.is_marked(),
+        // The rate is for new connections.
+        State::REFUSED => is_followed(skb),
+        _ => false,
+    }
+}
+
 /// Selects a packet that is not known yet, if it is one that was asked for.
 #[inline(always)]
-pub(crate) fn consider(skb: Skb, _netns: u32, place: Selection) -> Option<&'static mut Entry> {
-    if filter!(marked) == 1 && !skb.is_marked() {
+pub(crate) fn consider(skb: Skb, netns: u32, place: Selection) -> Option<&'static mut Entry> {
+    if is_unmarked(skb) {
         return None;
     }
     let network = skb.network_header();
@@ -186,9 +218,10 @@ pub(crate) fn consider(skb: Skb, _netns: u32, place: Selection) -> Option<&'stat
         return None;
     }
     if filter!(marked) == 0 && !followed && !within_rate() {
+        let _ = remember(skb, network, netns, State::REFUSED, 0, 0);
         return None;
     }
-    let entry = remember(skb, network, State::SELECTED, 0, 0)?;
+    let entry = remember(skb, network, netns, State::SELECTED, 0, 0)?;
     follow_connection(skb);
     Some(entry)
 }
@@ -201,7 +234,7 @@ pub(crate) fn selected_or_considered(skb: Skb, netns: u32) -> Option<&'static mu
             forget(skb);
         } else if entry.state == State::SELECTED {
             return Some(entry);
-        } else if skb.is_marked() {
+        } else if is_selected_now(skb, entry) {
             promote(skb, netns, entry);
             return Some(entry);
         } else {
@@ -229,13 +262,18 @@ pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
     let network = skb.network_header();
     if let Some(entry) = known(skb) {
         let stale = is_stale(skb, network, entry);
+        let netns = if device == 0 { entry.netns } else { netns };
         let tell = !stale
             && (entry.state == State::SELECTED
-                || skb.is_marked()
+                || is_selected_now(skb, entry)
                 // Before its first hook nf_tables had no chance to mark it; after that it is over the rate.
-                || (entry.hook == 0 && !skb.is_routed() && reason != filter!(netfilter_drop) && within_rate()));
+                || (entry.state == State::CANDIDATE
+                    && entry.hook == 0
+                    && !skb.is_routed()
+                    && reason != filter!(netfilter_drop)
+                    && within_rate()));
         if tell {
-            if entry.state == State::CANDIDATE {
+            if entry.state != State::SELECTED {
                 promote(skb, netns, entry);
             }
             let id = entry.id;

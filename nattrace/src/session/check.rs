@@ -89,7 +89,7 @@ fn capabilities() -> Vec<Capability> {
         reasons.ok_or_else(|| "this kernel has none (5.17 and later do)".to_owned()),
         "a drop is told by the function that did it",
     ));
-    let symbols = Symbols::read();
+    let symbols = Symbols::default();
     found.push(capability(
         "symbols",
         "names of kernel functions",
@@ -142,7 +142,8 @@ fn load(types: &KernelTypes, probes: bool) -> Result<Programs, String> {
     // Namespace 0 does not exist: nothing is selected.
     let nowhere = Selection { netns: vec![0], ..Selection::default() };
     let filter = kernel_filter(&Filter::default(), &nowhere);
-    Programs::load(types, &filter, Wanted { probes, tracepoints: true }).map_err(|error| error.to_string())
+    Programs::load(types, &filter, &nowhere.netns, Wanted { probes, tracepoints: true })
+        .map_err(|error| error.to_string())
 }
 
 /// Tried in a namespace of its own, which vanishes with it.

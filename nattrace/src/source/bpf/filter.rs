@@ -48,9 +48,9 @@ pub fn kernel_filter(filter: &Filter, selection: &Selection) -> KernelFilter {
     if let Some(number) = selection.netfilter_drop {
         kernel.netfilter_drop = number;
     }
-    // More than fit are watched as "all"; user space drops what is foreign.
+    // More than fit are looked up in a map.
+    kernel.netns_len = u32::try_from(selection.netns.len()).unwrap_or(0);
     if selection.netns.len() <= NAMESPACES {
-        kernel.netns_len = u32::try_from(selection.netns.len()).unwrap_or(0);
         for (slot, inum) in kernel.netns.iter_mut().zip(&selection.netns) {
             *slot = *inum;
         }
@@ -115,6 +115,13 @@ mod tests {
         assert_eq!(v4.value[2], 0xffff_u32.to_be());
         let all = prefix(&Prefix { addr: "::".parse().expect("an address"), len: 0 });
         assert_eq!(all.mask, [0; 4]);
+    }
+
+    #[test]
+    fn many_namespaces_are_not_all_namespaces() {
+        let some = Selection { netns: (1..=20).collect(), ..Selection::default() };
+        assert_eq!(kernel_filter(&Filter::default(), &some).netns_len, 20);
+        assert_eq!(kernel_filter(&Filter::default(), &Selection::default()).netns_len, 0);
     }
 
     #[test]

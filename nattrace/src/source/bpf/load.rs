@@ -2,10 +2,10 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{FEntry, FExit, KProbe, ProgramError, RawTracePoint, SocketFilter};
 use aya::{Btf, Ebpf, EbpfLoader};
-use nattrace_common::filter::KernelFilter;
+use nattrace_common::filter::{KernelFilter, NAMESPACES, WATCHED_NAMESPACES};
 use nattrace_common::record::{LOST_COUNTERS, Lost};
 use thiserror::Error;
 
@@ -88,7 +88,12 @@ impl Programs {
     ///
     /// # Errors
     /// When nothing can be loaded, or a set that was wanted is refused as a whole.
-    pub fn load(types: &KernelTypes, filter: &KernelFilter, wanted: Wanted) -> Result<Self, LoadError> {
+    pub fn load(
+        types: &KernelTypes,
+        filter: &KernelFilter,
+        namespaces: &[u32],
+        wanted: Wanted,
+    ) -> Result<Self, LoadError> {
         if OBJECT.is_empty() {
             return Err(LoadError::NotBuilt);
         }
@@ -98,6 +103,9 @@ impl Programs {
         let btf = Btf::from_sys_fs().ok();
         let mut filter = *filter;
         filter.ends_probed = u32::from(wanted.probes);
+        if namespaces.len() > WATCHED_NAMESPACES as usize {
+            filter.netns_len = 0;
+        }
         let arguments = types.kfree_skb_arguments | (types.consume_skb_arguments << 8);
         let mut ebpf = EbpfLoader::new()
             .btf(btf.as_ref())
@@ -105,6 +113,14 @@ impl Programs {
             .override_global("FILTER", &filter, true)
             .override_global("TRACEPOINT_ARGS", &arguments, true)
             .load(OBJECT)?;
+        if filter.netns_len as usize > NAMESPACES
+            && let Some(map) = ebpf.map_mut("WATCHED")
+        {
+            let mut map = HashMap::<_, u32, u8>::try_from(map)?;
+            for inum in namespaces {
+                map.insert(inum, 1, 0)?;
+            }
+        }
         let ring = ebpf.take_map("EVENTS").ok_or(LoadError::Program {
             program: "EVENTS",
             reason: "the object has no such map".to_owned(),
@@ -114,7 +130,7 @@ impl Programs {
             Self { ebpf, ring, hooks: None, missing: Vec::new(), pending: Vec::new(), socket_filter: false };
         // Ends first, so that nothing is followed whose end would be missed.
         if wanted.probes {
-            programs.attach_kprobe("skb_release_head_state", "skb_release_head_state")?;
+            programs.attach_ends(btf.as_ref())?;
         }
         if wanted.tracepoints {
             programs.attach_tracepoints(wanted.probes)?;
@@ -145,7 +161,7 @@ impl Programs {
     fn attach_optional_probes(&mut self) {
         for (function, lost) in OPTIONAL {
             if let Err(error) = self.attach_kprobe(function, function) {
-                if is_module_function(function) {
+                if module_of(function).is_some_and(|module| !is_loaded(module)) {
                     self.pending.push(function);
                 } else {
                     self.missing.push((lost, error.to_string()));
@@ -158,9 +174,16 @@ impl Programs {
         }
     }
 
-    /// Tries again what waits for its module: a ruleset with NAT may be loaded while tracing.
-    pub fn attach_pending(&mut self) {
+    /// Tries again what waits for its module: a ruleset with NAT may be loaded while tracing. Whether anything
+    /// was attached.
+    pub fn attach_pending(&mut self) -> bool {
+        let waiting = self.pending.len();
         for function in std::mem::take(&mut self.pending) {
+            // The kernel would search all its symbols for one that is not there.
+            if module_of(function).is_some_and(|module| !is_loaded(module)) {
+                self.pending.push(function);
+                continue;
+            }
             let attached = self.attach_kprobe(function, function);
             let pair = attached.and_then(|()| {
                 if function == "nf_nat_manip_pkt" { self.attach_manip_pair() } else { Ok(()) }
@@ -169,6 +192,7 @@ impl Programs {
                 self.pending.push(function);
             }
         }
+        self.pending.len() < waiting
     }
 
     /// Functions of modules that were not loaded when last looked.
@@ -181,8 +205,40 @@ impl Programs {
         self.attach_kprobe("manip_leave", "nf_nat_manip_pkt")
     }
 
+    /// Where buffers end: by fentry, or by kprobe where that is refused.
+    fn attach_ends(&mut self, btf: Option<&Btf>) -> Result<(), LoadError> {
+        for (function, trampoline, probe, required) in ENDS {
+            let attached = match btf.filter(|_| !probes_only()) {
+                Some(btf) => self.attach_fentry(trampoline, function, btf).is_ok(),
+                None => false,
+            };
+            if !attached {
+                match self.attach_kprobe(probe, function) {
+                    Err(error) if required => return Err(error),
+                    // A kernel that has no such function frees these buffers as it does others.
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_fentry(
+        &mut self,
+        name: &'static str,
+        function: &'static str,
+        btf: &Btf,
+    ) -> Result<(), LoadError> {
+        let refused = |error: ProgramError| LoadError::Program { program: name, reason: one_line(&error) };
+        let program: &mut FEntry = self.program(name)?;
+        program.load(function, btf).map_err(refused)?;
+        program.attach().map_err(refused)?;
+        Ok(())
+    }
+
     fn attach_hooks(&mut self, btf: Option<&Btf>) -> Result<HookAttach, LoadError> {
         if let Some(btf) = btf
+            && !probes_only()
             && self.attach_trampolines(btf).is_ok()
         {
             return Ok(HookAttach::Trampoline);
@@ -319,9 +375,29 @@ impl AsFd for Programs {
     }
 }
 
-/// Functions that live in modules on distribution kernels, so that they may appear later.
-fn is_module_function(function: &str) -> bool {
-    matches!(function, "nf_nat_manip_pkt" | "nft_trace_notify")
+/// Where a buffer ends: the function, its programs by fentry and by kprobe, and whether there is no identity without.
+const ENDS: [(&str, &str, &str, bool); 2] = [
+    ("skb_release_head_state", "end_fentry", "end_kprobe", true),
+    ("__consume_stateless_skb", "end_stateless_fentry", "end_stateless_kprobe", false),
+];
+
+/// The way that kernels without trampolines take, on any: `NATTRACE_HOOKS=kprobe`, for tests.
+fn probes_only() -> bool {
+    std::env::var_os("NATTRACE_HOOKS").is_some_and(|value| value == "kprobe")
+}
+
+/// The module in which a function lives on distribution kernels, so that it may appear later.
+fn module_of(function: &str) -> Option<&'static str> {
+    match function {
+        "nf_nat_manip_pkt" => Some("nf_nat"),
+        "nft_trace_notify" => Some("nf_tables"),
+        _ => None,
+    }
+}
+
+/// Whether a module is loaded, or built in with parameters.
+fn is_loaded(module: &str) -> bool {
+    std::path::Path::new("/sys/module").join(module).exists()
 }
 
 /// The kernel's answer without the verifier's log, unless that was asked for.
