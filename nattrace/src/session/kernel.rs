@@ -13,6 +13,7 @@ use crate::source::bpf::decode::Decoder;
 use crate::source::bpf::fields::KernelTypes;
 use crate::source::bpf::filter::{Selection, kernel_filter};
 use crate::source::bpf::load::{Programs, Wanted};
+use crate::source::bpf::memory;
 use crate::source::netlink::trace_table::{FollowBy, StaticKeyHolder, TraceTableError, TraceTableSpec};
 
 /// Everything that is attached. Dropping it leaves nothing behind.
@@ -59,6 +60,8 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     };
     let (mut programs, mut decoder) = load(plan, &selection, &mut states, &mut notes);
     let probes = programs.as_ref().is_some_and(|p| p.hooks.is_some());
+    // Before there is anything to tell, so that nothing is told twice or out of order.
+    filter_nft_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
     let mut rules_probed = None;
     if wants_table {
         let refused = install_tables(&mut watched, &follows, plan, !probes, &mut notes);
@@ -68,11 +71,12 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
         {
             // Nothing will be marked, so the programs have to select by themselves.
             let selection = Selection { marked: false, ..selection };
+            drop(programs.take());
             (programs, decoder) = load(plan, &selection, &mut states, &mut notes);
+            filter_nft_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
             rules_probed = probe_rules(&error, programs.as_mut(), &mut notes);
         }
     }
-    filter_nft_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
     for watched in &watched {
         if watched.trace.is_some() {
             states.on(Source::Nft);
@@ -214,9 +218,9 @@ fn load(
     let filter = kernel_filter(&plan.filter, &selection);
     let mut programs = None;
     if wanted.probes {
-        match probes_possible()
-            .and_then(|()| Programs::load(&types, &filter, wanted).map_err(|e| e.to_string()))
-        {
+        match probes_possible().and_then(|()| {
+            Programs::load(&types, &filter, &selection.netns, wanted).map_err(|e| e.to_string())
+        }) {
             Ok(loaded) => {
                 states.on(Source::Probes);
                 programs = Some(loaded);
@@ -226,7 +230,7 @@ fn load(
     }
     if programs.is_none() && wanted.tracepoints {
         let tracepoints = Wanted { probes: false, tracepoints: true };
-        match Programs::load(&types, &filter, tracepoints) {
+        match Programs::load(&types, &filter, &selection.netns, tracepoints) {
             Ok(loaded) => programs = Some(loaded),
             Err(error) => states.off(Source::Tracepoints, &error.to_string()),
         }
@@ -240,18 +244,8 @@ fn load(
         }
     }
     let decoder = programs.as_ref().map(|_| Decoder::new(&types, clock::epoch_offset_ns()));
-    trim();
+    memory::trim();
     (programs, decoder)
-}
-
-/// Loading parses megabytes of BTF into small pieces; without this the allocator would keep them.
-#[expect(unsafe_code, reason = "malloc_trim has no safe wrapper")]
-fn trim() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: glibc's malloc_trim may be called at any time.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 /// A kernel without kprobes says so here, in words, instead of by an errno from the middle of loading.

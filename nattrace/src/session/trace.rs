@@ -25,6 +25,7 @@ use crate::cli::ExitStatus;
 use crate::cli::plan::{Format, TracePlan};
 use crate::render::{Renderer, Start, filter_flags};
 use crate::source::bpf::decode::Decoded;
+use crate::source::bpf::symbols::Symbols;
 use crate::source::netlink::socket::Received;
 use crate::source::netns::Netns;
 use crate::source::ruleset;
@@ -39,8 +40,16 @@ const SETTLE: Duration = Duration::from_millis(10);
 const COMMIT_NS: u64 = 2_000_000;
 /// See [`COMMIT_NS`].
 const CHANGE_NS: u64 = 20_000;
-/// Records taken before other sources get their turn.
+/// Records taken before other sources, signals and the output get their turn.
 const BATCH: usize = 4096;
+/// Events that a socket's reader hands over at once: what waits in the channel is bounded by this.
+const BUNCH: usize = 256;
+/// More records than the ring holds.
+const RING_RECORDS: usize = 128 * 1024;
+/// What sockets and a listing under way may take to hand over the last of it.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+/// And a listing, without which rules are shown by their handles.
+const LAST_LISTING: Duration = Duration::from_secs(1);
 
 /// Runs until a signal, a limit, or an output that is gone.
 pub(super) fn run(plan: &TracePlan) -> Result<ExitStatus> {
@@ -103,6 +112,10 @@ struct Session<'a> {
     listing: BTreeMap<NetnsId, bool>,
     /// When transactions were committed whose notification has not been read yet, by namespace and generation.
     committed: BTreeMap<(NetnsId, u32), u64>,
+    /// Time of the last record of the ring.
+    ring_ns: u64,
+    /// The run is being ended: changes of the ruleset, our own last one among them, are of no more interest.
+    ending: bool,
 }
 
 impl<'a> Session<'a> {
@@ -133,6 +146,8 @@ impl<'a> Session<'a> {
             sender,
             listing: BTreeMap::new(),
             committed: BTreeMap::new(),
+            ring_ns: 0,
+            ending: false,
         };
         session.begin()?;
         Ok(session)
@@ -154,7 +169,7 @@ impl<'a> Session<'a> {
             say(&note);
         }
         let introduction = std::mem::take(&mut self.kernel.introduction);
-        self.take(vec![clock()])?;
+        self.take(vec![clock(now_ns())])?;
         self.take(introduction)
     }
 
@@ -169,7 +184,7 @@ impl<'a> Session<'a> {
         let deadline = self.plan.duration.map(|d| Instant::now() + d);
         let outcome = self.pump(ring.as_ref(), deadline, signals).await;
         // What was gathered is told, whatever ended the run.
-        let status = self.end();
+        let status = self.end().await;
         outcome?;
         status
     }
@@ -180,22 +195,40 @@ impl<'a> Session<'a> {
         deadline: Option<Instant>,
         signals: &mut Signals,
     ) -> Result<()> {
+        let mut looked = Instant::now();
         while !self.report.is_enough() {
             let tick = if self.assembler.open_count() > 0 { TICK } else { IDLE_TICK };
+            // From the last look on, not from the last event: under load there is always another event.
+            let next_look = looked + tick;
+            let mut behind = false;
             tokio::select! {
                 biased;
                 () = signals.any() => break,
                 () = until(deadline) => break,
                 ready = records(ring) => {
-                    let full = self.drain(BATCH)?;
-                    if !full {
+                    behind = self.drain(BATCH)?;
+                    if !behind {
                         ready?.clear_ready();
                     }
                 }
                 Some(input) = self.inputs.recv() => self.input(input)?,
-                () = tokio::time::sleep(tick) => self.poll()?,
+                () = sleep_until(next_look) => {}
             }
-            self.look()?;
+            if behind {
+                // A ring that never runs empty must starve neither signals and timers, which the runtime looks at
+                // when it is given a moment, nor the sockets.
+                tokio::task::yield_now().await;
+                for _ in 0..self.inputs.len() {
+                    if let Ok(input) = self.inputs.try_recv() {
+                        self.input(input)?;
+                    }
+                }
+            }
+            if Instant::now() >= next_look {
+                looked = Instant::now();
+                self.poll()?;
+            }
+            self.look(behind)?;
             self.tell()?;
         }
         Ok(())
@@ -212,7 +245,10 @@ impl<'a> Session<'a> {
             match programs.next_record(|record| decoder.decode(record)) {
                 None => break,
                 Some(None) => {}
-                Some(Some(Decoded::Event(event))) => events.push(event),
+                Some(Some(Decoded::Event(event))) => {
+                    self.ring_ns = self.ring_ns.max(event.time_ns);
+                    events.push(event);
+                }
                 Some(Some(Decoded::Committed { netns, generation, time_ns })) => {
                     self.committed.insert((netns, generation), time_ns);
                 }
@@ -223,16 +259,30 @@ impl<'a> Session<'a> {
         Ok(taken == limit)
     }
 
-    /// Records and assembles.
+    /// Takes what is in the ring, but not all that comes meanwhile, which may never end.
+    fn drain_once(&mut self) -> Result<()> {
+        for _ in 0..RING_RECORDS / BATCH {
+            if !self.drain(BATCH)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records and assembles. A recording that fails ends the run, but not the telling of what was seen.
     fn take(&mut self, events: Vec<Event>) -> Result<()> {
+        let mut failed = None;
         for event in events {
-            if let Some(recorder) = &mut self.recorder {
-                recorder.event(&event)?;
+            if let Some(recorder) = &mut self.recorder
+                && let Err(error) = recorder.event(&event)
+            {
+                failed = Some(error);
+                self.recorder = None;
             }
             self.report.see(&event);
             self.assembler.push(event);
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     fn input(&mut self, input: Input) -> Result<()> {
@@ -243,12 +293,13 @@ impl<'a> Session<'a> {
                 for event in &mut events {
                     changed |= self.sees_change(event)?;
                 }
-                if changed && let Some(netns) = netns {
+                if changed
+                    && !self.ending
+                    && let Some(netns) = netns
+                {
                     self.list(netns);
                     // New rules can bring a module whose functions were not there to be probed.
-                    if let Some(programs) = &mut self.kernel.programs {
-                        programs.attach_pending();
-                    }
+                    self.attach_pending();
                 }
                 self.take(events)
             }
@@ -262,7 +313,7 @@ impl<'a> Session<'a> {
                     }
                     Err(_) => Ok(()),
                 };
-                if again {
+                if again && !self.ending {
                     self.list(netns);
                 }
                 taken
@@ -274,7 +325,7 @@ impl<'a> Session<'a> {
     fn sees_change(&mut self, event: &mut Event) -> Result<bool> {
         match &mut event.body {
             Body::Commit(commit) => {
-                while self.drain(BATCH)? {}
+                self.drain_once()?;
                 if let Some(time_ns) = self.committed.remove(&(event.netns, commit.generation)) {
                     event.time_ns = time_ns;
                     commit.uncertain_ns = Some(COMMIT_NS + CHANGE_NS * u64::from(commit.changes));
@@ -305,21 +356,31 @@ impl<'a> Session<'a> {
         });
     }
 
-    /// Looks whether journeys have ended; the moment is recorded, for a replay to look then, too.
-    fn look(&mut self) -> Result<()> {
+    /// Looks whether journeys have ended; the moment is recorded, for a replay to look then, too. What a journey
+    /// waits for may still be in the ring when that was not emptied: then it is as late as its records say.
+    fn look(&mut self, behind: bool) -> Result<()> {
         if self.assembler.open_count() == 0 {
             return Ok(());
         }
-        self.take(vec![clock()])
+        let time_ns = if behind { self.ring_ns } else { now_ns() };
+        self.take(vec![clock(time_ns)])
+    }
+
+    /// Probes functions of modules that have come meanwhile; their names are new, too.
+    fn attach_pending(&mut self) {
+        let Some(programs) = &mut self.kernel.programs else { return };
+        if programs.attach_pending()
+            && let Some(decoder) = &mut self.kernel.decoder
+        {
+            decoder.symbols = Symbols::in_background();
+        }
     }
 
     /// Looks at what does not announce itself.
     fn poll(&mut self) -> Result<()> {
         let now = now_ns();
-        if let Some(programs) = &mut self.kernel.programs {
-            if !programs.pending().is_empty() {
-                programs.attach_pending();
-            }
+        self.attach_pending();
+        if let Some(programs) = &self.kernel.programs {
             let lost = programs.lost();
             let mut losses = Vec::new();
             for (index, source) in [
@@ -348,20 +409,19 @@ impl<'a> Session<'a> {
     }
 
     /// Detaches, takes what is left in the ring, and tells the rest.
-    fn end(mut self) -> Result<ExitStatus> {
+    async fn end(mut self) -> Result<ExitStatus> {
+        self.ending = true;
         for watched in &mut self.kernel.watched {
             watched.table = None;
         }
-        while self.drain(BATCH)? {}
+        self.drain_once()?;
+        self.last_inputs().await?;
         self.poll()?;
         self.kernel.programs = None;
-        self.take(vec![clock()])?;
+        self.take(vec![clock(now_ns())])?;
         let rest = self.assembler.finish(now_ns());
         for journey in rest {
             self.report.journey(&journey)?;
-        }
-        if let Some(recorder) = self.recorder.take() {
-            recorder.finish()?;
         }
         // nft's grammar has no word for it.
         if self.plan.output.format == Format::Nft {
@@ -369,7 +429,24 @@ impl<'a> Session<'a> {
                 say(&format!("{} events of {} were lost", lost.events + lost.uncounted, source.name()));
             }
         }
-        self.report.finish(self.assembler.counters())
+        let recorded = self.recorder.take().map_or(Ok(()), Recorder::finish);
+        let status = self.report.finish(self.assembler.counters())?;
+        recorded?;
+        Ok(status)
+    }
+
+    /// What the sockets have, and the listing that is under way.
+    async fn last_inputs(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while !self.report.is_enough() {
+            let patience = if self.listing.is_empty() { LAST_WORDS } else { LAST_LISTING };
+            let left = patience.saturating_sub(begun.elapsed());
+            match tokio::time::timeout(left, self.inputs.recv()).await {
+                Ok(Some(input)) => self.input(input)?,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Ok(())
     }
 
     /// A task for each socket: they are read as they come and hand over events in bunches.
@@ -428,7 +505,7 @@ fn spawn_reader(
         loop {
             let Ok(mut ready) = fd.readable().await else { return };
             let mut events = Vec::new();
-            while events.len() < BATCH {
+            while events.len() < BUNCH {
                 let now = now_ns();
                 match receive() {
                     Ok(Received::Item(body)) => {
@@ -455,8 +532,8 @@ fn list_in(netns: &Netns) -> Result<nattrace_core::ruleset::Listing, String> {
     ruleset::list(netns).map_err(|error| error.to_string())
 }
 
-fn clock() -> Event {
-    Event { time_ns: now_ns(), cpu: u32::MAX, netns: 0, body: Body::Clock }
+fn clock(time_ns: u64) -> Event {
+    Event { time_ns, cpu: u32::MAX, netns: 0, body: Body::Clock }
 }
 
 fn loss(source: Source, count: Option<u64>, first_ns: u64, last_ns: u64) -> Event {

@@ -3,6 +3,7 @@
 //! Only what field resolution needs: structures and their members, enumerations, function prototypes. Split
 //! BTF of a module continues the numbering of `vmlinux`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use thiserror::Error;
@@ -48,6 +49,8 @@ struct Type {
 #[derive(Debug)]
 pub struct Btf {
     parts: Vec<Part>,
+    /// What was looked for by name: there are 150,000 types, and many fields in few of them.
+    found: RefCell<BTreeMap<(u32, String), Vec<u32>>>,
 }
 
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl Btf {
     /// # Errors
     /// When the kernel was built without BTF, or it is malformed.
     pub fn vmlinux() -> Result<Self, BtfError> {
-        let mut btf = Self { parts: Vec::new() };
+        let mut btf = Self { parts: Vec::new(), found: RefCell::default() };
         btf.add_file("/sys/kernel/btf/vmlinux")?;
         Ok(btf)
     }
@@ -87,6 +90,7 @@ impl Btf {
     /// When the module is not loaded, has no BTF, or it is malformed.
     pub fn add_module(&mut self, module: &str) -> Result<(), BtfError> {
         self.parts.truncate(1);
+        self.found.take();
         self.add_file(&format!("/sys/kernel/btf/{module}"))
     }
 
@@ -137,25 +141,39 @@ impl Btf {
         Some((part, *kind))
     }
 
-    fn name(&self, offset: u32) -> Option<&str> {
+    /// The string section from a name on.
+    fn name_bytes(&self, offset: u32) -> Option<&[u8]> {
         let offset = offset as usize;
         let part = self.parts.iter().rev().find(|p| offset >= p.first_string)?;
-        let bytes = part.bytes.get(part.strings.clone())?.get(offset - part.first_string..)?;
-        std::str::from_utf8(bytes.split(|b| *b == 0).next()?).ok()
+        part.bytes.get(part.strings.clone())?.get(offset - part.first_string..)
+    }
+
+    fn name(&self, offset: u32) -> Option<&str> {
+        std::str::from_utf8(self.name_bytes(offset)?.split(|b| *b == 0).next()?).ok()
+    }
+
+    fn is_named(&self, offset: u32, wanted: &str) -> bool {
+        let rest = self.name_bytes(offset).and_then(|bytes| bytes.strip_prefix(wanted.as_bytes()));
+        rest.is_some_and(|rest| rest.first() == Some(&0))
     }
 
     /// Ids of the types of a kind and name, the module's first.
     fn named(&self, wanted_kind: u32, wanted: &str) -> Vec<u32> {
+        let key = (wanted_kind, wanted.to_owned());
+        if let Some(found) = self.found.borrow().get(&key) {
+            return found.clone();
+        }
         let mut found = Vec::new();
         for part in self.parts.iter().rev() {
             for (index, kind) in part.types.iter().enumerate() {
                 if kind.kind == wanted_kind
-                    && u32_at(&part.bytes, kind.at).and_then(|n| self.name(n)) == Some(wanted)
+                    && u32_at(&part.bytes, kind.at).is_some_and(|name| self.is_named(name, wanted))
                 {
                     found.push(part.first_type + u32::try_from(index).unwrap_or(0));
                 }
             }
         }
+        self.found.borrow_mut().insert(key, found.clone());
         found
     }
 
@@ -297,7 +315,7 @@ mod tests {
     fn cut_short_anywhere_it_is_an_error_or_empty_but_no_panic() {
         let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else { return };
         for len in (0..200).chain([1000, 100_000, bytes.len() / 2]) {
-            let mut btf = Btf { parts: Vec::new() };
+            let mut btf = Btf { parts: Vec::new(), found: RefCell::default() };
             if btf.add(bytes.get(..len).unwrap_or_default().to_vec()).is_ok() {
                 let _ = btf.member("sk_buff", "len");
             }

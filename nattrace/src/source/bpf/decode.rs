@@ -55,7 +55,7 @@ impl Decoder {
         Self {
             epoch_offset_ns,
             drop_reasons: types.drop_reasons.clone(),
-            symbols: Symbols::read(),
+            symbols: Symbols::in_background(),
             socket_netns: BTreeMap::new(),
         }
     }

@@ -5,4 +5,5 @@ pub mod decode;
 pub mod fields;
 pub mod filter;
 pub mod load;
+pub mod memory;
 pub mod symbols;

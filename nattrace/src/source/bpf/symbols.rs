@@ -1,10 +1,18 @@
 //! Kernel addresses to function names, from /proc/kallsyms.
 
 use std::io::{BufRead as _, BufReader};
+use std::sync::{Arc, OnceLock};
+
+use super::memory;
 
 /// Text symbols by address; empty where the kernel hides addresses (`kptr_restrict`).
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Symbols {
+    table: Arc<OnceLock<Table>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
     /// Address and start of the name in `names`, sorted by address: a kernel has some 150,000 of them.
     entries: Vec<(u64, u32)>,
     /// Names, each ended by a newline.
@@ -12,13 +20,44 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Reads /proc/kallsyms.
+    /// Has /proc/kallsyms read while other things are done: the kernel takes long to write it.
     #[must_use]
-    pub fn read() -> Self {
+    pub fn in_background() -> Self {
+        let symbols = Self::default();
+        let reader = symbols.clone();
+        // Without a thread, the first question reads it.
+        let _ = std::thread::Builder::new().name("symbols".to_owned()).spawn(move || {
+            let _ = reader.table();
+            memory::trim();
+        });
+        symbols
+    }
+
+    fn table(&self) -> &Table {
+        self.table.get_or_init(Table::read)
+    }
+
+    /// The function that contains `address`; module symbols included.
+    #[must_use]
+    pub fn function(&self, address: u64) -> Option<&str> {
+        self.table().function(address)
+    }
+
+    /// Whether addresses are hidden.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table().entries.is_empty()
+    }
+}
+
+impl Table {
+    fn read() -> Self {
         let Ok(file) = std::fs::File::open("/proc/kallsyms") else { return Self::default() };
         let mut symbols = Self::default();
-        for line in BufReader::new(file).lines().map_while(Result::ok) {
+        let (mut reader, mut line) = (BufReader::with_capacity(64 << 10, file), String::new());
+        while reader.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
             symbols.add(&line);
+            line.clear();
         }
         symbols.sort();
         symbols
@@ -42,20 +81,12 @@ impl Symbols {
         self.names.get(start as usize..).and_then(|rest| rest.split('\n').next()).unwrap_or_default()
     }
 
-    /// The function that contains `address`; module symbols included.
-    #[must_use]
-    pub fn function(&self, address: u64) -> Option<&str> {
+    fn function(&self, address: u64) -> Option<&str> {
         let after = self.entries.partition_point(|(addr, _)| *addr <= address);
         let (_, start) = self.entries.get(after.checked_sub(1)?)?;
         let name = self.name(*start);
         // Compilers split and specialise functions; the user knows them by their source name.
         Some(name.split('.').next().unwrap_or(name))
-    }
-
-    /// Whether addresses are hidden.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 }
 
@@ -73,7 +104,7 @@ mod tests {
 
     #[test]
     fn an_address_belongs_to_the_function_before_it() {
-        let mut symbols = Symbols::default();
+        let mut symbols = Table::default();
         for line in
             ["ffff0040 t second.constprop.0\t[nf_tables]", "ffff0010 T first", "ffff0080 d data", "0 T zero"]
         {
