@@ -243,7 +243,7 @@ pub(crate) fn nft_message(ctx: &SkBuffContext, cookie: u64) -> i64 {
     {
         // SAFETY: this processor's slot.
         let skb = Skb(unsafe { *current });
-        if let Some(entry) = select::known(skb) {
+        if let Some(entry) = select::living(skb) {
             if entry.state == State::CANDIDATE && skb.is_marked() {
                 select::promote(skb, skb.watched_netns().unwrap_or(0), entry);
             }

@@ -284,14 +284,7 @@ fn netif_receive_skb(ctx: RawTracePointContext) -> i32 {
     let skb = Skb(ctx.arg(0));
     match skb.watched_netns() {
         Some(netns) => select::received(skb, netns),
-        None => {
-            if let Some(entry) = select::known(skb) {
-                if entry.state == State::SELECTED {
-                    emit::left(entry.id);
-                }
-                select::forget(skb);
-            }
-        }
+        None => select::received_elsewhere(skb),
     }
     0
 }
@@ -357,7 +350,7 @@ ends! {
 
 #[inline(always)]
 fn end(skb: Skb, location: u64, source: u32) {
-    let Some(entry) = select::known(skb) else { return };
+    let Some(entry) = select::living(skb) else { return };
     let (id, netns, selected) = (entry.id, entry.netns, entry.state == State::SELECTED);
     select::forget(skb);
     if selected {
@@ -404,7 +397,7 @@ fn sk_data_ready(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn delivered(skb: Skb, function: u32) {
-    if let Some(entry) = select::known(skb)
+    if let Some(entry) = select::living(skb)
         && entry.state == State::SELECTED
     {
         emit::deliver(skb, entry.id, skb.watched_netns().unwrap_or(entry.netns), function);

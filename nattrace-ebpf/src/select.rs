@@ -58,6 +58,18 @@ pub(crate) fn known(skb: Skb) -> Option<&'static mut Entry> {
     Some(unsafe { &mut *entry })
 }
 
+/// The entry of a buffer that still holds the packet the entry was made for. Where no probe tells of ends, a
+/// buffer can be freed unseen and hold another packet, or another protocol's message, by now.
+#[inline(always)]
+pub(crate) fn living(skb: Skb) -> Option<&'static mut Entry> {
+    let entry = known(skb)?;
+    if is_stale(skb, skb.network_header(), entry) {
+        forget(skb);
+        return None;
+    }
+    Some(entry)
+}
+
 /// Removes the entry of a buffer.
 #[inline(always)]
 pub(crate) fn forget(skb: Skb) {
@@ -157,6 +169,19 @@ pub(crate) fn received(skb: Skb, netns: u32) {
     }
 }
 
+/// A device gave a packet to the stack of a namespace that is not watched: what was followed has left, and this
+/// processor has something else in hand now.
+#[inline(always)]
+pub(crate) fn received_elsewhere(skb: Skb) {
+    set_current(Skb(0));
+    if let Some(entry) = known(skb) {
+        if entry.state == State::SELECTED {
+            emit::left(entry.id);
+        }
+        forget(skb);
+    }
+}
+
 #[inline(always)]
 fn set_current(skb: Skb) {
     if let Some(current) = CURRENT.get_ptr_mut(0) {
@@ -172,10 +197,15 @@ pub(crate) fn current_for_udp_socket(sk: u64) -> Option<Skb> {
     let current = CURRENT.get_ptr(0)?;
     // SAFETY: this processor's slot.
     let skb = Skb(unsafe { *current });
-    known(skb)?;
+    living(skb)?;
     let key = parse(skb.ethertype(), skb.network_header())?;
     let port: u16 = read::at(sk, read::field!(sk_num))?;
-    (key.protocol == 17 && key.dport == port).then_some(skb)
+    if key.protocol != 17 || key.dport != port {
+        return None;
+    }
+    // It is the socket's now, which frees it without a word: what is queued next is another packet.
+    set_current(Skb(0));
+    Some(skb)
 }
 
 /// Makes a candidate a followed packet, and tells what was kept back of it.
