@@ -117,6 +117,12 @@ impl Filter {
         !(self.sport.is_empty() && self.dport.is_empty() && self.port.is_empty())
     }
 
+    /// Whether it asks for what packets of one connection do not share: mark, flags, device.
+    #[must_use]
+    pub fn is_by_packet(&self) -> bool {
+        !self.marks.is_empty() || self.tcp_flags.is_some() || !self.iif.is_empty()
+    }
+
     /// The protocols that can match at all: empty for "any".
     #[must_use]
     pub fn possible_protocols(&self) -> Vec<u8> {

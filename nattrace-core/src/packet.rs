@@ -111,7 +111,7 @@ pub struct Packet {
     /// ICMP type and code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp: Option<Icmp>,
-    /// IPv4 total length, or IPv6 payload length + 40: bytes.
+    /// IPv4 total length, or IPv6 payload length + 40: bytes; 0 where it is not known.
     pub length: u32,
     /// TTL or hop limit.
     pub ttl: Option<u8>,
@@ -176,6 +176,31 @@ impl Packet {
             .collect()
     }
 
+    /// The length as the IP header tells it: 0 where it is too long for that (GSO beyond 64 KiB), so that
+    /// headers alone and headers of a buffer whose length is known compare equal.
+    #[must_use]
+    pub fn told_length(&self) -> u32 {
+        let most = if self.family == Family::Ipv6 { 40 + 0xffff } else { 0xffff };
+        if self.length > most { 0 } else { self.length }
+    }
+
+    /// Whether these are the first headers only: of IPv6 behind extension headers that were not kept.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.family == Family::Ipv6 && self.protocol.is_none()
+    }
+
+    /// Whether partial headers can be this packet's.
+    #[must_use]
+    pub fn begins_like(&self, partial: &Self) -> bool {
+        let addr = |end: Option<Endpoint>| end.map(|e| e.addr);
+        partial.is_partial()
+            && self.family == partial.family
+            && self.told_length() == partial.told_length()
+            && addr(self.source) == addr(partial.source)
+            && addr(self.destination) == addr(partial.destination)
+    }
+
     /// Whether `other` can be the same packet seen later: everything that neither NAT nor forwarding changes
     /// is equal (IP id, length, protocol, TCP sequence numbers, ICMP sequence).
     #[must_use]
@@ -183,7 +208,7 @@ impl Packet {
         self.family == other.family
             && self.protocol == other.protocol
             && self.ip_id == other.ip_id
-            && self.length == other.length
+            && self.told_length() == other.told_length()
             && self.tcp_seq == other.tcp_seq
             && self.tcp_ack == other.tcp_ack
             && self.tcp_flags == other.tcp_flags

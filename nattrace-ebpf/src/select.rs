@@ -64,10 +64,20 @@ pub(crate) fn known(skb: Skb) -> Option<&'static mut Entry> {
 pub(crate) fn living(skb: Skb) -> Option<&'static mut Entry> {
     let entry = known(skb)?;
     if is_stale(skb, skb.network_header(), entry) {
-        forget(skb);
+        outlived(skb, entry);
         return None;
     }
     Some(entry)
+}
+
+/// The buffer went on to hold something else: a reassembled packet, a fragment, or another packet altogether.
+/// What it held before is no more.
+#[inline(always)]
+fn outlived(skb: Skb, entry: &Entry) {
+    if entry.state == State::SELECTED {
+        emit::freed(Kind::End, Skb(0), 0, entry.id, 0, u32::MAX, LOST_TRACEPOINTS);
+    }
+    forget(skb);
 }
 
 /// Removes the entry of a buffer.
@@ -261,7 +271,7 @@ pub(crate) fn consider(skb: Skb, netns: u32, place: Selection) -> Option<&'stati
 pub(crate) fn selected_or_considered(skb: Skb, netns: u32) -> Option<&'static mut Entry> {
     if let Some(entry) = known(skb) {
         if is_stale(skb, skb.network_header(), entry) {
-            forget(skb);
+            outlived(skb, entry);
         } else if entry.state == State::SELECTED {
             return Some(entry);
         } else if is_selected_now(skb, entry) {

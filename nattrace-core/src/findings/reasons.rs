@@ -145,8 +145,48 @@ const REASONS: [(&str, &str, &str); 62] = [
     ("IPV6_BAD_EXTHDR", "One of its IPv6 extension headers is malformed.", ""),
 ];
 
+/// What `dst_discard` and its sister are for.
+const DISCARDED: &str = "Its route discards packets: it is of type blackhole, or its device is going away.";
+
+/// Reasons that one function uses for something of its own: (reason, function), what it means, what to check.
+const PAIRS: [((&str, &str), &str, &str); 6] = [
+    // `too_many_hops` in ip_forward; the hop limit is all that ip6_forward gives this reason for.
+    (
+        ("IP_INHDR", "ip_forward"),
+        "Its TTL ran out here.",
+        "Too many hops, a routing loop, or a sender that sets a low TTL (as traceroute does).",
+    ),
+    (
+        ("IP_INHDR", "ip6_forward"),
+        "Its hop limit ran out here.",
+        "Too many hops, a routing loop, or a sender that sets a low hop limit (as traceroute does).",
+    ),
+    // ip_error gives it where the device does not forward, and nowhere else.
+    (
+        ("IP_INADDRERRORS", "ip_error"),
+        "It is not for this host, and forwarding is off on the device it came in by.",
+        "net.ipv4.ip_forward, and net.ipv4.conf.DEV.forwarding.",
+    ),
+    (
+        ("IP_INADDRERRORS", "ip6_forward"),
+        "It is not for this host, and forwarding is off, or addresses like its own are never forwarded.",
+        "net.ipv6.conf.all.forwarding.",
+    ),
+    // No route and forwarding off have reasons of their own there.
+    (
+        ("NOT_SPECIFIED", "ip_error"),
+        "The route to its destination refuses it: it is of type blackhole, unreachable or prohibit.",
+        "`ip route get DESTINATION from SOURCE iif DEVICE`.",
+    ),
+    (
+        ("NOT_SPECIFIED", "neigh_invalidate"),
+        "Nobody answered for the next hop's link-layer address.",
+        "`ip neigh` shows it as FAILED: the next hop is down, or on another link.",
+    ),
+];
+
 /// Functions that drop without a telling reason (before 5.17 there is none at all), by what they do.
-const FUNCTIONS: [(&str, &str, &str); 30] = [
+const FUNCTIONS: [(&str, &str, &str); 32] = [
     ("nft_do_chain", "A rule or a policy of nftables dropped it.", ""),
     ("ipt_do_table", "A rule of iptables dropped it.", ""),
     ("ip6t_do_table", "A rule of ip6tables dropped it.", ""),
@@ -175,6 +215,8 @@ const FUNCTIONS: [(&str, &str, &str); 30] = [
         "There is no route to its destination, or forwarding is off.",
         "`ip route get DESTINATION from SOURCE iif DEVICE`, and net.ipv4.ip_forward.",
     ),
+    ("dst_discard", DISCARDED, "`ip route get DESTINATION`."),
+    ("dst_discard_out", DISCARDED, "`ip route get DESTINATION`."),
     (
         "ip6_pkt_drop",
         "There is no route to its destination, or a route forbids it.",
@@ -303,6 +345,11 @@ fn look_up<const N: usize>(
 }
 
 fn known(reason: Option<&str>, function: Option<&str>) -> Option<(&'static str, &'static str)> {
+    if let (Some(reason), Some(function)) = (reason, function.map(plain))
+        && let Some((_, means, check)) = PAIRS.iter().find(|(pair, _, _)| *pair == (reason, function))
+    {
+        return Some((means, check));
+    }
     let by_function = function.and_then(|f| look_up(&FUNCTIONS, plain(f)));
     match reason {
         // Says nothing, or less than the function does.
@@ -393,6 +440,13 @@ mod tests {
             (None, Some("ip_rcv_finish_core.isra.0"), "It could not be routed"),
             (Some("NETFILTER_DROP"), Some("nft_do_chain"), "A rule or a policy"),
             (Some("NETFILTER_DROP"), Some("somewhere"), "A netfilter hook"),
+            (Some("IP_INHDR"), Some("ip_rcv_core"), "Its IP header is malformed"),
+            (Some("IP_INHDR"), Some("ip_forward"), "Its TTL ran out"),
+            (Some("IP_INHDR"), Some("ip6_forward"), "Its hop limit ran out"),
+            (Some("IP_INADDRERRORS"), Some("ip_error"), "It is not for this host, and forwarding is off"),
+            (Some("NOT_SPECIFIED"), Some("ip_error"), "The route to its destination refuses it"),
+            (None, Some("ip_error"), "There is no route to its destination, or forwarding is off"),
+            (Some("NOT_SPECIFIED"), Some("dst_discard_out"), "Its route discards packets"),
             (Some("BRAND_NEW"), Some("f"), "The kernel dropped it in f, with the reason BRAND_NEW."),
             (Some("BRAND_NEW"), None, "The kernel dropped it, with the reason BRAND_NEW."),
             (Some("NOT_SPECIFIED"), Some("f"), "The kernel dropped it in f, without giving a reason."),

@@ -17,7 +17,7 @@ use super::release::Closed;
 use super::retransmission::{Segment, Segments};
 use super::route::Routed;
 use super::{DeviceStep, Journey, RouteDecision, StepKind};
-use crate::conntrack::{Connection, Direction};
+use crate::conntrack::{Connection, Direction, Tuple};
 use crate::event::{
     Body, ConntrackChange, ConntrackEvent, Deliver, DeviceEvent, DropEvent, Event, Hook, HookPoint,
     HookReturn, HookVerdict, Loss, NetnsId, NfFamily, NftTrace, PacketId, Rewrite, Source, Verdict,
@@ -68,6 +68,8 @@ impl SourcesOn {
 pub struct Options {
     /// What the user asked for.
     pub filter: Filter,
+    /// Whether the filter is still to be applied: the stream holds packets that another filter selected.
+    pub selects: bool,
     /// Whether the connections of selected packets are followed.
     pub follow: bool,
     /// Which sources deliver events.
@@ -86,6 +88,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             filter: Filter::default(),
+            selects: false,
             follow: true,
             sources: SourcesOn::default(),
             max_open: 4096,
@@ -104,6 +107,8 @@ pub struct Assembler {
     pub(super) rulesets: BTreeMap<NetnsId, History>,
     own_tables: BTreeSet<(NetnsId, NfFamily, String)>,
     pub(super) opens: BTreeMap<u64, Open>,
+    /// Flows without a connection that `--oif` lets through.
+    pub(super) untracked_out: BTreeSet<(NetnsId, Tuple)>,
     identity: Identity,
     pub(super) connections: Connections,
     pub(super) under_way: BTreeMap<Segment, BTreeSet<u64>>,
@@ -127,6 +132,7 @@ impl Assembler {
             rulesets: BTreeMap::new(),
             own_tables: BTreeSet::new(),
             opens: BTreeMap::new(),
+            untracked_out: BTreeSet::new(),
             identity: Identity::default(),
             connections: Connections::default(),
             under_way: BTreeMap::new(),
@@ -266,7 +272,7 @@ impl Assembler {
     }
 
     /// Changes a journey, keeping what it is found by.
-    fn with(&mut self, seq: u64, change: impl FnOnce(&mut Open)) {
+    pub(super) fn with(&mut self, seq: u64, change: impl FnOnce(&mut Open)) {
         let Some(open) = self.opens.get_mut(&seq) else { return };
         let before = open.header.clone();
         change(open);
@@ -384,8 +390,12 @@ impl Assembler {
 
     fn device(&mut self, at: Moment, event: &DeviceEvent, way: DeviceStep) {
         let entry = way == DeviceStep::Receive;
+        let begun = self.next_seq;
         let Some(seq) = self.moving(at, event.packet, Some(&event.header), entry) else { return };
         let name = self.names.device(at.netns, &event.device);
+        if way == DeviceStep::Transmit && seq >= begun {
+            self.split(at, &event.header, &name);
+        }
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &event.header);
@@ -642,7 +652,12 @@ impl Open {
             let inside = if visit.exact {
                 !visit.over
             } else {
-                !visit.over && self.place == Place::Hook && reasons::is_in_hook(reason, function)
+                // Functions hooked in after our last chain (conntrack's confirmation) drop as well: until the
+                // packet is seen elsewhere, netfilter's drop is that hook's, whatever the chains had said.
+                self.place == Place::Hook
+                    && visit.hook != HookPoint::Egress
+                    && (reason == Some("NETFILTER_DROP")
+                        || !visit.over && reasons::is_in_hook(reason, function))
             };
             if inside {
                 drop.hook = Some(visit.hook);

@@ -20,6 +20,8 @@ pub(super) struct Known {
     pub(super) created_ns: Option<u64>,
     /// A packet that the filter selects belongs to it.
     pub(super) followed: bool,
+    /// A packet of it passed the filter of a replay.
+    pub(super) selected: bool,
     /// A packet of it went out by a device that `--oif` asks for.
     pub(super) oif_passed: bool,
     /// The rule that decided the rewrite of the original direction's source or destination.

@@ -73,8 +73,12 @@ pub(super) fn headers(trace: &NftTrace) -> Option<Packet> {
         bytes.resize(header_len.max(least), 0);
         bytes.extend_from_slice(&message.transport_header);
     }
-    let length = u32::try_from(bytes.len()).unwrap_or(0);
-    let mut packet = decode(&bytes, length).ok()?;
+    // Of a packet beyond 64 KiB the header does not tell the length, and the message does not either.
+    let mut packet = decode(&bytes, 0).ok()?;
+    if !direct {
+        // Behind extension headers, which the message leaves out.
+        packet.protocol = None;
+    }
     packet.mark = message.mark.unwrap_or(0);
     Some(packet)
 }

@@ -35,7 +35,7 @@ fn shape(packet: &Packet) -> Shape {
         packet.family,
         packet.protocol,
         packet.ip_id,
-        packet.length,
+        packet.told_length(),
         (packet.tcp_seq, packet.tcp_ack, packet.tcp_flags),
         packet.fragment_offset,
         packet.icmp.map(|i| (i.kind, i.code, i.sequence)),
@@ -159,10 +159,19 @@ impl Identity {
         // While a buffer lives, its id is its own.
         if let Some(seq) = self.by_trace.get(&key)
             && let Some(open) = opens.get(seq)
-            && open.header.same_payload(s.header)
+            && (open.header.same_payload(s.header) || open.header.begins_like(s.header))
             && expects(open, s, timing)
         {
             return Some(*seq);
+        }
+        let hinted = s.hint.and_then(|p| self.packet(p));
+        if s.header.is_partial()
+            && let Some(seq) = hinted
+            && let Some(open) = opens.get(&seq)
+            && open.header.begins_like(s.header)
+            && expects(open, s, timing)
+        {
+            return Some(seq);
         }
         let peers: Vec<(u64, &Open)> = self
             .by_shape
@@ -172,7 +181,6 @@ impl Identity {
             .filter(|(_, open)| expects(open, s, timing))
             .filter(|(_, open)| open.trace_now.is_none_or(|now| now == key) || crosses(open, s))
             .collect();
-        let hinted = s.hint.and_then(|p| self.packet(p));
         if let Some((seq, open)) = peers.iter().find(|(seq, _)| Some(*seq) == hinted)
             && same_ends(&open.header, s.header)
         {

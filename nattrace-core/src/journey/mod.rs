@@ -12,6 +12,8 @@ mod release;
 mod retransmission;
 mod rewrite;
 mod route;
+mod selection;
+mod split;
 
 pub use assemble::{Assembler, Options, SourcesOn};
 pub use counters::{Counters, Lost};

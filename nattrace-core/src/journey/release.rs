@@ -5,7 +5,7 @@ use super::ending::Why;
 use super::open::{Draft, Moment, Note, Open};
 use super::retransmission::Segment;
 use super::rewrite::decide;
-use super::{DeviceStep, Journey, JourneyId, Outcome, RewrittenBy, RuleRef, StepKind};
+use super::{Journey, JourneyId, Outcome, RewrittenBy, RuleRef, StepKind};
 use crate::conntrack::Direction;
 use crate::event::{HookVerdict, Manip, Source};
 use crate::findings;
@@ -109,7 +109,8 @@ impl Assembler {
         let moves = self.fill_rewrites(&mut open);
         let outcome = open.outcome(self.timing(), why);
         complete_steps(&mut open, &outcome, moves);
-        if !self.passes_oif(&open) {
+        if !self.is_asked_for(&open) || !self.passes_oif(&open) {
+            self.counters.packets_selected = self.counters.packets_selected.saturating_sub(1);
             return;
         }
         let until = open.ending.at_ns.unwrap_or(at_ns);
@@ -278,30 +279,6 @@ impl Assembler {
             }
         }
         None
-    }
-
-    /// `--oif`: whether the packet, or a packet of its connection, went out by a device that was asked for.
-    fn passes_oif(&mut self, open: &Open) -> bool {
-        let wanted = &self.options.filter.oif;
-        if wanted.is_empty() {
-            return true;
-        }
-        let passes = open.drafts.iter().any(|draft| match &draft.step.kind {
-            StepKind::Hook { oif: Some(oif), .. } | StepKind::Route { oif: Some(oif), .. } => {
-                wanted.contains(oif)
-            }
-            StepKind::Device { event: DeviceStep::Transmit, name } => wanted.contains(name),
-            _ => false,
-        });
-        let entry = open.known.and_then(|k| self.connections.get_mut(k));
-        match entry {
-            Some(entry) if passes => {
-                entry.oif_passed = true;
-                true
-            }
-            Some(entry) => self.options.follow && entry.oif_passed,
-            None => passes,
-        }
     }
 }
 

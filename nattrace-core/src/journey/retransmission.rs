@@ -34,11 +34,11 @@ impl Segment {
         if packet.protocol != Some(protocol::TCP) {
             return None;
         }
-        let (flags, length) = (packet.tcp_flags?, packet.length);
+        let (flags, length) = (packet.tcp_flags?, packet.told_length());
         // Header sizes are not recorded: data is there for certain when it is pushed, or when the segment is
         // longer than its longest headers (20 or 40, and 60).
         let network = if packet.ip_id.is_some() { 20 } else { 40 };
-        let has_data = flags & PSH != 0 || (flags & ACK != 0 && length > network + 60);
+        let has_data = flags & PSH != 0 || (flags & ACK != 0 && (length == 0 || length > network + 60));
         let occupies = flags & RST == 0 && (flags & SYN_FIN != 0 || has_data);
         let (source, destination) = (packet.source?, packet.destination?);
         let sequence = packet.tcp_seq?;

@@ -35,6 +35,12 @@ impl Open {
     /// Takes over headers, and adds a rewrite for each end that changed since they were last seen. Headers
     /// of another payload are another layer (a tunnel's), not a rewrite.
     pub(super) fn see_header(&mut self, at: Moment, now: &Packet) {
+        if self.header.begins_like(now) {
+            return;
+        }
+        if self.packet.length == 0 && self.packet.same_payload(now) {
+            self.packet.length = now.length;
+        }
         if self.header.same_payload(now) {
             let reply = self.is_reply();
             let visit = self.current();

@@ -181,7 +181,7 @@ impl<'a> Writer<'a> {
         let number = packet.protocol.map(|number| number.to_string());
         let name = if packet.protocol == Some(protocol::ICMPV6) { Some("ipv6-icmp") } else { l4 };
         put(&format!("{ip} {next}"), name.map(str::to_owned).or(number));
-        put(&format!("{ip} length"), Some(length.to_string()));
+        put(&format!("{ip} length"), (length != 0).then(|| length.to_string()));
         let Some(l4) = l4 else { return };
         put(&format!("{l4} sport"), self.source.and_then(|end| end.port).map(|port| port.to_string()));
         put(&format!("{l4} dport"), self.destination.and_then(|end| end.port).map(|port| port.to_string()));

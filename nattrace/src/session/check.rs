@@ -175,7 +175,7 @@ pub(super) fn dry_run(plan: &TracePlan) -> Result<ExitStatus> {
     }
     if wants(nattrace_core::event::Source::Tracepoints) {
         text.push_str("attach tracepoints: netif_receive_skb, net_dev_start_xmit, kfree_skb");
-        text.push_str(if probes { "\n" } else { ", consume_skb, tcp_probe\n" });
+        text.push_str(if probes { "\n" } else { ", consume_skb, tcp_probe, sk_data_ready\n" });
     }
     for netns in &namespaces {
         let place = netns.name.clone().unwrap_or_else(|| netns.inum.to_string());

@@ -43,7 +43,13 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
     };
     let mut report = Report::new(output::open(&plan.output)?, plan.count);
     report.start(&start)?;
-    let options = Options { filter: plan.filter.clone(), follow: plan.follow, sources, ..Options::default() };
+    let options = Options {
+        filter: plan.filter.clone(),
+        selects: true,
+        follow: plan.follow,
+        sources,
+        ..Options::default()
+    };
     let mut assembler = Assembler::new(options);
     let namespaces = Namespaces { choice: &plan.netns };
     let (mut last_ns, mut last_tick, mut end_ns) = (0_u64, 0_u64, None);

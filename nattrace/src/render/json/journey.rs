@@ -77,7 +77,7 @@ struct PacketBody {
     daddr: Option<IpAddr>,
     dport: Option<u16>,
     tcp_flags: Option<Vec<&'static str>>,
-    length: u32,
+    length: Option<u32>,
     ttl: Option<u8>,
     ip_id: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,7 +115,7 @@ fn packet(packet: &Packet) -> PacketBody {
         daddr: packet.destination.map(|e| e.addr),
         dport: packet.destination.and_then(|e| e.port),
         tcp_flags: packet.tcp_flags.map(|_| packet.tcp_flag_names()),
-        length: packet.length,
+        length: (packet.length != 0).then_some(packet.length),
         ttl: packet.ttl,
         ip_id: packet.ip_id,
         tcp_seq: packet.tcp_seq,
