@@ -241,6 +241,23 @@ fn echo_is_followed_by_its_identifier() {
 }
 
 #[test]
+fn an_icmp_error_is_followed_with_the_connection_it_is_about() {
+    in_namespace(|| {
+        nft("add table inet t { chain c { type filter hook input priority 0; ct state new accept; }; }");
+        let mut socket = TraceSocket::open().expect("a socket");
+        let filter = Filter { dport: vec![ports(1222, 1222)], ..Filter::default() };
+        let spec = TraceTableSpec { follow: FollowBy::Conntrack, ..spec("nattrace_test", filter) };
+        let Some(_table) = install(&spec) else { return };
+        for (from, to) in [("127.0.0.1:3001", "127.0.0.1:1222"), ("[::1]:3001", "[::1]:1222")] {
+            send_udp(from, to, 1);
+            let all = evaluations(collect(&mut socket));
+            let errors = all.iter().filter(|e| e.packet.icmp.is_some() && e.first.chain == "follow_output");
+            assert_eq!(errors.count(), 1, "port unreachable");
+        }
+    });
+}
+
+#[test]
 fn replies_are_traced_by_mirrored_headers() {
     in_namespace(|| {
         let filter = Filter {

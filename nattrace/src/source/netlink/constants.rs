@@ -184,6 +184,7 @@ pub const NFT_LOOKUP_F_INV: u32 = 1;
 pub const NFT_DYNSET_OP_ADD: u32 = 0;
 pub const NFT_LIMIT_PKTS: u32 = 0;
 pub const NFT_LIMIT_F_INV: u32 = 1;
+pub const NFT_CT_PROTOCOL: u32 = 10;
 pub const NFT_CT_PROTO_SRC: u32 = 11;
 pub const NFT_CT_PROTO_DST: u32 = 12;
 pub const NFT_CT_SRC_IP: u32 = 19;

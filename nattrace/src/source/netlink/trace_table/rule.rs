@@ -349,13 +349,14 @@ impl Rule {
             .then([
                 ct(source, 0),
                 ct(destination, words),
-                Expression::Meta { key: c::NFT_META_L4PROTO, to: 2 * words },
+                // Of the connection, not of the packet: an ICMP error belongs to the connection it is about.
+                ct(c::NFT_CT_PROTOCOL, 2 * words),
                 ct(c::NFT_CT_PROTO_SRC, 2 * words + 1),
                 ct(c::NFT_CT_PROTO_DST, 2 * words + 2),
                 set.lookup(false),
             ])
             .say(&format!(
-                "meta nfproto {} ct original {ip} saddr . ct original {ip} daddr . meta l4proto . ct original proto-src . \
+                "meta nfproto {} ct original {ip} saddr . ct original {ip} daddr . ct protocol . ct original proto-src . \
                  ct original proto-dst @{}",
                 version.name(),
                 set.name
