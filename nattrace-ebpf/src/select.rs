@@ -75,7 +75,7 @@ pub(crate) fn living(skb: Skb) -> Option<&'static mut Entry> {
 #[inline(always)]
 fn outlived(skb: Skb, entry: &Entry) {
     if entry.state == State::SELECTED {
-        emit::freed(Kind::End, Skb(0), 0, entry.id, 0, u32::MAX, LOST_TRACEPOINTS);
+        emit::freed(Kind::End, Skb(0), entry.netns, entry.id, 0, u32::MAX, LOST_TRACEPOINTS);
     }
     forget(skb);
 }
