@@ -269,7 +269,8 @@ impl Open {
         mine.mark = connection.mark.or(mine.mark);
         mine.zone = mine.zone.or(connection.zone);
         mine.original = mine.original.or(connection.original);
-        mine.reply = mine.reply.or(connection.reply);
+        // Source NAT changes it as late as postrouting.
+        mine.reply = connection.reply.or(mine.reply);
     }
 
     /// Notes the trace id of a message; bounded, an id that alternates is kept once. Rule results that a
