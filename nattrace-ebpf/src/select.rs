@@ -396,7 +396,9 @@ fn asked_for(skb: Skb, network: u64, place: Selection) -> bool {
         }
     }
     match parse(skb.ethertype(), network) {
-        Some(key) => matches(&key, skb.mark()) && iif_matches(device) || mirrored(&key),
+        Some(key) => {
+            matches(&key, skb.mark()) && iif_matches(device) || mirrored(&key) || marked_for_connection(&key)
+        }
         None => false,
     }
 }
@@ -492,11 +494,40 @@ fn parse(ethertype: u16, network: u64) -> Option<Key> {
     Some(key)
 }
 
+/// Whether nf_tables can have marked the packet for the connection it is of, of which conntrack has not told yet:
+/// the trace table knows the headers of followed connections before that. Criteria of single packets (mark,
+/// flags, device) do not count then.
+#[inline(always)]
+fn marked_for_connection(key: &Key) -> bool {
+    filter!(marked) == 1
+        && filter!(follow) == 1
+        && filter!(by_packet) == 1
+        && (ends_match(key) || swapped(key))
+}
+
+/// Whether the criteria of connections match.
+#[inline(always)]
+fn ends_match(key: &Key) -> bool {
+    protocol_matches(key.protocol)
+        && any_port(&raw const FILTER.dport, key.ports, key.dport)
+        && any_port(&raw const FILTER.sport, key.ports, key.sport)
+        && (any_port(&raw const FILTER.port, key.ports, key.sport)
+            || any_port(&raw const FILTER.port, key.ports, key.dport))
+        && any_prefix(&raw const FILTER.daddr, &key.daddr)
+        && any_prefix(&raw const FILTER.saddr, &key.saddr)
+        && (any_prefix(&raw const FILTER.addr, &key.saddr) || any_prefix(&raw const FILTER.addr, &key.daddr))
+}
+
 /// Whether the filter with source and destination swapped matches: replies, where no connection is tracked.
 #[inline(always)]
 fn mirrored(key: &Key) -> bool {
-    filter!(mirror) == 1
-        && protocol_matches(key.protocol)
+    filter!(mirror) == 1 && swapped(key)
+}
+
+/// Whether the criteria of connections match with source and destination swapped.
+#[inline(always)]
+fn swapped(key: &Key) -> bool {
+    protocol_matches(key.protocol)
         && any_prefix(&raw const FILTER.saddr, &key.daddr)
         && any_prefix(&raw const FILTER.daddr, &key.saddr)
         && (any_prefix(&raw const FILTER.addr, &key.saddr) || any_prefix(&raw const FILTER.addr, &key.daddr))
@@ -508,14 +539,7 @@ fn mirrored(key: &Key) -> bool {
 
 #[inline(always)]
 fn matches(key: &Key, mark: u32) -> bool {
-    protocol_matches(key.protocol)
-        && any_port(&raw const FILTER.dport, key.ports, key.dport)
-        && any_port(&raw const FILTER.sport, key.ports, key.sport)
-        && (any_port(&raw const FILTER.port, key.ports, key.sport)
-            || any_port(&raw const FILTER.port, key.ports, key.dport))
-        && any_prefix(&raw const FILTER.daddr, &key.daddr)
-        && any_prefix(&raw const FILTER.saddr, &key.saddr)
-        && (any_prefix(&raw const FILTER.addr, &key.saddr) || any_prefix(&raw const FILTER.addr, &key.daddr))
+    ends_match(key)
         && key.tcp_flags & filter!(tcp_flags.mask) == filter!(tcp_flags.value)
         && (filter!(tcp_flags.mask) == 0 || key.protocol == 6)
         && mark_matches(mark)
