@@ -121,6 +121,22 @@ impl HookPoint {
             Self::Egress => "egress",
         }
     }
+
+    /// From the name nft uses.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [
+            Self::Ingress,
+            Self::Prerouting,
+            Self::Input,
+            Self::Forward,
+            Self::Output,
+            Self::Postrouting,
+            Self::Egress,
+        ]
+        .into_iter()
+        .find(|hook| hook.name() == name)
+    }
 }
 
 /// `NFPROTO_*` of a hook or a table.
@@ -443,6 +459,35 @@ pub struct TraceMessage {
     /// `NFTA_TRACE_CT_STATE` (6.16+): `NF_CT_STATE_*` bit mask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ct_state: Option<u32>,
+}
+
+impl TraceMessage {
+    /// A message with what every one has; the rest is absent.
+    #[must_use]
+    pub fn new(family: NfFamily, kind: TraceType, table: String, chain: String) -> Self {
+        Self {
+            id: 0,
+            family,
+            nfproto: None,
+            kind,
+            table,
+            chain,
+            rule_handle: None,
+            verdict: None,
+            link_header: Vec::new(),
+            network_header: Vec::new(),
+            transport_header: Vec::new(),
+            iif: None,
+            iif_type: None,
+            oif: None,
+            oif_type: None,
+            mark: None,
+            ct_id: None,
+            ct_direction: None,
+            ct_status: None,
+            ct_state: None,
+        }
+    }
 }
 
 /// A device took or gave a packet.

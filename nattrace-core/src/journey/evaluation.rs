@@ -24,7 +24,8 @@ pub(super) enum Role {
 /// The role and the hook of a chain of the program's own table, by its name. A chain that others jump to
 /// is entered where packets begin their way: from a device in PREROUTING, to a device in OUTPUT.
 pub(super) fn own_chain(message: &TraceMessage) -> (Role, Option<HookPoint>) {
-    let named = message.chain.split_once('_').and_then(|(role, hook)| Some((role, hook_by_name(hook)?)));
+    let named =
+        message.chain.split_once('_').and_then(|(role, hook)| Some((role, HookPoint::from_name(hook)?)));
     match named {
         Some(("enter", hook)) => (Role::Enter, Some(hook)),
         Some(("leave", hook)) => (Role::Leave, Some(hook)),
@@ -38,20 +39,6 @@ pub(super) fn own_chain(message: &TraceMessage) -> (Role, Option<HookPoint>) {
             (Role::Select, hook)
         }
     }
-}
-
-fn hook_by_name(name: &str) -> Option<HookPoint> {
-    [
-        HookPoint::Ingress,
-        HookPoint::Prerouting,
-        HookPoint::Input,
-        HookPoint::Forward,
-        HookPoint::Output,
-        HookPoint::Postrouting,
-        HookPoint::Egress,
-    ]
-    .into_iter()
-    .find(|hook| hook.name() == name)
 }
 
 /// The headers a message carries, when it does and when they are IP.

@@ -358,25 +358,9 @@ impl Nft {
             table_handle: None,
             message: TraceMessage {
                 id,
-                family: NfFamily::Inet,
                 nfproto: Some(2),
-                kind,
-                table: table.to_owned(),
-                chain: chain.to_owned(),
-                rule_handle: None,
                 verdict: Some(verdict),
-                link_header: vec![],
-                network_header: vec![],
-                transport_header: vec![],
-                iif: None,
-                iif_type: None,
-                oif: None,
-                oif_type: None,
-                mark: None,
-                ct_id: None,
-                ct_direction: None,
-                ct_status: None,
-                ct_state: None,
+                ..TraceMessage::new(NfFamily::Inet, kind, table.to_owned(), chain.to_owned())
             },
         })
     }

@@ -44,7 +44,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
         namespaces.into_iter().map(|netns| Watched::open(netns, plan, &mut states)).collect();
     let can_trace = watched.iter().any(|w| w.trace.is_some());
     let wants_table = plan.trace_table && can_trace;
-    let follows: Vec<FollowBy> = watched.iter_mut().map(|w| w.follow_by(plan)).collect();
+    let follows: Vec<FollowBy> = watched.iter().map(|w| w.follow_by(plan)).collect();
 
     let selection = Selection {
         netns: if plan.netns == NetnsChoice::All {

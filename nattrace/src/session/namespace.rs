@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use nattrace_core::event::{Body, Event, Link, Source};
-use nattrace_core::ruleset::Listing;
+use nattrace_core::event::{Body, Event, Source};
 
 use super::clock::now_ns;
 use crate::cli::plan::{NetnsChoice, TracePlan};
@@ -26,8 +25,6 @@ pub(super) struct Watched {
     pub(super) ruleset: Option<RulesetSocket>,
     pub(super) conntrack: Option<ConntrackSocket>,
     pub(super) table: Option<TraceTable>,
-    /// The ruleset as it was before the trace table, when it could be listed.
-    before: Option<Listing>,
 }
 
 /// The namespaces the plan names. A namespace given twice is watched once.
@@ -80,34 +77,24 @@ impl Watched {
     /// Opens the sockets that are wanted; what cannot be opened is noted in `states`.
     pub(super) fn open(netns: Netns, plan: &TracePlan, states: &mut States) -> Self {
         let wants = |source| plan.sources.set.contains(&source);
-        let mut watched = Self {
-            netns: Arc::new(netns),
-            trace: None,
-            ruleset: None,
-            conntrack: None,
-            table: None,
-            before: None,
-        };
+        let mut watched =
+            Self { netns: Arc::new(netns), trace: None, ruleset: None, conntrack: None, table: None };
         if wants(Source::Nft) {
-            match watched.inside(ruleset_changes::generation) {
-                Ok(Ok(_)) => match watched.inside(TraceSocket::open) {
-                    Ok(Ok(socket)) => watched.trace = Some(socket),
-                    Ok(Err(error)) => states.off(Source::Nft, &error.to_string()),
-                    Err(error) => states.off(Source::Nft, &error.to_string()),
-                },
-                Ok(Err(error)) => states.off(Source::Nft, &error.to_string()),
-                Err(error) => states.off(Source::Nft, &error.to_string()),
+            // Asking makes the kernel load nf_tables.
+            let opened = watched
+                .try_inside(ruleset_changes::generation)
+                .and_then(|_| watched.try_inside(TraceSocket::open));
+            match opened {
+                Ok(socket) => watched.trace = Some(socket),
+                Err(why) => states.off(Source::Nft, &why),
             }
             // Rule text and its changes: without them rules are shown by handle.
-            if let Ok(Ok(socket)) = watched.inside(RulesetSocket::open) {
-                watched.ruleset = Some(socket);
-            }
+            watched.ruleset = watched.try_inside(RulesetSocket::open).ok();
         }
         if wants(Source::Conntrack) {
-            match watched.inside(ConntrackSocket::open) {
-                Ok(Ok(socket)) => watched.conntrack = Some(socket),
-                Ok(Err(error)) => states.off(Source::Conntrack, &error.to_string()),
-                Err(error) => states.off(Source::Conntrack, &error.to_string()),
+            match watched.try_inside(ConntrackSocket::open) {
+                Ok(socket) => watched.conntrack = Some(socket),
+                Err(why) => states.off(Source::Conntrack, &why),
             }
         }
         watched
@@ -118,16 +105,26 @@ impl Watched {
         netns::run_in(&self.netns, work)
     }
 
+    /// Runs something that can fail in the namespace; why it, or entering, did.
+    fn try_inside<T: Send, E: std::fmt::Display + Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, E> + Send,
+    ) -> Result<T, String> {
+        match self.inside(work) {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// How replies can be recognised here without switching anything on that is off.
-    pub(super) fn follow_by(&mut self, plan: &TracePlan) -> FollowBy {
+    pub(super) fn follow_by(&self, plan: &TracePlan) -> FollowBy {
         if !plan.follow {
             return FollowBy::No;
         }
-        self.before = ruleset::list(&self.netns).ok();
+        let listing = ruleset::list(&self.netns).unwrap_or_default();
         let (other, tracked) =
             self.inside(|| (ruleset::iptables_rules(), conntrack::tracked())).unwrap_or_default();
-        let empty = Listing::default();
-        if conntrack::in_use(self.before.as_ref().unwrap_or(&empty), &other, tracked) {
+        if conntrack::in_use(&listing, &other, tracked) {
             FollowBy::Conntrack
         } else {
             FollowBy::MirroredHeaders
@@ -149,9 +146,7 @@ impl Watched {
             events.push(event(Body::OwnTable { family: table.family(), name: table.name().to_owned() }));
         }
         if let Ok(Ok(links)) = self.inside(route::links) {
-            events.extend(
-                links.into_iter().map(|Link { index, name }| event(Body::Link(Link { index, name }))),
-            );
+            events.extend(links.into_iter().map(|link| event(Body::Link(link))));
         }
         let mut warning = None;
         match ruleset::list(&self.netns) {

@@ -82,9 +82,12 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
         has_clock |= looks;
         report.see(&event);
         assembler.push(event);
-        if looks || (!has_clock && last_ns.saturating_sub(last_tick) >= TICK_NS) {
+        let due = !has_clock && last_ns.saturating_sub(last_tick) >= TICK_NS;
+        if due {
             last_tick = last_ns;
             assembler.expire(last_ns);
+        }
+        if looks || due {
             for journey in assembler.finished() {
                 report.journey(&journey)?;
             }

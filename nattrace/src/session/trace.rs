@@ -456,36 +456,21 @@ impl<'a> Session<'a> {
             if let Some(mut socket) = watched.trace.take() {
                 let fd = readable(&socket)?;
                 spawn_reader(fd, self.sender.clone(), netns, Source::Nft, move || {
-                    Ok(match socket.receive()? {
-                        Received::Item(message) => Received::Item(Body::NftTrace(NftTrace {
-                            packet: None,
-                            hint: None,
-                            table_handle: None,
-                            message,
-                        })),
-                        Received::Empty => Received::Empty,
-                        Received::Lost => Received::Lost,
-                    })
+                    Ok(socket.receive()?.map(|message| {
+                        Body::NftTrace(NftTrace { packet: None, hint: None, table_handle: None, message })
+                    }))
                 });
             }
             if let Some(mut socket) = watched.ruleset.take() {
                 let fd = readable(&socket)?;
                 spawn_reader(fd, self.sender.clone(), netns, Source::Nft, move || {
-                    Ok(match socket.receive()? {
-                        Received::Item(commit) => Received::Item(Body::Commit(commit)),
-                        Received::Empty => Received::Empty,
-                        Received::Lost => Received::Lost,
-                    })
+                    Ok(socket.receive()?.map(Body::Commit))
                 });
             }
             if let Some(mut socket) = watched.conntrack.take() {
                 let fd = readable(&socket)?;
                 spawn_reader(fd, self.sender.clone(), netns, Source::Conntrack, move || {
-                    Ok(match socket.receive()? {
-                        Received::Item(event) => Received::Item(Body::Conntrack(event)),
-                        Received::Empty => Received::Empty,
-                        Received::Lost => Received::Lost,
-                    })
+                    Ok(socket.receive()?.map(Body::Conntrack))
                 });
             }
         }

@@ -141,38 +141,15 @@ impl Decoder {
     }
 }
 
-/// The verdict codes of nf_tables (include/uapi/linux/netfilter/nf_tables.h) and netfilter.
-fn verdict(code: i32, target: String) -> Verdict {
-    match code {
-        -1 => Verdict::Continue,
-        -2 => Verdict::Break,
-        -3 => Verdict::Jump(target),
-        -4 => Verdict::Goto(target),
-        -5 => Verdict::Return,
-        code => match code & 0xff {
-            0 => Verdict::Drop,
-            1 => Verdict::Accept,
-            2 => Verdict::Stolen,
-            3 => Verdict::Queue(u16::try_from(code >> 16).unwrap_or(0)),
-            _ => Verdict::Unknown(code),
-        },
-    }
-}
-
 fn rule_body(record: &RuleRecord) -> Option<Body> {
     let name = |bytes: &[u8]| {
         String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
     };
-    let kind = match record.kind {
-        1 => TraceType::Policy,
-        2 => TraceType::Return,
-        3 => TraceType::Rule,
-        _ => return None,
-    };
+    let kind = trace::trace_type(record.kind)?;
     let verdict = match kind {
         TraceType::Policy if record.policy == 0 => Verdict::Drop,
         TraceType::Policy => Verdict::Accept,
-        _ => verdict(record.verdict, name(&record.target)),
+        _ => trace::verdict_from_code(record.verdict, Some(name(&record.target))),
     };
     // As nf_trace_fill_rule_info has it: the end of a chain shows no rule.
     let has_rule = match kind {
@@ -185,26 +162,14 @@ fn rule_body(record: &RuleRecord) -> Option<Body> {
         hint: None,
         table_handle: some(record.table_handle),
         message: TraceMessage {
-            id: 0,
-            family: NfFamily::from_number(u8::try_from(record.family).ok()?)?,
-            nfproto: None,
-            kind,
-            table: name(&record.table),
-            chain: name(&record.chain),
             rule_handle: some(record.rule_handle).filter(|_| has_rule),
             verdict: Some(verdict),
-            link_header: Vec::new(),
-            network_header: Vec::new(),
-            transport_header: Vec::new(),
-            iif: None,
-            iif_type: None,
-            oif: None,
-            oif_type: None,
-            mark: None,
-            ct_id: None,
-            ct_direction: None,
-            ct_status: None,
-            ct_state: None,
+            ..TraceMessage::new(
+                NfFamily::from_number(u8::try_from(record.family).ok()?)?,
+                kind,
+                name(&record.table),
+                name(&record.chain),
+            )
         },
     }))
 }
@@ -236,15 +201,16 @@ impl Record for NftHead {}
 impl Record for RuleRecord {}
 impl Record for CommitRecord {}
 
-/// `NF_INET_*` for IP families, `NF_NETDEV_*` for netdev (include/uapi/linux/netfilter.h); bridge and arp
-/// number their hooks likewise.
+/// `NF_INET_*` for IP families, `NF_NETDEV_*` for netdev (include/uapi/linux/netfilter.h); bridge
+/// numbers its hooks likewise, arp has its own.
 fn hook_point(family: NfFamily, hook: u32) -> Option<HookPoint> {
     Some(match (family, hook) {
         (NfFamily::Netdev, 0) => HookPoint::Ingress,
         (NfFamily::Netdev, 1) => HookPoint::Egress,
         // NF_ARP_IN, NF_ARP_OUT
-        (NfFamily::Arp, 0) | (_, 1) => HookPoint::Input,
+        (NfFamily::Arp, 0) => HookPoint::Input,
         (NfFamily::Arp, _) | (_, 3) => HookPoint::Output,
+        (_, 1) => HookPoint::Input,
         (_, 0) => HookPoint::Prerouting,
         (_, 2) => HookPoint::Forward,
         (_, 4) => HookPoint::Postrouting,
@@ -255,11 +221,7 @@ fn hook_point(family: NfFamily, hook: u32) -> Option<HookPoint> {
 
 fn place(record: &HookRecord) -> Option<(NfFamily, HookPoint)> {
     let family = NfFamily::from_number(u8::try_from(record.pf).ok()?)?;
-    let point = match (family, record.hook) {
-        (NfFamily::Arp, 1) => HookPoint::Output,
-        (family, hook) => hook_point(family, hook)?,
-    };
-    Some((family, point))
+    Some((family, hook_point(family, record.hook)?))
 }
 
 fn hook_body(record: &HookRecord) -> Option<Body> {

@@ -51,6 +51,17 @@ pub enum Received<T> {
     Lost,
 }
 
+impl<T> Received<T> {
+    /// Makes something else of what arrived.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Received<U> {
+        match self {
+            Self::Item(item) => Received::Item(make(item)),
+            Self::Empty => Received::Empty,
+            Self::Lost => Received::Lost,
+        }
+    }
+}
+
 /// A netlink socket of the namespace in which it was opened.
 pub struct NetlinkSocket {
     fd: OwnedFd,

@@ -54,28 +54,7 @@ pub fn parse_message(message: &Message<'_>) -> Result<Option<TraceMessage>, Pars
     let family = NfFamily::from_number(family).ok_or(ParseError::Family(family))?;
     let (mut id, mut kind, mut table, mut chain) = (None, None, None, None);
     let mut policy = None;
-    let mut trace = TraceMessage {
-        id: 0,
-        family,
-        nfproto: None,
-        kind: TraceType::Rule,
-        table: String::new(),
-        chain: String::new(),
-        rule_handle: None,
-        verdict: None,
-        link_header: Vec::new(),
-        network_header: Vec::new(),
-        transport_header: Vec::new(),
-        iif: None,
-        iif_type: None,
-        oif: None,
-        oif_type: None,
-        mark: None,
-        ct_id: None,
-        ct_direction: None,
-        ct_status: None,
-        ct_state: None,
-    };
+    let mut trace = TraceMessage::new(family, TraceType::Rule, String::new(), String::new());
     for attribute in message.attributes() {
         match attribute.kind {
             NFTA_TRACE_TABLE => table = Some(attribute.text().into_owned()),
@@ -106,12 +85,8 @@ pub fn parse_message(message: &Message<'_>) -> Result<Option<TraceMessage>, Pars
     trace.id = id.ok_or(ParseError::Missing("id"))?;
     trace.table = table.ok_or(ParseError::Missing("table"))?;
     trace.chain = chain.ok_or(ParseError::Missing("chain"))?;
-    trace.kind = match kind.ok_or(ParseError::Missing("type"))? {
-        NFT_TRACETYPE_POLICY => TraceType::Policy,
-        NFT_TRACETYPE_RETURN => TraceType::Return,
-        NFT_TRACETYPE_RULE => TraceType::Rule,
-        other => return Err(ParseError::Type(other)),
-    };
+    let kind = kind.ok_or(ParseError::Missing("type"))?;
+    trace.kind = trace_type(kind).ok_or(ParseError::Type(kind))?;
     if let (TraceType::Policy, Some(policy)) = (trace.kind, policy) {
         trace.verdict = Some(verdict_from_code(policy.cast_signed(), None));
     }
@@ -138,9 +113,19 @@ fn verdict(attributes: Attributes<'_>) -> Option<Verdict> {
     Some(verdict_from_code(code?, chain))
 }
 
+/// `enum nft_trace_types`.
+pub(crate) fn trace_type(number: u32) -> Option<TraceType> {
+    Some(match number {
+        NFT_TRACETYPE_POLICY => TraceType::Policy,
+        NFT_TRACETYPE_RETURN => TraceType::Return,
+        NFT_TRACETYPE_RULE => TraceType::Rule,
+        _ => return None,
+    })
+}
+
 /// include/uapi/linux/netfilter.h: the low byte is the verdict, the upper half an error or a queue number.
 /// `enum nft_verdicts` are all negative, and whole.
-fn verdict_from_code(code: i32, chain: Option<String>) -> Verdict {
+pub(crate) fn verdict_from_code(code: i32, chain: Option<String>) -> Verdict {
     let queue = || u16::try_from(code.cast_unsigned() >> 16).unwrap_or_default();
     match (code, chain) {
         (NFT_CONTINUE, _) => Verdict::Continue,

@@ -137,24 +137,10 @@ fn base_chain(words: &str, family: NfFamily) -> Option<BaseChain> {
     let policy = rest.trim().strip_prefix("policy ").and_then(|rest| rest.split(';').next());
     Some(BaseChain {
         kind: kind.to_owned(),
-        hook: hook_point(hook)?,
+        hook: HookPoint::from_name(hook)?,
         priority: priority_number(priority, family)?,
         policy: policy.unwrap_or("accept").to_owned(),
     })
-}
-
-fn hook_point(name: &str) -> Option<HookPoint> {
-    [
-        HookPoint::Ingress,
-        HookPoint::Prerouting,
-        HookPoint::Input,
-        HookPoint::Forward,
-        HookPoint::Output,
-        HookPoint::Postrouting,
-        HookPoint::Egress,
-    ]
-    .into_iter()
-    .find(|hook| hook.name() == name)
 }
 
 /// `-150`, `mangle`, `dstnat + 10`, `filter - 5`.
