@@ -189,7 +189,7 @@ impl<'a> Writer<'a> {
                 None => "by a rule that was not seen".to_owned(),
             },
             RewrittenBy::Connection => "as its connection is mapped".to_owned(),
-            RewrittenBy::IcmpError => "inside an ICMP error, as its connection is mapped".to_owned(),
+            RewrittenBy::IcmpError => "of an ICMP error, as the connection it is about is mapped".to_owned(),
             RewrittenBy::Flowtable => "by the flowtable's fast path".to_owned(),
             RewrittenBy::Ipvs => "by IPVS".to_owned(),
             RewrittenBy::Other => "not by a NAT rule that was seen".to_owned(),
