@@ -1,7 +1,7 @@
 //! The kernel side: see, filter, copy, submit. No decision that user space could make.
 //!
 //! One short function per attach point; what they share is in the modules: [`read`] reads kernel memory,
-//! [`select`] says which packets are followed, [`emit`] makes records.
+//! [`filter`] compares packets with what was asked for, [`select`] says which are followed, [`emit`] makes records.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "kernel memory, helpers and maps are reached through raw pointers")]
@@ -13,6 +13,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "sizes of records and verdict words fit 32 bits")]
 
 mod emit;
+mod filter;
 mod maps;
 mod read;
 mod select;
@@ -412,4 +413,4 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+static LICENSE: [u8; 4] = *b"GPL\0";

@@ -8,12 +8,13 @@ use super::apt;
 use crate::{cache::Cache, process, progress};
 
 /// What must be there, a program or a file, and the Debian package that has it.
-const TOOLS: [(&str, &str); 13] = [
+const TOOLS: [(&str, &str); 14] = [
     ("nft", "nftables"),
     ("iptables", "iptables"),
     ("iptables-legacy", "iptables"),
     ("conntrack", "conntrack"),
     ("ip", "iproute2"),
+    ("ping", "iputils-ping"),
     ("tc", "iproute2"),
     ("bash", "bash"),
     ("busybox", "busybox-static"),
