@@ -172,7 +172,7 @@ pub struct HookRecord {
     pub snapshot: Snapshot,
     /// Connection.
     pub conn: Conn,
-    /// Route; read on entry only.
+    /// Route.
     pub route: Route,
 }
 

@@ -269,8 +269,8 @@ impl HookVerdict {
     }
 }
 
-/// Return of `nf_hook_slow`, for exactly the call whose entry was seen. When the packet is first recognised
-/// on return (a reply of a followed connection), `entry` tells what the matching [`Hook`] would have.
+/// Return of `nf_hook_slow`. Where its entry was seen, that of exactly that call; else (a reply is recognised on
+/// return at the earliest; entries are not watched where nf_tables tells of them) all that is told of the passage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookReturn {
     /// The packet.
@@ -285,6 +285,9 @@ pub struct HookReturn {
     pub header: Option<Packet>,
     /// The connection attached on return; `None` when untracked or gone.
     pub connection: Option<Connection>,
+    /// The route attached on return.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteRef>,
     /// `state->in`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iif: Option<DeviceRef>,

@@ -338,6 +338,7 @@ mod tests {
                 verdict: HookVerdict::Stolen,
                 header: None,
                 connection: None,
+                route: Some(RouteRef { kind: None, oif: Some(device.clone()), gateway: None }),
                 iif: Some(device.clone()),
                 oif: Some(device.clone()),
             }),

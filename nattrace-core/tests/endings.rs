@@ -6,7 +6,7 @@ use common::*;
 use nattrace_core::conntrack::{Direction, State};
 use nattrace_core::event::{Body, Event, HookPoint, HookVerdict, Loss, Manip, Source, TraceType, Verdict};
 use nattrace_core::filter::Filter;
-use nattrace_core::journey::{Assembler, Options};
+use nattrace_core::journey::{Assembler, Options, StepKind};
 
 const ACCEPT: HookVerdict = HookVerdict::Accept;
 
@@ -23,10 +23,30 @@ fn passed(s: &mut Stream, hook: HookPoint, oif: Option<&str>) {
     s.hook_return(1, Some(&header), hook, ACCEPT, None);
 }
 
+/// Where nf_tables has nothing to tell in a hook, only its return does: what happened since the hook before is its.
+#[test]
+fn what_precedes_a_return_was_within_that_hook() {
+    let (from, to) = (client(), end("10.1.2.3:61000"));
+    let sent = with_source(&syn(1, 7), to);
+    let mut s = Stream::new();
+    passed(&mut s, HookPoint::Forward, Some("veth21"));
+    s.rewrite(1, Manip::Snat, Direction::Original, &syn(1, 7), &sent);
+    s.hook_return(1, Some(&sent), HookPoint::Postrouting, ACCEPT, None);
+    s.transmit(1, &sent, "veth21");
+    let journeys = run(Options::default(), &s.events);
+    let steps = &journeys[0].steps;
+    let at = |wanted: fn(&StepKind) -> bool| steps.iter().position(|s| wanted(&s.kind)).expect("a step");
+    let hook = at(|k| matches!(k, StepKind::Hook { hook: HookPoint::Postrouting, .. }));
+    let rewrite = at(|k| matches!(k, StepKind::Rewrite { .. }));
+    assert_eq!(rewrite, hook + 1, "{steps:#?}");
+    assert!(matches!(&steps[rewrite].kind, StepKind::Rewrite { from: f, to: t, .. } if (*f, *t) == (from, to)));
+    assert!(steps.is_sorted_by_key(|s| s.time_ns));
+}
+
 #[test]
 fn full_mode_precedence() {
     type Play = fn(&mut Stream);
-    let cases: [(&str, Play, &str); 16] = [
+    let cases: [(&str, Play, &str); 17] = [
         (
             "taken by a socket",
             |s| {
@@ -120,6 +140,15 @@ fn full_mode_precedence() {
                 s.hook_return(1, None, HookPoint::Input, HookVerdict::Drop, None);
             },
             "= dropped by kernel - - in input",
+        ),
+        (
+            "dropped within a hook whose entry nobody told",
+            |s| {
+                passed(s, HookPoint::Prerouting, None);
+                s.dropped(1, &syn(1, 7), "NETFILTER_DROP", "nf_hook_slow");
+                s.hook_return(1, None, HookPoint::Forward, HookVerdict::Drop, None);
+            },
+            "= dropped by kernel NETFILTER_DROP nf_hook_slow in forward",
         ),
         (
             "kept by a hook",

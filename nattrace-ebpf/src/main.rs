@@ -103,8 +103,14 @@ fn enter(skb: Skb, state: HookState) {
 
 #[inline(always)]
 fn leave(skb: Skb, state: HookState, verdict: i32) {
-    // Below 0 the buffer is gone, and its address may be another packet's by now; kfree_skb told of the drop.
+    // Below 0 the buffer is gone, and its address may be another packet's by now: nothing of it is read. The drop
+    // was told by kfree_skb, right before this; only in which hook it was is told here.
     if verdict < 0 {
+        if let Some(packet) = select::dropped_last(skb)
+            && let Some(netns) = state.watched_netns()
+        {
+            emit::hook(Kind::HookReturn, skb, state, netns, packet, verdict, false);
+        }
         return;
     }
     let known = select::known(skb);

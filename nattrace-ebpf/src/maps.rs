@@ -54,6 +54,20 @@ pub(crate) static WATCHED: HashMap<u32, u8> = HashMap::with_max_entries(WATCHED_
 #[map]
 pub(crate) static CURRENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// The followed packet each processor dropped last: a hook that returns "dropped" has freed it right before.
+#[map]
+pub(crate) static DROPPED: PerCpuArray<Dropped> = PerCpuArray::with_max_entries(1, 0);
+
+/// See [`DROPPED`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Dropped {
+    /// The buffer it was in.
+    pub(crate) skb: u64,
+    /// The packet; 0: told already.
+    pub(crate) packet: u64,
+}
+
 /// Which packet a trace message that is being built belongs to.
 #[map]
 pub(crate) static NOTIFIES: LruHashMap<NotifyKey, Notify> = LruHashMap::with_max_entries(4096, 0);

@@ -10,7 +10,7 @@ use nattrace_common::record::{Kind, LOST_TRACEPOINTS, TUPLE_BYTES};
 use crate::{
     emit,
     filter::{iif_matches, key_of_tuple, marked_for_connection, matches, mirrored, parse},
-    maps::{CONNECTIONS, CURRENT, Entry, NEXT_ID, PACKETS, RATE},
+    maps::{CONNECTIONS, CURRENT, DROPPED, Dropped, Entry, NEXT_ID, PACKETS, RATE},
     read::{self, ETH_P_IP, HookState, Skb, filter},
 };
 
@@ -302,9 +302,7 @@ pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
             if entry.state != State::SELECTED {
                 promote(skb, netns, entry);
             }
-            let id = entry.id;
-            forget(skb);
-            emit::freed(Kind::Drop, skb, netns, id, location, reason, LOST_TRACEPOINTS);
+            tell_drop(skb, netns, entry.id, location, reason);
             return;
         }
         forget(skb);
@@ -317,9 +315,32 @@ pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
     if (netns != 0 || skb.is_marked())
         && let Some(entry) = consider(skb, netns, Selection::Anywhere)
     {
-        let id = entry.id;
-        forget(skb);
-        emit::freed(Kind::Drop, skb, netns, id, location, reason, LOST_TRACEPOINTS);
+        tell_drop(skb, netns, entry.id, location, reason);
+    }
+}
+
+#[inline(always)]
+fn tell_drop(skb: Skb, netns: u32, packet: u64, location: u64, reason: u32) {
+    forget(skb);
+    if let Some(last) = DROPPED.get_ptr_mut(0) {
+        // SAFETY: this processor's slot.
+        unsafe { *last = Dropped { skb: skb.0, packet } };
+    }
+    emit::freed(Kind::Drop, skb, netns, packet, location, reason, LOST_TRACEPOINTS);
+}
+
+/// The followed packet that this processor has just dropped, if this was its buffer; told once.
+#[inline(always)]
+pub(crate) fn dropped_last(skb: Skb) -> Option<u64> {
+    let last = DROPPED.get_ptr_mut(0)?;
+    // SAFETY: this processor's slot.
+    unsafe {
+        if (*last).skb != skb.0 || (*last).packet == 0 {
+            return None;
+        }
+        let packet = (*last).packet;
+        (*last).packet = 0;
+        Some(packet)
     }
 }
 

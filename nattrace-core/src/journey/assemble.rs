@@ -20,7 +20,7 @@ use super::{DeviceStep, Journey, RouteDecision, StepKind};
 use crate::conntrack::{Connection, Direction, Tuple};
 use crate::event::{
     Body, ConntrackChange, ConntrackEvent, Deliver, DeviceEvent, DropEvent, Event, Hook, HookPoint,
-    HookReturn, HookVerdict, Loss, NetnsId, NfFamily, NftTrace, PacketId, Rewrite, Source, Verdict,
+    HookReturn, HookVerdict, Loss, NetnsId, NfFamily, NftTrace, PacketId, Rewrite, RouteRef, Source, Verdict,
 };
 use crate::filter::Filter;
 use crate::findings::reasons;
@@ -318,12 +318,7 @@ impl Assembler {
         let Some(seq) = self.moving(at, hook.packet, Some(&hook.header), is_entry(hook.hook)) else { return };
         let mut name = |device: &Option<_>| device.as_ref().map(|d| self.names.device(at.netns, d));
         let (iif, oif) = (name(&hook.iif), name(&hook.oif));
-        let route = hook.route.as_ref();
-        let routed = Routed {
-            kind: route.and_then(|r| r.kind),
-            oif: oif.clone().or_else(|| name(&route.and_then(|r| r.oif.clone()))),
-            gateway: route.and_then(|r| r.gateway),
-        };
+        let routed = self.route_of(at, hook.route.as_ref(), oif.as_ref());
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &hook.header);
@@ -333,6 +328,16 @@ impl Assembler {
         self.connected(seq, at, hook.connection.as_ref());
     }
 
+    /// A route that a hook was told with; `oif` is the hook's own device.
+    fn route_of(&mut self, at: Moment, route: Option<&RouteRef>, oif: Option<&String>) -> Routed {
+        let device = route.and_then(|r| r.oif.as_ref());
+        Routed {
+            kind: route.and_then(|r| r.kind),
+            oif: oif.cloned().or_else(|| device.map(|d| self.names.device(at.netns, d))),
+            gateway: route.and_then(|r| r.gateway),
+        }
+    }
+
     fn hook_return(&mut self, at: Moment, back: &HookReturn) {
         // A reply can be recognised on return at the earliest, where conntrack has attached its connection.
         let known = self
@@ -340,10 +345,15 @@ impl Assembler {
             .packet(back.packet)
             .filter(|seq| self.opens.get(seq).is_some_and(|o| o.visits.iter().any(|v| v.exact && !v.over)));
         let begins = is_entry(back.hook) && !self.identity.is_gone(back.packet);
-        let known = known.or_else(|| self.moving(at, back.packet, back.header.as_ref(), begins));
+        let known = match back.verdict {
+            // Its drop was told before.
+            HookVerdict::Drop => known.or_else(|| self.identity.packet(back.packet)),
+            _ => known.or_else(|| self.moving(at, back.packet, back.header.as_ref(), begins)),
+        };
         let Some(seq) = known else { return };
         let mut name = |device: &Option<_>| device.as_ref().map(|d| self.names.device(at.netns, d));
         let (iif, oif) = (name(&back.iif), name(&back.oif));
+        let routed = self.route_of(at, back.route.as_ref(), oif.as_ref());
         self.with(seq, |open| {
             open.seen(at);
             let pending = |exact: bool| {
@@ -356,9 +366,7 @@ impl Assembler {
                 open.visits.get(last).filter(|v| pending(false)(v)).map(|_| last)
             });
             let visit = visit.unwrap_or_else(|| {
-                let routed = Routed { oif: oif.clone(), ..Routed::default() };
-                open.routed(at, back.hook, back.family, routed);
-                open.enter(at, back.hook, back.family, iif, oif, true)
+                open.passed_through(at, (back.hook, back.family), routed, iif, oif)
             });
             let answer = match (back.verdict, open.last_verdict(visit)) {
                 (HookVerdict::Stolen, Some((_, Verdict::Queue(_)))) => HookVerdict::Queue,
@@ -370,7 +378,7 @@ impl Assembler {
                 visit.over = true;
             }
             if answer == HookVerdict::Drop {
-                open.ending.hook = open.ending.hook.or(Some(back.hook));
+                open.ending.dropped_in(back.hook);
                 open.ending.over(at.time_ns);
             } else if let Some(header) = &back.header {
                 open.see_header(at, header);

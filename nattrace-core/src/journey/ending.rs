@@ -45,6 +45,14 @@ impl Ending {
         self.verdict.is_some() || self.kernel.is_some() || self.hook.is_some()
     }
 
+    /// Notes that a hook answered "drop": what the kernel reported before was within it.
+    pub(super) fn dropped_in(&mut self, hook: HookPoint) {
+        self.hook.get_or_insert(hook);
+        if let Some(drop) = &mut self.kernel {
+            drop.hook.get_or_insert(hook);
+        }
+    }
+
     /// Notes that it is over since then at the latest.
     pub(super) fn over(&mut self, time_ns: u64) {
         self.at_ns = Some(self.at_ns.map_or(time_ns, |at| at.max(time_ns)));
@@ -95,7 +103,14 @@ impl Open {
             // is freed on its way, without being called a drop, may be a copy.
             let gone = matches!(self.place, Place::Transmitted(_) | Place::Delivered) || self.is_taken_in();
             let kept = self.visits.iter().any(|v| v.exact && !v.over);
-            let wait = (!self.ending.is_drop() && (kept || !gone))
+            // A hook that dropped tells of itself right after the kernel's report.
+            let untold = timing.probes
+                && self.ending.kernel.as_ref().is_some_and(|drop| {
+                    drop.hook.is_none()
+                        && reasons::is_in_hook(drop.reason.as_deref(), drop.function.as_deref())
+                });
+            let wait = untold
+                || (!self.ending.is_drop() && (kept || !gone))
                 || (!timing.rules_only() && (!confirmed || !timing.probes));
             return if wait { at.saturating_add(timing.settle_ns) } else { at };
         }

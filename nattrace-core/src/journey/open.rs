@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::ending::Ending;
+use super::route::Routed;
 use super::{DeviceStep, RouteDecision, Step, StepKind};
 use crate::conntrack::Connection;
 use crate::event::{HookPoint, HookVerdict, NetnsId, NfFamily, PacketId, Verdict};
@@ -199,6 +200,31 @@ impl Open {
             oif,
         });
         self.place = Place::Hook;
+        visit
+    }
+
+    /// A passage of which only the end is told. What was rewritten, or dropped, since the hook before this one was
+    /// so within it: the kernel rewrites for conntrack nowhere else, and a hook that dropped tells right after.
+    pub(super) fn passed_through(
+        &mut self,
+        at: Moment,
+        (hook, family): (HookPoint, NfFamily),
+        routed: Routed,
+        iif: Option<String>,
+        oif: Option<String>,
+    ) -> usize {
+        let within = |draft: &Draft| match draft.step.kind {
+            StepKind::Rewrite { .. } => draft.visit.is_none(),
+            StepKind::Drop { .. } => true,
+            _ => false,
+        };
+        let begin = self.drafts.iter().rposition(|draft| !within(draft)).map_or(0, |last| last + 1);
+        let inner = self.drafts.split_off(begin);
+        let time_ns = inner.first().map_or(at.time_ns, |first| first.step.time_ns.min(at.time_ns));
+        let at = Moment { time_ns, ..at };
+        self.routed(at, hook, family, routed);
+        let visit = self.enter(at, hook, family, iif, oif, true);
+        self.drafts.extend(inner.into_iter().map(|draft| Draft { visit: Some(visit), ..draft }));
         visit
     }
 

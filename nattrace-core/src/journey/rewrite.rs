@@ -56,7 +56,8 @@ impl Open {
     pub(super) fn rewritten(&mut self, at: Moment, rewrite: &Rewrite) {
         // What changed before the function was entered was somebody else's doing.
         self.see_header(at, &rewrite.before);
-        let visit = self.current();
+        // Behind a hook it is within the next one, whose return will tell.
+        let visit = self.current().filter(|at| self.visits.get(*at).is_some_and(|v| !v.over));
         let reply = rewrite.direction == Direction::Reply;
         for (nat, from, to) in changes(&rewrite.before, &rewrite.after).into_iter().flatten() {
             let note = Note::Rewrite { reply, exact: true };

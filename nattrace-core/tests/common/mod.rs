@@ -265,6 +265,7 @@ impl Stream {
             verdict,
             header: header.cloned(),
             connection,
+            route: None,
             iif: None,
             oif: None,
         }))

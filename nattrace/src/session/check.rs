@@ -142,7 +142,7 @@ fn load(types: &KernelTypes, probes: bool) -> Result<Programs, String> {
     // Namespace 0 does not exist: nothing is selected.
     let nowhere = Selection { netns: vec![0], ..Selection::default() };
     let filter = kernel_filter(&Filter::default(), &nowhere);
-    Programs::load(types, &filter, &nowhere.netns, Wanted { probes, tracepoints: true })
+    Programs::load(types, &filter, &nowhere.netns, Wanted { probes, tracepoints: true, hook_entries: true })
         .map_err(|error| error.to_string())
 }
 

@@ -195,6 +195,7 @@ fn load(
     let wanted = Wanted {
         probes: plan.sources.set.contains(&Source::Probes),
         tracepoints: plan.sources.set.contains(&Source::Tracepoints),
+        hook_entries: true,
     };
     if !wanted.probes && !wanted.tracepoints {
         return (None, None);
@@ -216,6 +217,8 @@ fn load(
     let selection =
         Selection { netfilter_drop: types.drop_reason_number("NETFILTER_DROP"), ..selection.clone() };
     let filter = kernel_filter(&plan.filter, &selection);
+    // Without reasons, only the entry tells a packet that its first hook dropped from one that came to none.
+    let wanted = Wanted { hook_entries: !selection.marked || selection.netfilter_drop.is_none(), ..wanted };
     let mut programs = None;
     if wanted.probes {
         match probes_possible().and_then(|()| {
@@ -229,7 +232,7 @@ fn load(
         }
     }
     if programs.is_none() && wanted.tracepoints {
-        let tracepoints = Wanted { probes: false, tracepoints: true };
+        let tracepoints = Wanted { probes: false, ..wanted };
         match Programs::load(&types, &filter, &selection.netns, tracepoints) {
             Ok(loaded) => programs = Some(loaded),
             Err(error) => states.off(Source::Tracepoints, &error.to_string()),

@@ -253,6 +253,7 @@ fn hook_return_body(record: &HookRecord) -> Option<Body> {
         verdict,
         header: alive.then(|| packet(&record.snapshot)),
         connection: if alive { connection(&record.conn) } else { None },
+        route: if alive { route(&record.route) } else { None },
         iif: device(&record.iif),
         oif: device(&record.oif),
     }))

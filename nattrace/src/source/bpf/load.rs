@@ -46,6 +46,9 @@ pub struct Wanted {
     pub probes: bool,
     /// Raw tracepoints.
     pub tracepoints: bool,
+    /// Of `probes`: entries of hooks, too. A trace table makes nf_tables tell of those in which there are rules,
+    /// and what else counts is told at the return, so that half the programs that every packet runs are saved.
+    pub hook_entries: bool,
 }
 
 /// How `nf_hook_slow` is watched.
@@ -137,7 +140,7 @@ impl Programs {
         }
         if wanted.probes {
             programs.attach_optional_probes();
-            programs.hooks = Some(programs.attach_hooks(btf.as_ref())?);
+            programs.hooks = Some(programs.attach_hooks(btf.as_ref(), wanted.hook_entries)?);
         }
         Ok(programs)
     }
@@ -236,10 +239,10 @@ impl Programs {
         Ok(())
     }
 
-    fn attach_hooks(&mut self, btf: Option<&Btf>) -> Result<HookAttach, LoadError> {
+    fn attach_hooks(&mut self, btf: Option<&Btf>, entries: bool) -> Result<HookAttach, LoadError> {
         if let Some(btf) = btf
             && !probes_only()
-            && self.attach_trampolines(btf).is_ok()
+            && self.attach_trampolines(btf, entries).is_ok()
         {
             return Ok(HookAttach::Trampoline);
         }
@@ -248,14 +251,14 @@ impl Programs {
         Ok(HookAttach::Probe)
     }
 
-    fn attach_trampolines(&mut self, btf: &Btf) -> Result<(), LoadError> {
+    fn attach_trampolines(&mut self, btf: &Btf, entries: bool) -> Result<(), LoadError> {
         let refused =
             |program| move |error: ProgramError| LoadError::Program { program, reason: one_line(&error) };
         let leave: &mut FExit = self.program("hook_leave")?;
         leave.load("nf_hook_slow", btf).map_err(refused("hook_leave"))?;
-        let enter: &mut FEntry = self.program("hook_enter")?;
-        enter.load("nf_hook_slow", btf).map_err(refused("hook_enter"))?;
-        enter.attach().map_err(refused("hook_enter"))?;
+        if entries {
+            self.attach_fentry("hook_enter", "nf_hook_slow", btf)?;
+        }
         let leave: &mut FExit = self.program("hook_leave")?;
         leave.attach().map_err(refused("hook_leave"))?;
         Ok(())
