@@ -39,9 +39,6 @@ impl Stage {
         let trace =
             self.traces.get(&cost.trace).with_context(|| format!("no trace is called {}", cost.trace))?;
         let (id, ready) = (trace.process.id(), trace.ready_after.unwrap_or_default().as_secs_f64());
-        let counting = Counting::on()?;
-        let forwarded_before = self.forwarded()?;
-        let runs_before = runs(id)?;
         let args: Vec<String> = [
             "udp-burst",
             &cost.to.to_string(),
@@ -56,6 +53,13 @@ impl Stage {
         ]
         .map(str::to_owned)
         .into();
+        if cost.known {
+            self.traffic(&cost.at, &args)?;
+            self.lab.limits.sleep(Duration::from_secs(1))?;
+        }
+        let counting = Counting::on()?;
+        let forwarded_before = self.forwarded()?;
+        let runs_before = runs(id)?;
         self.traffic(&cost.at, &args)?;
         self.lab.limits.sleep(Duration::from_millis(300))?;
         let runs_after = runs(id)?;

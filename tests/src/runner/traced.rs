@@ -93,6 +93,7 @@ impl Stage {
         let (mut witness, mut flows, mut counts) = (None, None, Counts::new());
         if let Some(role) = &watch
             && plan.ready
+            && plan.witnesses
         {
             if plan.monitor != Agreement::Off {
                 witness = Some(self.start_witness(

@@ -313,6 +313,9 @@ pub(crate) struct Trace {
     /// Where standard output goes.
     #[serde(default)]
     pub(crate) stdout: Stdout,
+    /// Whether other tools watch beside it; what they read costs program runs that are not nattrace's doing.
+    #[serde(default = "yes")]
+    pub(crate) witnesses: bool,
     /// How far `nft monitor trace` must agree.
     #[serde(default)]
     pub(crate) monitor: Agreement,
@@ -435,8 +438,11 @@ pub(crate) struct Cost {
     pub(crate) from: IpAddr,
     /// Where to.
     pub(crate) to: SocketAddr,
-    /// How many packets.
+    /// How many packets, each of a connection of its own.
     pub(crate) packets: u16,
+    /// Whether conntrack knows the connections already: else each packet makes ctnetlink tell of a new one, to
+    /// nattrace too.
+    pub(crate) known: bool,
     /// Most program runs per forwarded packet.
     pub(crate) runs: f64,
     /// Most clock ticks in `idle` seconds.

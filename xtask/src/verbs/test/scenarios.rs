@@ -21,10 +21,6 @@ use crate::{
 /// How long the whole suite may take in a guest.
 const GUEST_LIMIT: Duration = Duration::from_mins(20);
 
-/// The scenarios that pass with probes on every default kernel, and are run there when nothing else is asked for.
-/// `cargo xtask test --kernel 6.12 NAME` runs any other; those not named here are not yet proved with probes.
-const PROVED_IN_GUESTS: [&str; 5] = ["article", "burst/", "check", "count", "crossing"];
-
 /// Runs the suite on this machine, in namespaces that the runner makes and removes.
 pub(super) fn on_host(programs: &Programs, filter: Option<&str>, results: &Path) -> Result<Tally> {
     println!("\nscenarios on this machine's kernel");
@@ -69,8 +65,7 @@ pub(super) fn in_guest(
     println!("\nscenarios in a guest with kernel {}", kernel.release);
     let mut command = "exec scenarios run --jsonl /results/scenarios.jsonl".to_owned();
     command.push_str(" --nattrace /usr/bin/nattrace --dir /scenarios");
-    let filters = filter.map_or_else(|| PROVED_IN_GUESTS.to_vec(), |filter| vec![filter]);
-    for filter in filters {
+    if let Some(filter) = filter {
         command.push_str(" --filter ");
         command.push_str(&process::quoted(filter.as_ref()));
     }
