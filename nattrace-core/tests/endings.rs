@@ -39,7 +39,9 @@ fn what_precedes_a_return_was_within_that_hook() {
     let hook = at(|k| matches!(k, StepKind::Hook { hook: HookPoint::Postrouting, .. }));
     let rewrite = at(|k| matches!(k, StepKind::Rewrite { .. }));
     assert_eq!(rewrite, hook + 1, "{steps:#?}");
-    assert!(matches!(&steps[rewrite].kind, StepKind::Rewrite { from: f, to: t, .. } if (*f, *t) == (from, to)));
+    assert!(
+        matches!(&steps[rewrite].kind, StepKind::Rewrite { from: f, to: t, .. } if (*f, *t) == (from, to))
+    );
     assert!(steps.is_sorted_by_key(|s| s.time_ns));
 }
 

@@ -365,9 +365,8 @@ impl Assembler {
                 let last = open.visits.len().checked_sub(1)?;
                 open.visits.get(last).filter(|v| pending(false)(v)).map(|_| last)
             });
-            let visit = visit.unwrap_or_else(|| {
-                open.passed_through(at, (back.hook, back.family), routed, iif, oif)
-            });
+            let visit =
+                visit.unwrap_or_else(|| open.passed_through(at, (back.hook, back.family), routed, iif, oif));
             let answer = match (back.verdict, open.last_verdict(visit)) {
                 (HookVerdict::Stolen, Some((_, Verdict::Queue(_)))) => HookVerdict::Queue,
                 (answer, _) => answer,

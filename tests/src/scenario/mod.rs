@@ -286,6 +286,7 @@ pub(crate) enum Action {
 /// How to start nattrace.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(clippy::struct_excessive_bools, reason = "what a scenario may ask for, each on or off")]
 pub(crate) struct Trace {
     /// What it is called in later actions.
     #[serde(default = "trace_name")]
