@@ -136,7 +136,7 @@ fn full_fixed_and_the_reply() {
             "route Forward enp0",
             "forward veth21>enp0 accept",
             "postrouting veth21>enp0 accept",
-            "snat 192.168.70.10:22 10.1.2.3:1222 by Connection nat prerouting 4",
+            "snat 192.168.70.10:22 10.1.2.3:1222 by Connection nat prerouting 4 for #1",
             "transmit enp0",
             "= transmitted enp0",
         ]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::RuleRef;
+use super::{JourneyId, RuleRef};
 use crate::conntrack::{Connection, Direction, Tuple};
 use crate::event::{Manip, NetnsId};
 use crate::packet::{Endpoint, Packet, protocol};
@@ -24,8 +24,9 @@ pub(super) struct Known {
     pub(super) selected: bool,
     /// A packet of it went out by a device that `--oif` asks for.
     pub(super) oif_passed: bool,
-    /// The rule that decided the rewrite of the original direction's source or destination.
-    pub(super) decided: BTreeMap<Manip, RuleRef>,
+    /// The rule that decided the rewrite of the original direction's source or destination, and the journey of the
+    /// packet for which it did, where that is shown.
+    pub(super) decided: BTreeMap<Manip, (RuleRef, Option<JourneyId>)>,
     touched: u64,
 }
 

@@ -133,6 +133,8 @@ pub enum StepKind {
         rule: Option<RuleRef>,
         /// Who decided.
         by: RewrittenBy,
+        /// The packet for which it was decided, where that was another one of the connection.
+        decided_for: Option<JourneyId>,
     },
     /// The routing decision.
     Route {

@@ -106,10 +106,12 @@ impl Assembler {
         }
         self.fill_texts(&mut open);
         self.fill_connection(&mut open);
-        let moves = self.fill_rewrites(&mut open);
+        let (moves, decided) = self.fill_rewrites(&mut open);
+        let known = open.known;
         let outcome = open.outcome(self.timing(), why);
         complete_steps(&mut open, &outcome, moves);
         if !self.is_asked_for(&open) || !self.passes_oif(&open) {
+            self.remember_decisions(known, decided, None);
             self.counters.packets_selected = self.counters.packets_selected.saturating_sub(1);
             return;
         }
@@ -140,6 +142,7 @@ impl Assembler {
             trace_ids: open.trace_ids,
         };
         self.next_id += 1;
+        self.remember_decisions(known, decided, Some(journey.id));
         self.segments.judge(&mut journey);
         journey.findings = findings::find(&journey);
         *self.counters.journeys.entry(journey.outcome.name()).or_default() += 1;
@@ -196,8 +199,8 @@ impl Assembler {
     }
 
     /// Settles who decided each rewrite. Gives, for rewrites that were only noticed later, the rule's draft
-    /// that they follow.
-    fn fill_rewrites(&mut self, open: &mut Open) -> Vec<(usize, usize)> {
+    /// that they follow, and what rules decided for the connection.
+    fn fill_rewrites(&self, open: &mut Open) -> (Vec<(usize, usize)>, Vec<(Manip, RuleRef)>) {
         let is_nat = |base: &super::open::ChainName, draft: &Draft| {
             let Note::Rule { table_handle, .. } = &draft.note else { return None };
             let history = self.rulesets.get(&draft.step.netns)?;
@@ -220,7 +223,10 @@ impl Assembler {
                     return None;
                 }
                 let entry = self.connections.get(known?)?;
-                entry.decided.get(&end).cloned().or_else(|| self.decided_under_way(known?, end, &is_nat))
+                match entry.decided.get(&end) {
+                    Some(known) => Some(known.clone()),
+                    None => self.decided_under_way(known?, end, &is_nat).map(|rule| (rule, None)),
+                }
             };
             let decision = decide(&open.drafts, index, open, is_nat, remembered);
             if decision.by == RewrittenBy::Rule
@@ -232,19 +238,29 @@ impl Assembler {
             if !exact && let Some(rule) = decision.draft {
                 moves.push((index, rule));
             }
-            if let Some(StepKind::Rewrite { rule, by, .. }) =
+            if let Some(StepKind::Rewrite { rule, by, decided_for, .. }) =
                 open.drafts.get_mut(index).map(|d| &mut d.step.kind)
             {
                 *rule = decision.rule;
                 *by = decision.by;
+                *decided_for = decision.decided_for;
             }
         }
+        (moves, decided)
+    }
+
+    /// Keeps what a rule decided for this journey's connection, for its later packets.
+    fn remember_decisions(
+        &mut self,
+        known: Option<u64>,
+        decided: Vec<(Manip, RuleRef)>,
+        journey: Option<JourneyId>,
+    ) {
         if let Some(entry) = known.and_then(|k| self.connections.get_mut(k)) {
             for (nat, rule) in decided {
-                entry.decided.entry(nat).or_insert(rule);
+                entry.decided.entry(nat).or_insert((rule, journey));
             }
         }
-        moves
     }
 
     /// The rule that decided, when the packet it decided for is still under way.

@@ -9,7 +9,7 @@
 //! remembers; the rule that once decided is remembered with it.
 
 use super::open::{ChainName, Draft, Moment, Note, Open};
-use super::{RewrittenBy, RuleRef, StepKind};
+use super::{JourneyId, RewrittenBy, RuleRef, StepKind};
 use crate::conntrack::{Connection, Direction, IPS_DST_NAT, IPS_SRC_NAT};
 use crate::event::{HookPoint, Manip, Rewrite, Verdict};
 use crate::packet::{Endpoint, Packet, protocol};
@@ -72,13 +72,15 @@ impl Open {
 }
 
 fn rewrite_step(nat: Manip, from: Endpoint, to: Endpoint) -> StepKind {
-    StepKind::Rewrite { nat, from, to, rule: None, by: RewrittenBy::Other }
+    StepKind::Rewrite { nat, from, to, rule: None, by: RewrittenBy::Other, decided_for: None }
 }
 
 /// Who decided one rewrite.
 pub(super) struct Decision {
     pub(super) by: RewrittenBy,
     pub(super) rule: Option<RuleRef>,
+    /// The earlier packet for which the rule decided, where its journey is complete.
+    pub(super) decided_for: Option<JourneyId>,
     /// Index of the draft of the rule, when it is of this very packet.
     pub(super) draft: Option<usize>,
 }
@@ -90,9 +92,9 @@ pub(super) fn decide(
     index: usize,
     open: &Open,
     is_nat: impl Fn(&ChainName, &Draft) -> Option<bool>,
-    remembered: impl Fn(Manip) -> Option<RuleRef>,
+    remembered: impl Fn(Manip) -> Option<(RuleRef, Option<JourneyId>)>,
 ) -> Decision {
-    let other = Decision { by: RewrittenBy::Other, rule: None, draft: None };
+    let other = Decision { by: RewrittenBy::Other, rule: None, decided_for: None, draft: None };
     let Some(draft) = drafts.get(index) else { return other };
     let (StepKind::Rewrite { nat, from, to, .. }, Note::Rewrite { reply, exact }) =
         (&draft.step.kind, &draft.note)
@@ -103,7 +105,7 @@ pub(super) fn decide(
         return Decision { by: RewrittenBy::IcmpError, ..other };
     }
     if !reply && let Some((at, rule)) = deciding_rule(drafts, index, *nat, is_nat) {
-        return Decision { by: RewrittenBy::Rule, rule: Some(rule), draft: Some(at) };
+        return Decision { by: RewrittenBy::Rule, rule: Some(rule), draft: Some(at), ..other };
     }
     let offloaded =
         open.connection.as_ref().and_then(|c| c.status).is_some_and(|status| status & IPS_OFFLOADED != 0);
@@ -119,7 +121,8 @@ pub(super) fn decide(
         (true, Manip::Snat) => Manip::Dnat,
         (true, Manip::Dnat) => Manip::Snat,
     };
-    Decision { by: RewrittenBy::Connection, rule: remembered(end), draft: None }
+    let (rule, decided_for) = remembered(end).map_or((None, None), |(rule, journey)| (Some(rule), journey));
+    Decision { by: RewrittenBy::Connection, rule, decided_for, draft: None }
 }
 
 fn deciding_rule(

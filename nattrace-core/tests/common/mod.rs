@@ -504,10 +504,11 @@ fn line(step: &Step) -> String {
             rule.verdict
         ),
         StepKind::Policy { table, chain, verdict, .. } => format!("policy {table} {chain} {verdict}"),
-        StepKind::Rewrite { nat, from, to, rule, by } => format!(
-            "{} {from} {to} by {by:?} {}",
+        StepKind::Rewrite { nat, from, to, rule, by, decided_for } => format!(
+            "{} {from} {to} by {by:?} {}{}",
             nat.name(),
-            rule.as_ref().map_or("-".to_owned(), |r| format!("{} {} {}", r.table, r.chain, r.handle))
+            rule.as_ref().map_or("-".to_owned(), |r| format!("{} {} {}", r.table, r.chain, r.handle)),
+            decided_for.map_or(String::new(), |journey| format!(" for #{journey}"))
         ),
         StepKind::Route { decision, oif, .. } => format!("route {decision:?} {}", or_dash(oif)),
         StepKind::Device { event: DeviceStep::Receive, name } => format!("receive {name}"),

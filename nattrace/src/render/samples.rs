@@ -115,6 +115,7 @@ fn until_forward(verdict: HookVerdict) -> Vec<StepKind> {
             to: end("192.168.70.10:22"),
             rule: Some(dnat),
             by: RewrittenBy::Rule,
+            decided_for: None,
         },
         StepKind::Route {
             decision: RouteDecision::Forward,

@@ -38,6 +38,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     let namespaces = namespace::choose(&plan.netns)?;
     namespace::check_devices(plan, &namespaces)?;
     require_privileges()?;
+    memory::keep_no_large_buffers();
     let mut states = States::default();
     let mut notes = Vec::new();
     let mut watched: Vec<Watched> =
@@ -113,6 +114,8 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
             notes.push(format!("no rule text: {warning}"));
         }
     }
+    // The types of the kernel were needed until here.
+    memory::trim();
     Ok(Kernel { programs, decoder, watched, states, introduction, notes, _rules_probed: rules_probed })
 }
 
@@ -247,7 +250,6 @@ fn load(
         }
     }
     let decoder = programs.as_ref().map(|_| Decoder::new(&types, clock::epoch_offset_ns()));
-    memory::trim();
     (programs, decoder)
 }
 

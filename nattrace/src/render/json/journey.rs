@@ -231,6 +231,8 @@ enum StepKindBody<'a> {
         to: EndpointBody,
         rule: Option<RuleBody<'a>>,
         by: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        decided_for: Option<String>,
     },
     Route {
         decision: &'static str,
@@ -297,7 +299,7 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
             verdict: verdict.to_string(),
             hook: hook.map(HookPoint::name),
         },
-        StepKind::Rewrite { nat, from, to, rule: decided, by } => StepKindBody::Rewrite {
+        StepKind::Rewrite { nat, from, to, rule: decided, by, decided_for } => StepKindBody::Rewrite {
             nat: nat.name(),
             from: endpoint(*from),
             to: endpoint(*to),
@@ -310,6 +312,7 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
                 RewrittenBy::Ipvs => "ipvs",
                 RewrittenBy::Other => "other",
             },
+            decided_for: decided_for.map(|journey| journey.to_string()),
         },
         StepKind::Route { decision, oif, gateway, table } => StepKindBody::Route {
             decision: decision_name(*decision),

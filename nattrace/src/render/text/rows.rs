@@ -1,7 +1,9 @@
 //! Steps to rows: the way of the packet, and its end.
 
 use nattrace_core::event::{HookPoint, HookVerdict, NetnsId, NfFamily, Verdict};
-use nattrace_core::journey::{DeviceStep, Journey, Outcome, RewrittenBy, RuleRef, RuleStep, Step, StepKind};
+use nattrace_core::journey::{
+    DeviceStep, Journey, JourneyId, Outcome, RewrittenBy, RuleRef, RuleStep, Step, StepKind,
+};
 
 use super::words;
 use crate::render::chains::{Chains, Place};
@@ -111,10 +113,10 @@ impl<'a> Writer<'a> {
                 self.chains.said(verdict);
                 self.in_hook(Some(place), vec![Span::new(role, format!("policy {verdict}"))]);
             }
-            StepKind::Rewrite { nat, from, to, rule, by } => {
+            StepKind::Rewrite { nat, from, to, rule, by, decided_for } => {
                 let label = Span::new(Role::Nat, format!("⇒ {}", nat.name().to_uppercase()));
                 let mut text = vec![Span::new(Role::Nat, format!("{from} → {to}"))];
-                text.extend(self.rewritten_by(rule.as_ref(), *by));
+                text.extend(self.rewritten_by(rule.as_ref(), *by, *decided_for));
                 self.push(label, None, text);
             }
             StepKind::Route { decision, oif, gateway, table } => {
@@ -181,14 +183,22 @@ impl<'a> Writer<'a> {
     }
 
     /// Why the rewrite: nothing where the rule stands right above.
-    fn rewritten_by(&self, rule: Option<&RuleRef>, by: RewrittenBy) -> Option<Span> {
+    fn rewritten_by(
+        &self,
+        rule: Option<&RuleRef>,
+        by: RewrittenBy,
+        decided_for: Option<JourneyId>,
+    ) -> Option<Span> {
         let told = match by {
             RewrittenBy::Rule => match rule {
                 Some(rule) if self.last_rule == Some(rule) => return None,
                 Some(rule) => format!("by a rule of {}", words::chain_of(rule)),
                 None => "by a rule that was not seen".to_owned(),
             },
-            RewrittenBy::Connection => "as its connection is mapped".to_owned(),
+            RewrittenBy::Connection => match decided_for {
+                Some(journey) => format!("as decided for #{journey}"),
+                None => "as its connection is mapped".to_owned(),
+            },
             RewrittenBy::IcmpError => "of an ICMP error, as the connection it is about is mapped".to_owned(),
             RewrittenBy::Flowtable => "by the flowtable's fast path".to_owned(),
             RewrittenBy::Ipvs => "by IPVS".to_owned(),

@@ -208,6 +208,7 @@ fn from_this_host_through_another_namespace_to_a_socket() {
             to: end("198.51.100.1:40000"),
             rule: Some(nat),
             by: RewrittenBy::Rule,
+            decided_for: None,
         },
         StepKind::Device { event: DeviceStep::Transmit, name: "eth0".into() },
         StepKind::Device { event: DeviceStep::Receive, name: "veth7".into() },
@@ -284,6 +285,7 @@ fn a_reply_is_mapped_back() {
             to: end("10.1.2.3:1222"),
             rule: None,
             by: RewrittenBy::Connection,
+            decided_for: None,
         },
         StepKind::Device { event: DeviceStep::Transmit, name: "enp0".into() },
     ]);

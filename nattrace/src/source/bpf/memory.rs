@@ -1,5 +1,16 @@
 //! What is needed once is given back.
 
+/// Has every large buffer come from the system and go back to it as soon as it is freed. glibc would learn from the
+/// first that is freed to keep the next ones, and grow them by copying.
+#[expect(unsafe_code, reason = "mallopt has no safe wrapper")]
+pub fn keep_no_large_buffers() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt may be called at any time; a value it refuses changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
 /// Gives freed memory back to the system. Setting up parses megabytes of BTF and symbols into small pieces, which
 /// the allocator would keep for as long as the program runs.
 #[expect(unsafe_code, reason = "malloc_trim has no safe wrapper")]

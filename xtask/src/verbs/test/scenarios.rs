@@ -21,6 +21,9 @@ use crate::{
 /// How long the whole suite may take in a guest.
 const GUEST_LIMIT: Duration = Duration::from_mins(20);
 
+/// How many scenarios a guest plays at a time: one more than it has processors, since they wait a lot.
+const GUEST_JOBS: u32 = 3;
+
 /// Runs the suite on this machine, in namespaces that the runner makes and removes.
 pub(super) fn on_host(programs: &Programs, filter: Option<&str>, results: &Path) -> Result<Tally> {
     println!("\nscenarios on this machine's kernel");
@@ -64,7 +67,8 @@ pub(super) fn in_guest(
     let kernel = setup::kernel::get(cache, series)?;
     println!("\nscenarios in a guest with kernel {}", kernel.release);
     let mut command = "exec scenarios run --jsonl /results/scenarios.jsonl".to_owned();
-    command.push_str(" --nattrace /usr/bin/nattrace --dir /scenarios");
+    command.push_str(" --nattrace /usr/bin/nattrace --dir /scenarios --jobs ");
+    command.push_str(&GUEST_JOBS.to_string());
     if let Some(filter) = filter {
         command.push_str(" --filter ");
         command.push_str(&process::quoted(filter.as_ref()));
