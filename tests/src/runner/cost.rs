@@ -66,6 +66,8 @@ impl Stage {
         let forwarded = self.forwarded()? - forwarded_before;
         drop(counting);
 
+        // Idle is when what the traffic caused has been read.
+        self.lab.limits.sleep(Duration::from_secs(2))?;
         let ticks_before = ticks(id)?;
         self.lab.limits.sleep(Duration::from_secs_f64(cost.idle))?;
         let ticks = ticks(id)? - ticks_before;
