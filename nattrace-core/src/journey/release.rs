@@ -14,6 +14,9 @@ use crate::ruleset::RuleName;
 /// How long an ended journey waits for those that began before it.
 const ORDER_WAIT_NS: u64 = 50_000_000;
 
+/// What rules decided for a connection, by the end they rewrite.
+type Decided = Vec<(Manip, RuleRef)>;
+
 /// A journey that has ended, until its rule texts are known.
 #[derive(Debug)]
 pub(super) struct Closed {
@@ -200,7 +203,7 @@ impl Assembler {
 
     /// Settles who decided each rewrite. Gives, for rewrites that were only noticed later, the rule's draft
     /// that they follow, and what rules decided for the connection.
-    fn fill_rewrites(&self, open: &mut Open) -> (Vec<(usize, usize)>, Vec<(Manip, RuleRef)>) {
+    fn fill_rewrites(&self, open: &mut Open) -> (Vec<(usize, usize)>, Decided) {
         let is_nat = |base: &super::open::ChainName, draft: &Draft| {
             let Note::Rule { table_handle, .. } = &draft.note else { return None };
             let history = self.rulesets.get(&draft.step.netns)?;
@@ -209,7 +212,7 @@ impl Assembler {
                 .map(|chain| chain.kind == "nat")
         };
         let mut moves = Vec::new();
-        let mut decided: Vec<(Manip, RuleRef)> = Vec::new();
+        let mut decided = Decided::new();
         let known = open.known;
         for index in 0..open.drafts.len() {
             let Some(Draft { step, note: Note::Rewrite { exact, .. }, .. }) = open.drafts.get(index) else {
@@ -250,12 +253,7 @@ impl Assembler {
     }
 
     /// Keeps what a rule decided for this journey's connection, for its later packets.
-    fn remember_decisions(
-        &mut self,
-        known: Option<u64>,
-        decided: Vec<(Manip, RuleRef)>,
-        journey: Option<JourneyId>,
-    ) {
+    fn remember_decisions(&mut self, known: Option<u64>, decided: Decided, journey: Option<JourneyId>) {
         if let Some(entry) = known.and_then(|k| self.connections.get_mut(k)) {
             for (nat, rule) in decided {
                 entry.decided.entry(nat).or_insert((rule, journey));
