@@ -446,8 +446,8 @@ pub(crate) struct Cost {
     pub(crate) known: bool,
     /// Most program runs per forwarded packet.
     pub(crate) runs: f64,
-    /// Most clock ticks in `idle` seconds.
-    pub(crate) ticks: u64,
+    /// Most processor time in `idle` seconds, in milliseconds.
+    pub(crate) busy: f64,
     /// Seconds without traffic.
     pub(crate) idle: f64,
     /// Most resident memory, in MB.
