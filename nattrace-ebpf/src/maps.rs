@@ -54,7 +54,7 @@ pub(crate) static WATCHED: HashMap<u32, u8> = HashMap::with_max_entries(WATCHED_
 #[map]
 pub(crate) static CURRENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// The followed packet each processor dropped last: a hook that returns "dropped" has freed it right before.
+/// What each processor dropped last: a hook that returns "dropped" has freed it right before.
 #[map]
 pub(crate) static DROPPED: PerCpuArray<Dropped> = PerCpuArray::with_max_entries(1, 0);
 
@@ -64,7 +64,7 @@ pub(crate) static DROPPED: PerCpuArray<Dropped> = PerCpuArray::with_max_entries(
 pub(crate) struct Dropped {
     /// The buffer it was in.
     pub(crate) skb: u64,
-    /// The packet; 0: told already.
+    /// The packet; 0: not followed, or told already.
     pub(crate) packet: u64,
 }
 

@@ -273,6 +273,9 @@ pub(crate) fn selected_or_considered(skb: Skb, netns: u32) -> Option<&'static mu
 /// The kernel drops a packet.
 #[inline(always)]
 pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
+    // Whatever is dropped now is the last: a hook that drops a packet nobody follows, in a buffer that held a
+    // followed one, is not to be taken for that one's.
+    set_dropped(skb, 0);
     let device = skb.device();
     let netns = if device == 0 { Some(0) } else { read::watched_netns_of_device(device) };
     let Some(netns) = netns else {
@@ -319,13 +322,19 @@ pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
     }
 }
 
+/// Notes what this processor has dropped last; `packet` 0: none that is followed.
 #[inline(always)]
-fn tell_drop(skb: Skb, netns: u32, packet: u64, location: u64, reason: u32) {
-    forget(skb);
+fn set_dropped(skb: Skb, packet: u64) {
     if let Some(last) = DROPPED.get_ptr_mut(0) {
         // SAFETY: this processor's slot.
         unsafe { *last = Dropped { skb: skb.0, packet } };
     }
+}
+
+#[inline(always)]
+fn tell_drop(skb: Skb, netns: u32, packet: u64, location: u64, reason: u32) {
+    forget(skb);
+    set_dropped(skb, packet);
     emit::freed(Kind::Drop, skb, netns, packet, location, reason, LOST_TRACEPOINTS);
 }
 
