@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Scenario, Script, template};
 
@@ -37,10 +37,12 @@ pub(crate) fn all(dir: &Path) -> Result<Vec<Scenario>> {
     Ok(found)
 }
 
-/// One script, or one for each entry of `[variants]`, whose variables are filled in.
+/// One script, or one for each entry of `[variants]`, whose variables are filled in. Those that a variant does not
+/// have are in `[defaults]`, and may be made of the variant's own.
 fn parse(text: &str) -> Result<Vec<(Option<String>, Script)>> {
     let value: Value = toml::from_str(text)?;
     let Value::Object(mut table) = value else { bail!("not a table") };
+    let defaults = table.remove("defaults").unwrap_or_default();
     match table.remove("variants") {
         None => Ok(vec![(None, script(Value::Object(table))?)]),
         Some(Value::Object(variants)) => {
@@ -49,7 +51,9 @@ fn parse(text: &str) -> Result<Vec<(Option<String>, Script)>> {
                 .iter()
                 .map(|(name, variables)| {
                     let variables = variables.as_object().context("a variant is a table of variables")?;
-                    let filled = template::fill(&body, &|key| variable(variables, key));
+                    let own = |key: &str| variables.get(key).cloned();
+                    let default = |key: &str| defaults.get(key).map(|value| template::fill(value, &own));
+                    let filled = template::fill(&body, &|key| own(key).or_else(|| default(key)));
                     let script = script(filled).with_context(|| format!("variant {name}"))?;
                     Ok((Some(name.clone()), script))
                 })
@@ -57,10 +61,6 @@ fn parse(text: &str) -> Result<Vec<(Option<String>, Script)>> {
         }
         Some(_) => bail!("`variants` is a table of tables"),
     }
-}
-
-fn variable(variables: &Map<String, Value>, key: &str) -> Option<Value> {
-    variables.get(key).cloned()
 }
 
 fn script(value: Value) -> Result<Script> {
