@@ -62,6 +62,8 @@ pub const STATUS_NAMES: [(u32, &str); 16] = [
     (1 << 15, "hw-offload"),
 ];
 
+/// `IPS_CONFIRMED`: in the table, where others find it.
+pub const IPS_CONFIRMED: u32 = 1 << 3;
 /// `IPS_SRC_NAT`.
 pub const IPS_SRC_NAT: u32 = 1 << 4;
 /// `IPS_DST_NAT`.

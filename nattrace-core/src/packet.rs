@@ -149,6 +149,32 @@ pub struct Icmp {
     /// Sequence number of echo messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u16>,
+    /// Errors: the packet that the error is about, as far as it is quoted and was copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<Quoted>,
+}
+
+/// The packet inside an ICMP error (RFC 792, RFC 4443 §3): what its sender had sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quoted {
+    /// `IPPROTO_*`.
+    pub protocol: u8,
+    /// Its source.
+    pub source: Endpoint,
+    /// Its destination.
+    pub destination: Endpoint,
+}
+
+impl Icmp {
+    /// Whether it is an error message, which quotes the packet it is about.
+    #[must_use]
+    pub fn is_error(&self, protocol: u8) -> bool {
+        match protocol {
+            protocol::ICMP => matches!(self.kind, 3 | 4 | 5 | 11 | 12),
+            protocol::ICMPV6 => self.kind < 128 || self.kind == 137,
+            _ => false,
+        }
+    }
 }
 
 impl Packet {

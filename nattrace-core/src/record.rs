@@ -248,7 +248,7 @@ mod tests {
             tcp_flags: Some(255),
             tcp_seq: Some(u32::MAX),
             tcp_ack: Some(0),
-            icmp: Some(Icmp { kind: 128, code: 0, id: Some(7), sequence: None }),
+            icmp: Some(Icmp { kind: 128, code: 0, id: Some(7), sequence: None, about: None }),
             length: u32::MAX,
             ttl: Some(0),
             ip_id: Some(0),

@@ -4,7 +4,7 @@ mod history;
 mod statement;
 
 pub use history::{History, RuleName};
-pub use statement::nat_statement;
+pub use statement::{keeps_port, nat_statement};
 
 use serde::{Deserialize, Serialize};
 

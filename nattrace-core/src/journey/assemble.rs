@@ -16,7 +16,7 @@ use super::open::{ChainName, Moment, Note, Open, Place};
 use super::release::Closed;
 use super::retransmission::{Segment, Segments};
 use super::route::Routed;
-use super::{DeviceStep, Journey, RouteDecision, StepKind};
+use super::{ConnectionStep, DeviceStep, Journey, RouteDecision, StepKind};
 use crate::conntrack::{Connection, Direction, Tuple};
 use crate::event::{
     Body, ConntrackChange, ConntrackEvent, Deliver, DeviceEvent, DropEvent, Event, Hook, HookPoint,
@@ -456,6 +456,11 @@ impl Assembler {
 
     fn conntrack(&mut self, at: Moment, event: &ConntrackEvent) {
         if event.change == ConntrackChange::Destroy {
+            if let Some(index) = self.connections.find(at.netns, &event.connection) {
+                for open in self.opens.values_mut().filter(|open| open.known == Some(index)) {
+                    open.connection_step(at, ConnectionStep::Destroyed, event.connection.id);
+                }
+            }
             self.connections.destroyed(at.netns, &event.connection);
             return;
         }
@@ -481,6 +486,7 @@ impl Assembler {
     fn connected(&mut self, seq: u64, at: Moment, connection: Option<&Connection>) {
         let Some(connection) = connection else { return };
         let Some(open) = self.opens.get_mut(&seq) else { return };
+        open.connection_lives(at, connection);
         open.merge_connection(at, connection);
         let netns = if at.netns == 0 { open.netns } else { at.netns };
         if netns != open.connection_netns {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{JourneyId, RuleRef};
-use crate::conntrack::{Connection, Direction, Tuple};
+use crate::conntrack::{Connection, Direction, IPS_CONFIRMED, Tuple};
 use crate::event::{Manip, NetnsId};
 use crate::packet::{Endpoint, Packet, protocol};
 
@@ -13,11 +13,16 @@ const MAX_CONNECTIONS: usize = 8192;
 
 /// What is remembered of a connection.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each of them true or not")]
 pub(super) struct Known {
     netns: NetnsId,
     pub(super) connection: Connection,
     /// When ctnetlink told of its creation.
     pub(super) created_ns: Option<u64>,
+    /// It was in conntrack's table when it was seen first.
+    found: bool,
+    /// A packet of it was told.
+    pub(super) began: bool,
     /// A packet that the filter selects belongs to it.
     pub(super) followed: bool,
     /// A packet of it passed the filter of a replay.
@@ -28,6 +33,13 @@ pub(super) struct Known {
     /// packet for which it did, where that is shown.
     pub(super) decided: BTreeMap<Manip, (RuleRef, Option<JourneyId>)>,
     touched: u64,
+}
+
+impl Known {
+    /// Whether it was there before anything was seen of it.
+    pub(super) fn is_older(&self) -> bool {
+        self.found && self.created_ns.is_none()
+    }
 }
 
 /// Every connection known of.
@@ -107,7 +119,8 @@ impl Connections {
         let index = self.find(netns, seen).unwrap_or_else(|| {
             let index = self.next;
             self.next += 1;
-            self.entries.insert(index, Known { netns, ..Known::default() });
+            let found = seen.status.is_some_and(|status| status & IPS_CONFIRMED != 0);
+            self.entries.insert(index, Known { netns, found, ..Known::default() });
             index
         });
         self.clock += 1;

@@ -86,7 +86,8 @@ pub(super) fn connection(trace: &NftTrace) -> Option<Connection> {
         id: Some(id),
         direction: message.ct_direction,
         state,
-        status: message.ct_status,
+        // The kernel leaves it out where no bit is set (nf_trace_fill_ct_info, net/netfilter/nf_tables_trace.c, v6.18).
+        status: Some(message.ct_status.unwrap_or(0)),
         ..Connection::default()
     })
 }

@@ -6,6 +6,7 @@ mod counters;
 mod ending;
 mod evaluation;
 mod identity;
+mod life;
 mod names;
 mod open;
 mod release;
@@ -135,6 +136,19 @@ pub enum StepKind {
         by: RewrittenBy,
         /// The packet for which it was decided, where that was another one of the connection.
         decided_for: Option<JourneyId>,
+        /// It is the packet quoted by an ICMP error that changed, not the error's own header.
+        inner: bool,
+        /// The source port changed although nothing asked for it: the kernel does so where the port is taken.
+        port_taken: bool,
+        /// The mapping is older than the trace: what decided it cannot be known.
+        older: bool,
+    },
+    /// What became of the packet's connection.
+    Connection {
+        /// What happened.
+        event: ConnectionStep,
+        /// As `conntrack -o id` prints it, where known.
+        id: Option<u32>,
     },
     /// The routing decision.
     Route {
@@ -217,6 +231,33 @@ pub enum RewrittenBy {
     Ipvs,
     /// Something else: the header changed and none of the above did it.
     Other,
+}
+
+/// A moment in the life of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionStep {
+    /// The packet is the first of a connection that conntrack did not know: it has an entry, which nobody else sees.
+    Created,
+    /// The packet passed its last hook, and the entry is in conntrack's table (`__nf_conntrack_confirm`).
+    Confirmed,
+    /// Another packet had the same connection confirmed meanwhile, whose entry this one took over
+    /// (`nf_ct_resolve_clash`).
+    ClashResolved,
+    /// The entry was removed while the packet was under way.
+    Destroyed,
+}
+
+impl ConnectionStep {
+    /// The name the JSON output uses.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Confirmed => "confirmed",
+            Self::ClashResolved => "clash-resolved",
+            Self::Destroyed => "destroyed",
+        }
+    }
 }
 
 /// What the routing decision was.

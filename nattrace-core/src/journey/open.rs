@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::ending::Ending;
+use super::rewrite::quoted;
 use super::route::Routed;
 use super::{DeviceStep, RouteDecision, Step, StepKind};
 use crate::conntrack::Connection;
 use crate::event::{HookPoint, HookVerdict, NetnsId, NfFamily, PacketId, Verdict};
-use crate::packet::Packet;
+use crate::packet::{Packet, Quoted};
 
 /// More steps than any sane path has; a routing loop is cut off here.
 const MAX_STEPS: usize = 1000;
@@ -96,12 +97,16 @@ pub(super) struct Open {
     pub(super) received_ns: Option<u64>,
     pub(super) packet: Packet,
     pub(super) header: Packet,
+    /// What the ICMP error quoted when that was last seen.
+    pub(super) quoted: Option<Quoted>,
     pub(super) iif: Option<String>,
     pub(super) connection: Option<Connection>,
     /// Where `connection` is tracked: each namespace has its own table.
     pub(super) connection_netns: NetnsId,
     /// Index among the known connections.
     pub(super) known: Option<u64>,
+    /// The connection began with this packet.
+    pub(super) fresh: bool,
     pub(super) drafts: Vec<Draft>,
     pub(super) visits: Vec<Visit>,
     pub(super) place: Place,
@@ -122,11 +127,13 @@ impl Open {
             last_seen_ns: at.time_ns,
             received_ns: None,
             header: packet.clone(),
+            quoted: quoted(&packet),
             packet,
             iif: None,
             connection: None,
             connection_netns: at.netns,
             known: None,
+            fresh: false,
             drafts: Vec::new(),
             visits: Vec::new(),
             place: Place::Nowhere,
@@ -214,7 +221,7 @@ impl Open {
         oif: Option<String>,
     ) -> usize {
         let within = |draft: &Draft| match draft.step.kind {
-            StepKind::Rewrite { .. } => draft.visit.is_none(),
+            StepKind::Rewrite { .. } | StepKind::Connection { .. } => draft.visit.is_none(),
             StepKind::Drop { .. } => true,
             _ => false,
         };

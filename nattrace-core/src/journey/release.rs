@@ -1,6 +1,7 @@
 //! From an ended journey to the value that is shown: rule texts, who decided rewrites, the outcome.
 
 use super::assemble::{Assembler, hook_of};
+use super::connections::Known;
 use super::ending::Why;
 use super::open::{Draft, Moment, Note, Open};
 use super::retransmission::Segment;
@@ -109,6 +110,12 @@ impl Assembler {
         }
         self.fill_texts(&mut open);
         self.fill_connection(&mut open);
+        open.place_creation(|base, draft| {
+            let Note::Rule { table_handle, .. } = &draft.note else { return None };
+            let history = self.rulesets.get(&draft.step.netns)?;
+            let (table, time_ns) = (&base.table, draft.step.time_ns);
+            history.base_chain(base.family, table, *table_handle, &base.chain, time_ns).map(|c| c.priority)
+        });
         let (moves, decided) = self.fill_rewrites(&mut open);
         let known = open.known;
         let outcome = open.outcome(self.timing(), why);
@@ -185,6 +192,10 @@ impl Assembler {
             }
         }
         let Some(known) = open.known.and_then(|k| self.connections.get_mut(k)) else { return };
+        open.fresh |= known.created_ns.is_some_and(|created| created >= open.first.time_ns)
+            && open.connection.as_ref().is_none_or(|c| c.direction != Some(Direction::Reply))
+            && !known.began;
+        known.began = true;
         if self.options.filter.matches(&open.packet) {
             known.followed = true;
         }
@@ -241,12 +252,18 @@ impl Assembler {
             if !exact && let Some(rule) = decision.draft {
                 moves.push((index, rule));
             }
-            if let Some(StepKind::Rewrite { rule, by, decided_for, .. }) =
+            let since_before = here
+                && decision.rule.is_none()
+                && matches!(decision.by, RewrittenBy::Connection | RewrittenBy::IcmpError)
+                && known.and_then(|k| self.connections.get(k)).is_some_and(Known::is_older);
+            if let Some(StepKind::Rewrite { rule, by, decided_for, port_taken, older, .. }) =
                 open.drafts.get_mut(index).map(|d| &mut d.step.kind)
             {
                 *rule = decision.rule;
                 *by = decision.by;
                 *decided_for = decision.decided_for;
+                *port_taken = decision.port_taken;
+                *older = since_before;
             }
         }
         (moves, decided)

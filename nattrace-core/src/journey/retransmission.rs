@@ -101,6 +101,8 @@ fn path(journey: &Journey) -> String {
             StepKind::Rewrite { nat, from, to, .. } => {
                 write!(path, "{} {} {from} {to};", step.netns, nat.name())
             }
+            // A dropped packet's entry is dropped with it: its retransmission has another one.
+            StepKind::Connection { .. } => Ok(()),
             other => write!(path, "{} {other:?};", step.netns),
         };
     }

@@ -12,8 +12,8 @@ use super::open::{ChainName, Draft, Moment, Note, Open};
 use super::{JourneyId, RewrittenBy, RuleRef, StepKind};
 use crate::conntrack::{Connection, Direction, IPS_DST_NAT, IPS_SRC_NAT};
 use crate::event::{HookPoint, Manip, Rewrite, Verdict};
-use crate::packet::{Endpoint, Packet, protocol};
-use crate::ruleset::nat_statement;
+use crate::packet::{Endpoint, Packet, Quoted};
+use crate::ruleset::{keeps_port, nat_statement};
 
 /// `IPS_OFFLOAD` and `IPS_HW_OFFLOAD`.
 const IPS_OFFLOADED: u32 = 1 << 14 | 1 << 15;
@@ -44,12 +44,18 @@ impl Open {
         if self.header.same_payload(now) {
             let reply = self.is_reply();
             let visit = self.current();
+            // The kernel translates what an error quotes before the error itself.
+            for (nat, from, to) in quoted_changes(self.quoted, quoted(now)).into_iter().flatten() {
+                let kind = rewrite_step(nat, from, to, true);
+                self.push(at, kind, visit, Note::Rewrite { reply, exact: false });
+            }
             for (nat, from, to) in changes(&self.header, now).into_iter().flatten() {
                 let note = Note::Rewrite { reply, exact: false };
-                self.push(at, rewrite_step(nat, from, to), visit, note);
+                self.push(at, rewrite_step(nat, from, to, false), visit, note);
             }
         }
         self.header = now.clone();
+        self.quoted = quoted(now).or(self.quoted);
     }
 
     /// Adds what the kernel's rewriting function did.
@@ -61,7 +67,7 @@ impl Open {
         let reply = rewrite.direction == Direction::Reply;
         for (nat, from, to) in changes(&rewrite.before, &rewrite.after).into_iter().flatten() {
             let note = Note::Rewrite { reply, exact: true };
-            self.push(at, rewrite_step(nat, from, to), visit, note);
+            self.push(at, rewrite_step(nat, from, to, false), visit, note);
         }
         self.header = rewrite.after.clone();
     }
@@ -71,8 +77,36 @@ impl Open {
     }
 }
 
-fn rewrite_step(nat: Manip, from: Endpoint, to: Endpoint) -> StepKind {
-    StepKind::Rewrite { nat, from, to, rule: None, by: RewrittenBy::Other, decided_for: None }
+/// The packet that an ICMP error quotes.
+pub(super) fn quoted(packet: &Packet) -> Option<Quoted> {
+    packet.icmp.and_then(|icmp| icmp.about)
+}
+
+/// The ends that differ in what an error quotes.
+fn quoted_changes(before: Option<Quoted>, after: Option<Quoted>) -> [Option<(Manip, Endpoint, Endpoint)>; 2] {
+    let (Some(before), Some(after)) = (before, after) else { return [None, None] };
+    [
+        (before.destination != after.destination).then_some((
+            Manip::Dnat,
+            before.destination,
+            after.destination,
+        )),
+        (before.source != after.source).then_some((Manip::Snat, before.source, after.source)),
+    ]
+}
+
+fn rewrite_step(nat: Manip, from: Endpoint, to: Endpoint, inner: bool) -> StepKind {
+    StepKind::Rewrite {
+        nat,
+        from,
+        to,
+        rule: None,
+        by: RewrittenBy::Other,
+        decided_for: None,
+        inner,
+        port_taken: false,
+        older: false,
+    }
 }
 
 /// Who decided one rewrite.
@@ -83,6 +117,8 @@ pub(super) struct Decision {
     pub(super) decided_for: Option<JourneyId>,
     /// Index of the draft of the rule, when it is of this very packet.
     pub(super) draft: Option<usize>,
+    /// The port changed although nothing asked for it.
+    pub(super) port_taken: bool,
 }
 
 /// Decides for the rewrite at `index`. `is_nat` tells of a chain whether it is of type nat, when known;
@@ -94,18 +130,31 @@ pub(super) fn decide(
     is_nat: impl Fn(&ChainName, &Draft) -> Option<bool>,
     remembered: impl Fn(Manip) -> Option<(RuleRef, Option<JourneyId>)>,
 ) -> Decision {
-    let other = Decision { by: RewrittenBy::Other, rule: None, decided_for: None, draft: None };
+    let other =
+        Decision { by: RewrittenBy::Other, rule: None, decided_for: None, draft: None, port_taken: false };
     let Some(draft) = drafts.get(index) else { return other };
-    let (StepKind::Rewrite { nat, from, to, .. }, Note::Rewrite { reply, exact }) =
+    let (StepKind::Rewrite { nat, from, to, inner, .. }, Note::Rewrite { reply, exact }) =
         (&draft.step.kind, &draft.note)
     else {
         return other;
     };
+    // Seen from the reply, the mapping of the other end is undone; and what an error quotes went the other way.
+    let end = match (*reply != *inner, nat) {
+        (false, nat) => *nat,
+        (true, Manip::Snat) => Manip::Dnat,
+        (true, Manip::Dnat) => Manip::Snat,
+    };
     if is_icmp_error(&open.packet) {
-        return Decision { by: RewrittenBy::IcmpError, ..other };
+        let (rule, decided_for) = remembered(end).map_or((None, None), |(rule, at)| (Some(rule), at));
+        return Decision { by: RewrittenBy::IcmpError, rule, decided_for, ..other };
     }
-    if !reply && let Some((at, rule)) = deciding_rule(drafts, index, *nat, is_nat) {
-        return Decision { by: RewrittenBy::Rule, rule: Some(rule), draft: Some(at), ..other };
+    let port_changed = *nat == Manip::Snat && from.port != to.port;
+    if !reply && let Some((at, rule)) = deciding_rule(drafts, index, *nat, &is_nat) {
+        let port_taken = port_changed && rule.text.as_deref().is_some_and(keeps_port);
+        return Decision { by: RewrittenBy::Rule, rule: Some(rule), draft: Some(at), port_taken, ..other };
+    }
+    if !reply && let Some((at, rule)) = writing_rule(drafts, index, *nat, *to, open, *exact) {
+        return Decision { rule: Some(rule), draft: Some(at), ..other };
     }
     let offloaded =
         open.connection.as_ref().and_then(|c| c.status).is_some_and(|status| status & IPS_OFFLOADED != 0);
@@ -115,21 +164,54 @@ pub(super) fn decide(
     if !exact && open.connection.as_ref().is_some_and(|c| excludes(c, *nat, *from, *to)) {
         return other;
     }
-    // Seen from the reply, the mapping of the other end is undone.
-    let end = match (reply, nat) {
-        (false, nat) => *nat,
-        (true, Manip::Snat) => Manip::Dnat,
-        (true, Manip::Dnat) => Manip::Snat,
+    if let Some((rule, decided_for)) = remembered(end) {
+        return Decision { by: RewrittenBy::Connection, rule: Some(rule), decided_for, ..other };
+    }
+    // The connection began with this packet: nothing was remembered, and no rule that was seen asked for it. A source
+    // that keeps its address gets another port only where the one it had is taken (nf_nat_alloc_null_binding).
+    if open.fresh && !reply {
+        return Decision { port_taken: port_changed && from.addr == to.addr, ..other };
+    }
+    Decision { by: RewrittenBy::Connection, ..other }
+}
+
+/// The rule that wrote the new address into the header itself (`ip daddr set …`), where the change is not NAT's.
+fn writing_rule(
+    drafts: &[Draft],
+    index: usize,
+    nat: Manip,
+    to: Endpoint,
+    open: &Open,
+    exact: bool,
+) -> Option<(usize, RuleRef)> {
+    if exact {
+        return None;
+    }
+    let maps = |c: &Connection| {
+        [c.original, c.reply].into_iter().flatten().any(|t| t.source == to || t.destination == to)
     };
-    let (rule, decided_for) = remembered(end).map_or((None, None), |(rule, journey)| (Some(rule), journey));
-    Decision { by: RewrittenBy::Connection, rule, decided_for, draft: None }
+    let field = if nat == Manip::Dnat { ["daddr set", "dport set"] } else { ["saddr set", "sport set"] };
+    let visit = drafts.get(index)?.visit?;
+    // By comparing headers the change is seen at the next message, be it of this rule or of the one after it.
+    let at = |(at, draft): (usize, &Draft)| {
+        let StepKind::Rule(step) = &draft.step.kind else { return None };
+        let text = step.rule.text.as_deref()?;
+        (draft.visit == Some(visit) && field.iter().any(|field| text.contains(field)))
+            .then(|| (at, step.rule.clone()))
+    };
+    let found = drafts.iter().enumerate().take(index + 2).rev().find_map(at)?;
+    let mapped = open
+        .connection
+        .as_ref()
+        .is_some_and(|c| c.status.is_some_and(|status| status & (IPS_SRC_NAT | IPS_DST_NAT) != 0) && maps(c));
+    (!mapped).then_some(found)
 }
 
 fn deciding_rule(
     drafts: &[Draft],
     index: usize,
     nat: Manip,
-    is_nat: impl Fn(&ChainName, &Draft) -> Option<bool>,
+    is_nat: &impl Fn(&ChainName, &Draft) -> Option<bool>,
 ) -> Option<(usize, RuleRef)> {
     let visit = drafts.get(index)?.visit?;
     let mut unknown_text = None;
@@ -171,11 +253,7 @@ fn excludes(connection: &Connection, nat: Manip, from: Endpoint, to: Endpoint) -
 
 /// ICMP errors are translated by a path of their own (`nf_nat_icmp_reply_translation`).
 fn is_icmp_error(packet: &Packet) -> bool {
-    packet.icmp.is_some_and(|icmp| match packet.protocol {
-        Some(protocol::ICMP) => matches!(icmp.kind, 3 | 4 | 5 | 11 | 12),
-        Some(protocol::ICMPV6) => icmp.kind < 128 || icmp.kind == 137,
-        _ => false,
-    })
+    packet.icmp.is_some_and(|icmp| packet.protocol.is_some_and(|number| icmp.is_error(number)))
 }
 
 #[cfg(test)]
@@ -184,7 +262,7 @@ mod tests {
     use crate::conntrack::{State, Tuple};
     use crate::event::{HookVerdict, NfFamily};
     use crate::journey::RuleStep;
-    use crate::packet::{Family, Icmp};
+    use crate::packet::{Family, Icmp, protocol};
 
     fn end(last: u8, port: u16) -> Endpoint {
         Endpoint { addr: [10, 0, 0, last].into(), port: Some(port) }
@@ -274,7 +352,7 @@ mod tests {
 
         let mut error = open(&[]);
         error.packet.protocol = Some(protocol::ICMP);
-        error.packet.icmp = Some(Icmp { kind: 3, code: 1, id: None, sequence: None });
+        error.packet.icmp = Some(Icmp { kind: 3, code: 1, id: None, sequence: None, about: None });
         assert_eq!(rewritten(error, None).0, RewrittenBy::IcmpError);
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
-use super::{Endpoint, Family, Icmp, Packet, protocol};
+use super::{Endpoint, Family, Icmp, Packet, Quoted, protocol};
 
 /// Why bytes are not a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -149,16 +149,30 @@ fn decode_transport(packet: &mut Packet, bytes: &[u8]) {
                     protocol::ICMP => matches!(kind, 0 | 8),
                     _ => matches!(kind, 128 | 129),
                 };
-                packet.icmp = Some(Icmp {
+                let mut icmp = Icmp {
                     kind,
                     code,
                     id: be16(bytes, 4).filter(|_| echo),
                     sequence: be16(bytes, 6).filter(|_| echo),
-                });
+                    about: None,
+                };
+                if icmp.is_error(number) {
+                    icmp.about = quoted(bytes.get(8..).unwrap_or_default());
+                }
+                packet.icmp = Some(icmp);
             }
         }
         _ => {}
     }
+}
+
+/// What an error is about; nothing where the ports of a protocol that has some are missing. An error about an error
+/// is not sent (RFC 1122 §3.2.2), so this goes no deeper.
+fn quoted(bytes: &[u8]) -> Option<Quoted> {
+    let inner = decode(bytes, 0).ok()?;
+    let (protocol, source, destination) = (inner.protocol?, inner.source?, inner.destination?);
+    let whole = !protocol::has_ports(protocol) || source.port.is_some() && destination.port.is_some();
+    whole.then_some(Quoted { protocol, source, destination })
 }
 
 #[cfg(test)]
@@ -196,6 +210,19 @@ mod tests {
         let packet = decode(&bytes, 56).expect("a packet");
         assert_eq!(packet.protocol, Some(protocol::UDP));
         assert_eq!(packet.destination.expect("destination").to_string(), "[::1]:22");
+    }
+
+    #[test]
+    fn an_error_quotes_the_packet_it_is_about() {
+        let mut bytes = vec![0x45, 0, 0, 56, 0, 1, 0, 0, 64, 1, 0, 0, 192, 168, 70, 10, 10, 2, 1, 2];
+        bytes.extend([3, 3, 0, 0, 0, 0, 0, 0]);
+        bytes.extend([0x45, 0, 0, 34, 0, 7, 0, 0, 63, 17, 0, 0, 10, 2, 1, 2, 192, 168, 70, 10]);
+        bytes.extend([0x9c, 0x4b, 0, 22, 0, 14, 0, 0]);
+        let about = decode(&bytes, 56).expect("a packet").icmp.expect("icmp").about.expect("a quotation");
+        assert_eq!(about.source.to_string(), "10.2.1.2:40011");
+        assert_eq!(about.destination.to_string(), "192.168.70.10:22");
+        let cut = decode(&bytes[..40], 56).expect("a packet").icmp.expect("icmp");
+        assert_eq!((cut.kind, cut.about), (3, None));
     }
 
     #[test]

@@ -46,9 +46,63 @@ pub fn nat_statement(text: &str) -> Option<Manip> {
     found
 }
 
+/// Whether a rule's source NAT statement asks for an address and nothing else: then the kernel keeps the port as long
+/// as it is free (`get_unique_tuple`, net/netfilter/nf_nat_core.c, v6.12). In doubt it does not.
+#[must_use]
+pub fn keeps_port(text: &str) -> bool {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let statement =
+        words.iter().rposition(|word| matches!(*word, "masquerade" | "snat" | "MASQUERADE" | "SNAT"));
+    let Some((word, rest)) = statement.and_then(|at| words.get(at..)?.split_first()) else { return false };
+    let rest = match rest.iter().position(|word| *word == "comment") {
+        Some(comment) => rest.get(..comment).unwrap_or_default(),
+        None => rest,
+    };
+    let rest: Vec<&str> = rest.iter().copied().filter(|word| *word != "persistent").collect();
+    let bare = |target: &str| target.split('-').all(|addr| addr.parse::<std::net::IpAddr>().is_ok());
+    match (*word, rest.as_slice()) {
+        ("masquerade" | "MASQUERADE", []) => true,
+        ("snat", ["to", target] | ["ip" | "ip6", "to", target]) | ("SNAT", ["--to-source", target]) => {
+            bare(target)
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_are_kept_where_only_an_address_is_asked_for() {
+        for keeps in [
+            "oifname \"enp0\" masquerade",
+            "ip saddr 10.0.0.0/8 masquerade persistent comment \"to :80\"",
+            "snat to 10.2.1.1",
+            "oifname \"enp0\" snat ip to 10.2.1.1-10.2.1.9",
+            "snat to fd00::1",
+            "-A POSTROUTING -o enp0 -j MASQUERADE",
+            "-A POSTROUTING -j SNAT --to-source 10.2.1.1",
+        ] {
+            assert!(keeps_port(keeps), "{keeps}");
+        }
+        for changes in [
+            "masquerade to :1024-2048",
+            "masquerade random",
+            "masquerade fully-random",
+            "snat to 10.2.1.1:7000-7009",
+            "snat to [fd00::1]:80",
+            "snat ip to ip saddr map @m",
+            "snat to 10.2.1.1 random",
+            "-A POSTROUTING -j MASQUERADE --random",
+            "-A POSTROUTING -j SNAT --to-source 10.2.1.1:7000",
+            "xt target \"MASQUERADE\"",
+            "accept",
+            "",
+        ] {
+            assert!(!keeps_port(changes), "{changes}");
+        }
+    }
 
     #[test]
     fn statements_are_told_from_matches() {

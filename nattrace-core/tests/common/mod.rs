@@ -504,11 +504,15 @@ fn line(step: &Step) -> String {
             rule.verdict
         ),
         StepKind::Policy { table, chain, verdict, .. } => format!("policy {table} {chain} {verdict}"),
-        StepKind::Rewrite { nat, from, to, rule, by, decided_for } => format!(
-            "{} {from} {to} by {by:?} {}{}",
+        StepKind::Connection { event, .. } => format!("connection {}", event.name()),
+        StepKind::Rewrite { nat, from, to, rule, by, decided_for, inner, port_taken, older } => format!(
+            "{}{} {from} {to} by {by:?} {}{}{}{}",
+            if *inner { "quoted " } else { "" },
             nat.name(),
             rule.as_ref().map_or("-".to_owned(), |r| format!("{} {} {}", r.table, r.chain, r.handle)),
-            decided_for.map_or(String::new(), |journey| format!(" for #{journey}"))
+            decided_for.map_or(String::new(), |journey| format!(" for #{journey}")),
+            if *port_taken { " port taken" } else { "" },
+            if *older { " older" } else { "" },
         ),
         StepKind::Route { decision, oif, .. } => format!("route {decision:?} {}", or_dash(oif)),
         StepKind::Device { event: DeviceStep::Receive, name } => format!("receive {name}"),

@@ -91,6 +91,10 @@ impl<'a> Writer<'a> {
                 }
                 self.other(&format!("nat rewrite {} {from} to {to}", nat.name()));
             }
+            StepKind::Connection { event, id } => {
+                let id = id.map_or_else(String::new, |id| format!(" id {id}"));
+                self.other(&format!("conntrack {}{id}", event.name()));
+            }
             StepKind::Route { decision, oif, gateway, table } => {
                 let mut line = format!("route {}", decision_name(*decision));
                 if let Some(oif) = oif {
@@ -268,7 +272,7 @@ mod tests {
         let mut it = bare(tcp("[2001:db8::1]:1", "[2001:db8::2]:2", 0));
         it.packet.protocol = Some(protocol::ICMPV6);
         it.packet.tcp_flags = None;
-        it.packet.icmp = Some(Icmp { kind: 128, code: 0, id: Some(7), sequence: Some(1) });
+        it.packet.icmp = Some(Icmp { kind: 128, code: 0, id: Some(7), sequence: Some(1), about: None });
         it.packet.ip_id = None;
         for end in [&mut it.packet.source, &mut it.packet.destination] {
             end.as_mut().unwrap().port = None;

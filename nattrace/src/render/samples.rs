@@ -116,6 +116,9 @@ fn until_forward(verdict: HookVerdict) -> Vec<StepKind> {
             rule: Some(dnat),
             by: RewrittenBy::Rule,
             decided_for: None,
+            inner: false,
+            port_taken: false,
+            older: false,
         },
         StepKind::Route {
             decision: RouteDecision::Forward,

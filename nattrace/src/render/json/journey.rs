@@ -9,7 +9,7 @@ use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{
     DeviceStep, DropCause, Journey, Outcome, RewrittenBy, RouteDecision, RuleRef, Step, StepKind,
 };
-use nattrace_core::packet::{Endpoint, Family, Packet, protocol};
+use nattrace_core::packet::{Endpoint, Family, Icmp, Packet, Quoted, protocol};
 use serde::Serialize;
 
 use super::line;
@@ -99,6 +99,15 @@ struct IcmpBody {
     code: u8,
     id: Option<u16>,
     sequence: Option<u16>,
+    /// The packet that an error quotes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<TupleBody>,
+}
+
+fn icmp(icmp: Icmp) -> IcmpBody {
+    let Icmp { kind, code, id, sequence, about } = icmp;
+    let quoted = |q: Quoted| Tuple { protocol: q.protocol, source: q.source, destination: q.destination };
+    IcmpBody { kind, code, id, sequence, about: about.map(|about| tuple(quoted(about))) }
 }
 
 fn packet(packet: &Packet) -> PacketBody {
@@ -120,7 +129,7 @@ fn packet(packet: &Packet) -> PacketBody {
         ip_id: packet.ip_id,
         tcp_seq: packet.tcp_seq,
         tcp_ack: packet.tcp_ack,
-        icmp: packet.icmp.map(|i| IcmpBody { kind: i.kind, code: i.code, id: i.id, sequence: i.sequence }),
+        icmp: packet.icmp.map(icmp),
         fragment_offset: (packet.fragment_offset != 0).then_some(packet.fragment_offset),
         mark: (packet.mark != 0).then_some(packet.mark),
     }
@@ -233,6 +242,19 @@ enum StepKindBody<'a> {
         by: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
         decided_for: Option<String>,
+        /// The packet that an ICMP error quotes was changed.
+        #[serde(skip_serializing_if = "is_false")]
+        inner: bool,
+        /// `taken`: nothing asked for another port; the kernel gives one where the port is taken.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        port_changed: Option<&'static str>,
+        /// `older`: decided before the trace began.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mapping: Option<&'static str>,
+    },
+    Connection {
+        event: &'static str,
+        id: Option<u32>,
     },
     Route {
         decision: &'static str,
@@ -299,21 +321,27 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
             verdict: verdict.to_string(),
             hook: hook.map(HookPoint::name),
         },
-        StepKind::Rewrite { nat, from, to, rule: decided, by, decided_for } => StepKindBody::Rewrite {
-            nat: nat.name(),
-            from: endpoint(*from),
-            to: endpoint(*to),
-            rule: decided.as_ref().map(rule),
-            by: match by {
-                RewrittenBy::Rule => "rule",
-                RewrittenBy::Connection => "connection",
-                RewrittenBy::IcmpError => "icmp-error",
-                RewrittenBy::Flowtable => "flowtable",
-                RewrittenBy::Ipvs => "ipvs",
-                RewrittenBy::Other => "other",
-            },
-            decided_for: decided_for.map(|journey| journey.to_string()),
-        },
+        StepKind::Rewrite { nat, from, to, rule: decided, by, decided_for, inner, port_taken, older } => {
+            StepKindBody::Rewrite {
+                nat: nat.name(),
+                from: endpoint(*from),
+                to: endpoint(*to),
+                rule: decided.as_ref().map(rule),
+                inner: *inner,
+                port_changed: port_taken.then_some("taken"),
+                mapping: older.then_some("older"),
+                by: match by {
+                    RewrittenBy::Rule => "rule",
+                    RewrittenBy::Connection => "connection",
+                    RewrittenBy::IcmpError => "icmp-error",
+                    RewrittenBy::Flowtable => "flowtable",
+                    RewrittenBy::Ipvs => "ipvs",
+                    RewrittenBy::Other => "other",
+                },
+                decided_for: decided_for.map(|journey| journey.to_string()),
+            }
+        }
+        StepKind::Connection { event, id } => StepKindBody::Connection { event: event.name(), id: *id },
         StepKind::Route { decision, oif, gateway, table } => StepKindBody::Route {
             decision: decision_name(*decision),
             oif: oif.as_deref(),
@@ -451,4 +479,9 @@ fn finding(finding: &Finding) -> FindingBody<'_> {
         },
         steps: &finding.steps,
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }

@@ -24,9 +24,13 @@ pub(super) fn rows(journey: &Journey, namespaces: &Namespaces) -> Vec<Row> {
         mark: journey.packet.mark,
         last_rule: None,
     };
-    let steps = told_by_steps(journey);
+    let usual = |step: &&Step| match step.kind {
+        StepKind::Connection { event, .. } => words::connection(event).is_none(),
+        _ => false,
+    };
+    let steps: Vec<&Step> = told_by_steps(journey).iter().filter(|step| !usual(step)).collect();
     for (i, step) in steps.iter().enumerate() {
-        writer.step(step, steps.get(i + 1), namespaces);
+        writer.step(step, steps.get(i + 1).copied(), namespaces);
     }
     writer.end();
     writer.rows
@@ -113,11 +117,12 @@ impl<'a> Writer<'a> {
                 self.chains.said(verdict);
                 self.in_hook(Some(place), vec![Span::new(role, format!("policy {verdict}"))]);
             }
-            StepKind::Rewrite { nat, from, to, rule, by, decided_for } => {
-                let label = Span::new(Role::Nat, format!("⇒ {}", nat.name().to_uppercase()));
-                let mut text = vec![Span::new(Role::Nat, format!("{from} → {to}"))];
-                text.extend(self.rewritten_by(rule.as_ref(), *by, *decided_for));
-                self.push(label, None, text);
+            StepKind::Rewrite { .. } => self.rewrite(&step.kind),
+            StepKind::Connection { event, .. } => {
+                if let Some(told) = words::connection(*event) {
+                    let told = vec![Span::new(Role::Plain, told)];
+                    self.push(Span::new(Role::Label, "conntrack"), None, told);
+                }
             }
             StepKind::Route { decision, oif, gateway, table } => {
                 self.leave_hook();
@@ -182,12 +187,35 @@ impl<'a> Writer<'a> {
         Span::new(Role::Faint, place)
     }
 
+    fn rewrite(&mut self, kind: &'a StepKind) {
+        let StepKind::Rewrite { nat, from, to, rule, by, decided_for, inner, port_taken, older } = kind
+        else {
+            return;
+        };
+        let label = Span::new(Role::Nat, format!("⇒ {}", nat.name().to_uppercase()));
+        let mut text = vec![Span::new(Role::Nat, format!("{from} → {to}"))];
+        if *inner {
+            text.push(Span::new(Role::Plain, " in the packet it quotes"));
+        }
+        if *port_taken {
+            let port = from.port.map_or_else(String::new, |port| format!(" {port}"));
+            text.push(Span::new(
+                Role::Plain,
+                format!("  port{port} is taken, nothing else asked for another"),
+            ));
+        } else {
+            text.extend(self.rewritten_by(rule.as_ref(), *by, *decided_for, *older));
+        }
+        self.push(label, None, text);
+    }
+
     /// Why the rewrite: nothing where the rule stands right above.
     fn rewritten_by(
         &self,
         rule: Option<&RuleRef>,
         by: RewrittenBy,
         decided_for: Option<JourneyId>,
+        older: bool,
     ) -> Option<Span> {
         let told = match by {
             RewrittenBy::Rule => match rule {
@@ -197,12 +225,17 @@ impl<'a> Writer<'a> {
             },
             RewrittenBy::Connection => match decided_for {
                 Some(journey) => format!("as decided for #{journey}"),
+                None if older => "as its connection is mapped since before this trace".to_owned(),
                 None => "as its connection is mapped".to_owned(),
             },
             RewrittenBy::IcmpError => "of an ICMP error, as the connection it is about is mapped".to_owned(),
             RewrittenBy::Flowtable => "by the flowtable's fast path".to_owned(),
             RewrittenBy::Ipvs => "by IPVS".to_owned(),
-            RewrittenBy::Other => "not by a NAT rule that was seen".to_owned(),
+            RewrittenBy::Other => match rule {
+                Some(rule) if self.last_rule == Some(rule) => "written by the rule, without NAT".to_owned(),
+                Some(rule) => format!("written by a rule of {}, without NAT", words::chain_of(rule)),
+                None => "not by a NAT rule that was seen".to_owned(),
+            },
         };
         Some(Span::new(Role::Faint, format!("  {told}")))
     }

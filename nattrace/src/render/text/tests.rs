@@ -209,6 +209,9 @@ fn from_this_host_through_another_namespace_to_a_socket() {
             rule: Some(nat),
             by: RewrittenBy::Rule,
             decided_for: None,
+            inner: false,
+            port_taken: false,
+            older: false,
         },
         StepKind::Device { event: DeviceStep::Transmit, name: "eth0".into() },
         StepKind::Device { event: DeviceStep::Receive, name: "veth7".into() },
@@ -286,6 +289,9 @@ fn a_reply_is_mapped_back() {
             rule: None,
             by: RewrittenBy::Connection,
             decided_for: None,
+            inner: false,
+            port_taken: false,
+            older: false,
         },
         StepKind::Device { event: DeviceStep::Transmit, name: "enp0".into() },
     ]);
@@ -314,7 +320,7 @@ fn ends_that_no_rule_decided() {
     for end in [&mut ping.packet.source, &mut ping.packet.destination] {
         end.as_mut().unwrap().port = None;
     }
-    ping.packet.icmp = Some(Icmp { kind: 8, code: 0, id: Some(4711), sequence: Some(1) });
+    ping.packet.icmp = Some(Icmp { kind: 8, code: 0, id: Some(4711), sequence: Some(1), about: None });
     ping.iif = Some("eth0".into());
     let ended = |id, outcome| Journey { id: JourneyId(id), outcome, ..ping.clone() };
     let mut policy = ended(

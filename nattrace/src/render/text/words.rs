@@ -1,5 +1,6 @@
 //! The plain words for ends, routes and sums.
 
+use nattrace_core::journey::ConnectionStep;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -224,4 +225,15 @@ pub(super) fn summary(summary: &Summary) -> Vec<Vec<Span>> {
         lines.push(vec![Span::new(Role::Warn, format!("Events lost: {}", lost.join(", ")))]);
     }
     lines
+}
+
+/// A moment in the connection's life, where it is not what always happens.
+pub(super) fn connection(event: ConnectionStep) -> Option<&'static str> {
+    match event {
+        ConnectionStep::Created | ConnectionStep::Confirmed => None,
+        ConnectionStep::ClashResolved => {
+            Some("another packet of the connection was faster: this one goes by its entry")
+        }
+        ConnectionStep::Destroyed => Some("the connection's entry is removed"),
+    }
 }

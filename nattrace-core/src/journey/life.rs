@@ -1,0 +1,168 @@
+//! What becomes of a packet's connection while the packet is under way, as its own buffer tells.
+
+use super::open::{ChainName, Draft, Moment, Note, Open};
+use super::{ConnectionStep, StepKind};
+use crate::conntrack::{Connection, Direction, IPS_CONFIRMED, State};
+
+/// `NF_IP_PRI_CONNTRACK` (include/uapi/linux/netfilter_ipv4.h, v6.12).
+const CONNTRACK_PRIORITY: i32 = -200;
+
+impl Open {
+    /// Adds the steps that lie between what was known of the connection and what is seen now; to be called before
+    /// the latter is taken over.
+    pub(super) fn connection_lives(&mut self, at: Moment, now: &Connection) {
+        let confirmed = now.status.map(|status| status & IPS_CONFIRMED != 0);
+        let id = now.id;
+        let Some(before) = &self.connection else {
+            let first = now.state == Some(State::New)
+                && now.direction == Some(Direction::Original)
+                && confirmed == Some(false);
+            if first {
+                self.fresh = true;
+                self.connection_step(at, ConnectionStep::Created, id);
+            }
+            return;
+        };
+        if at.netns != 0 && at.netns != self.connection_netns {
+            return;
+        }
+        let id = id.or(before.id);
+        let replaced = before.key != 0
+            && now.key != 0
+            && before.key != now.key
+            && before.original.is_some()
+            && before.original == now.original;
+        let was_confirmed = before.status.is_some_and(|status| status & IPS_CONFIRMED != 0);
+        if self.fresh && replaced && !was_confirmed && confirmed == Some(true) {
+            self.connection_step(at, ConnectionStep::ClashResolved, now.id);
+            // What follows is the other entry's.
+            self.fresh = false;
+            if let Some(mine) = &mut self.connection {
+                (mine.key, mine.id) = (now.key, now.id);
+            }
+        } else if self.fresh && !was_confirmed && confirmed == Some(true) {
+            self.connection_step(at, ConnectionStep::Confirmed, id);
+        }
+    }
+
+    /// Adds one such step.
+    pub(super) fn connection_step(&mut self, at: Moment, event: ConnectionStep, id: Option<u32>) {
+        let inside = self.current().filter(|at| self.visits.get(*at).is_some_and(|v| !v.over));
+        self.push(at, StepKind::Connection { event, id }, inside, Note::Nothing);
+    }
+
+    /// The entry was seen some time after conntrack had made it: puts the step where that is done, at the beginning
+    /// of the hook, behind the chains that come before conntrack.
+    pub(super) fn place_creation(&mut self, priority: impl Fn(&ChainName, &Draft) -> Option<i32>) {
+        let created = |draft: &Draft| {
+            matches!(draft.step.kind, StepKind::Connection { event: ConnectionStep::Created, .. })
+        };
+        let Some(from) = self.drafts.iter().position(created) else { return };
+        let Some(visit) = self.drafts.get(from).and_then(|draft| draft.visit) else { return };
+        let Some(hook) = self.visits.get(visit).and_then(|visit| visit.draft) else { return };
+        let before_conntrack = |draft: &Draft| match &draft.note {
+            Note::Rule { base, .. } => {
+                priority(base, draft).is_some_and(|priority| priority < CONNTRACK_PRIORITY)
+            }
+            _ => false,
+        };
+        let earlier = self.drafts.iter().enumerate().take(from).skip(hook + 1);
+        let to = earlier.rev().find(|(_, d)| before_conntrack(d)).map_or(hook + 1, |(at, _)| at + 1);
+        if to < from {
+            let draft = self.drafts.remove(from);
+            self.drafts.insert(to, draft);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{HookPoint, NfFamily, Verdict};
+    use crate::packet::{Endpoint, Family, Packet};
+
+    const AT: Moment = Moment { time_ns: 1, cpu: 0, netns: 1 };
+
+    fn open() -> Open {
+        let end = |last: u8| Some(Endpoint { addr: [10, 0, 0, last].into(), port: Some(7) });
+        let packet = Packet {
+            family: Family::Ipv4,
+            protocol: Some(17),
+            source: end(1),
+            destination: end(2),
+            tcp_flags: None,
+            tcp_seq: None,
+            tcp_ack: None,
+            icmp: None,
+            length: 60,
+            ttl: Some(64),
+            ip_id: Some(1),
+            fragment_offset: 0,
+            mark: 0,
+        };
+        Open::new(AT, Some(1), packet)
+    }
+
+    fn seen(key: u64, status: u32) -> Connection {
+        let end = |last: u8| Endpoint { addr: [10, 0, 0, last].into(), port: Some(7) };
+        Connection {
+            key,
+            state: Some(State::New),
+            direction: Some(Direction::Original),
+            status: Some(status),
+            original: Some(crate::conntrack::Tuple { protocol: 17, source: end(1), destination: end(2) }),
+            ..Connection::default()
+        }
+    }
+
+    fn steps(observations: &[Connection]) -> Vec<&'static str> {
+        let mut open = open();
+        for connection in observations {
+            open.connection_lives(AT, connection);
+            open.merge_connection(AT, connection);
+        }
+        open.drafts
+            .iter()
+            .filter_map(|draft| match draft.step.kind {
+                StepKind::Connection { event, .. } => Some(event.name()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_first_packet_makes_an_entry_and_has_it_confirmed() {
+        let steps_of = steps(&[seen(1, 0), seen(1, 0), seen(1, IPS_CONFIRMED), seen(1, IPS_CONFIRMED)]);
+        assert_eq!(steps_of, ["created", "confirmed"]);
+    }
+
+    #[test]
+    fn the_entry_is_made_behind_raw_chains_and_before_nat() {
+        let mut open = open();
+        let visit = open.enter(AT, HookPoint::Prerouting, NfFamily::Ip, None, None, true);
+        for chain in ["raw", "nat"] {
+            let base = ChainName { family: NfFamily::Ip, table: "t".to_owned(), chain: chain.to_owned() };
+            let kind = StepKind::Policy {
+                family: NfFamily::Ip,
+                table: "t".to_owned(),
+                chain: chain.to_owned(),
+                verdict: Verdict::Accept,
+                hook: None,
+            };
+            open.push(AT, kind, Some(visit), Note::Rule { table_handle: None, base });
+        }
+        open.connection_lives(AT, &seen(1, 0));
+        open.place_creation(|base, _| Some(if base.chain == "raw" { -300 } else { -100 }));
+        assert!(matches!(open.drafts[2].step.kind, StepKind::Connection { .. }));
+    }
+
+    #[test]
+    fn a_packet_of_a_known_connection_has_no_such_steps() {
+        assert!(steps(&[seen(1, IPS_CONFIRMED), seen(1, IPS_CONFIRMED)]).is_empty());
+    }
+
+    #[test]
+    fn the_slower_of_two_first_packets_takes_the_others_entry() {
+        assert_eq!(steps(&[seen(1, 0), seen(2, IPS_CONFIRMED)]), ["created", "clash-resolved"]);
+    }
+}
