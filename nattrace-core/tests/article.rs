@@ -38,6 +38,7 @@ fn full_dropped(s: &mut Stream, packet: u64, header: &nattrace_core::packet::Pac
 const TO_FORWARD: [&str; 7] = [
     "receive enp0",
     "prerouting enp0>- accept",
+    "connection created",
     "rule nat prerouting 4 \"ip daddr 10.1.2.3 tcp dport 1222 dnat ip to 192.168.70.10:22\" accept",
     "dnat 10.1.2.3:1222 192.168.70.10:22 by Rule nat prerouting 4",
     "route Forward veth21",

@@ -47,7 +47,9 @@ impl Open {
 
     /// Adds one such step.
     pub(super) fn connection_step(&mut self, at: Moment, event: ConnectionStep, id: Option<u32>) {
-        let inside = self.current().filter(|at| self.visits.get(*at).is_some_and(|v| !v.over));
+        // What the return of a hook shows was made in it.
+        let over = |at: &usize| self.visits.get(*at).is_some_and(|v| v.over);
+        let inside = self.current().filter(|at| event == ConnectionStep::Created || !over(at));
         self.push(at, StepKind::Connection { event, id }, inside, Note::Nothing);
     }
 

@@ -334,9 +334,11 @@ fn complete_steps(open: &mut Open, outcome: &Outcome, moves: Vec<(usize, usize)>
         open.delivered(at, function);
     }
     // A rewrite noticed by comparing headers happened where the rule decided it. Later ones first, so that
-    // positions before them hold; only rewrites move, and only towards the front.
+    // positions before them hold; only rewrites move, and only towards the front, or behind the rule that follows.
     for (from, rule) in moves.into_iter().rev() {
-        if rule + 1 < from && from < open.drafts.len() {
+        if rule == from + 1 {
+            open.drafts.swap(from, rule);
+        } else if rule + 1 < from && from < open.drafts.len() {
             let draft = open.drafts.remove(from);
             open.drafts.insert(rule + 1, draft);
         }

@@ -237,6 +237,7 @@ fn required(kind: &str) -> &'static [&'static str] {
         "rewrite" => &["nat", "from", "to", "by"],
         "route" => &["decision"],
         "device" => &["event", "name"],
+        "connection" => &["event"],
         "deliver" => &["kind"],
         "drop" => &["text"],
         _ => &[],
