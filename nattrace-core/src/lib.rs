@@ -8,6 +8,7 @@
 //! ```
 
 pub mod conntrack;
+pub mod conversation;
 pub mod event;
 pub mod filter;
 pub mod findings;

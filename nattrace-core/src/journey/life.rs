@@ -71,7 +71,11 @@ impl Open {
         let earlier = self.drafts.iter().enumerate().take(from).skip(hook + 1);
         let to = earlier.rev().find(|(_, d)| before_conntrack(d)).map_or(hook + 1, |(at, _)| at + 1);
         if to < from {
-            let draft = self.drafts.remove(from);
+            let mut draft = self.drafts.remove(from);
+            // It was made by the time of the step that it now stands before.
+            if let Some(next) = self.drafts.get(to) {
+                draft.step.time_ns = draft.step.time_ns.min(next.step.time_ns);
+            }
             self.drafts.insert(to, draft);
         }
     }

@@ -20,6 +20,7 @@ mod text;
 
 use std::io::{self, Write};
 
+use nattrace_core::conversation::Conversation;
 use nattrace_core::event::Loss;
 use nattrace_core::journey::{Journey, JourneyId};
 
@@ -82,6 +83,16 @@ impl<W: Write> Renderer<W> {
             }
             Form::Json => json::journey(journey, &self.namespaces)?,
             Form::Nft => nft::journey(journey).into_bytes(),
+        };
+        self.write(&bytes)
+    }
+
+    /// What came of a connection. nft's grammar has no word for it.
+    pub fn conversation(&mut self, conversation: &Conversation) -> io::Result<()> {
+        let bytes = match &mut self.form {
+            Form::Text { text, width, .. } => text.conversation(conversation, columns(*width)).into_bytes(),
+            Form::Json => json::conversation(conversation, &self.namespaces)?,
+            Form::Nft => return Ok(()),
         };
         self.write(&bytes)
     }

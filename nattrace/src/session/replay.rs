@@ -41,7 +41,7 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
         filter: plan.filter.clone(),
         sources: header.sources.iter().map(|(source, text)| (*source, record::state_of(text))).collect(),
     };
-    let mut report = Report::new(output::open(&plan.output)?, plan.count);
+    let mut report = Report::new(output::open(&plan.output)?, plan.count, plan.follow);
     report.start(&start)?;
     let options = Options {
         filter: plan.filter.clone(),
@@ -80,6 +80,7 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
         last_ns = event.time_ns.max(last_ns);
         let looks = matches!(event.body, Body::Clock);
         has_clock |= looks;
+        report.quiet(last_ns)?;
         report.see(&event);
         assembler.push(event);
         let due = !has_clock && last_ns.saturating_sub(last_tick) >= TICK_NS;

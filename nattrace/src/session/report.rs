@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
+use nattrace_core::conversation::{Conversation, Conversations};
 use nattrace_core::event::{Body, Event, Loss, Source};
 use nattrace_core::journey::Counters;
 use nattrace_core::journey::{Journey, JourneyId};
@@ -20,14 +21,17 @@ pub(super) struct Report<W> {
     limit: Option<u64>,
     tally: Tally,
     losses: Vec<(Loss, Vec<JourneyId>)>,
+    conversations: Conversations,
+    now_ns: u64,
 }
 
 impl<W: Write> Report<W> {
-    pub(super) fn new(mut renderer: Renderer<W>, limit: Option<u64>) -> Self {
+    pub(super) fn new(mut renderer: Renderer<W>, limit: Option<u64>, follow: bool) -> Self {
         if let Ok(current) = netns::current() {
             renderer.namespaces().set_current(current.inum);
         }
-        Self { renderer, limit, tally: Tally::default(), losses: Vec::new() }
+        let conversations = Conversations::new(follow);
+        Self { renderer, limit, tally: Tally::default(), losses: Vec::new(), conversations, now_ns: 0 }
     }
 
     pub(super) fn start(&mut self, start: &Start) -> Result<()> {
@@ -63,11 +67,29 @@ impl<W: Write> Report<W> {
             }
         }
         self.tally.add(journey);
-        Ok(self.renderer.journey(journey)?)
+        self.renderer.journey(journey)?;
+        let crowded_out = self.conversations.add(journey);
+        self.converse(crowded_out)
+    }
+
+    /// Tells what came of the connections that have been quiet for a while.
+    pub(super) fn quiet(&mut self, now_ns: u64) -> Result<()> {
+        self.now_ns = self.now_ns.max(now_ns);
+        let quiet = self.conversations.quiet(now_ns);
+        self.converse(quiet)
+    }
+
+    fn converse(&mut self, conversations: impl IntoIterator<Item = Conversation>) -> Result<()> {
+        for conversation in conversations {
+            self.renderer.conversation(&conversation)?;
+        }
+        Ok(())
     }
 
     /// Tells the losses and the sum.
     pub(super) fn finish(mut self, counters: &Counters) -> Result<ExitStatus> {
+        let rest = self.conversations.rest(self.now_ns);
+        self.converse(rest)?;
         for (loss, journeys) in std::mem::take(&mut self.losses) {
             self.renderer.loss(&loss, &journeys)?;
         }

@@ -138,7 +138,7 @@ impl<'a> Session<'a> {
             plan,
             kernel,
             assembler: Assembler::new(options),
-            report: Report::new(renderer, plan.count),
+            report: Report::new(renderer, plan.count, plan.follow),
             recorder,
             lost_so_far: BTreeMap::new(),
             last_poll_ns: now_ns(),
@@ -227,6 +227,7 @@ impl<'a> Session<'a> {
             if Instant::now() >= next_look {
                 looked = Instant::now();
                 self.poll()?;
+                self.report.quiet(if behind { self.ring_ns } else { now_ns() })?;
             }
             self.look(behind)?;
             self.tell()?;

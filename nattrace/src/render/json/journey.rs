@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use nattrace_core::conntrack::{Connection, Direction, State, Tuple, status_names};
+use nattrace_core::conversation::{Conversation, Passage};
 use nattrace_core::event::{HookPoint, NetnsId, Verdict};
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{
@@ -58,6 +59,43 @@ pub(in crate::render) fn journey(journey: &Journey, namespaces: &Namespaces) -> 
             same_path: journey.retransmission_of.map(|_| journey.same_path),
             incomplete: journey.incomplete.iter().map(|s| s.name()).collect(),
             trace_ids: journey.trace_ids.iter().map(|id| format!("{:08x}", id.swap_bytes())).collect(),
+        },
+    )
+}
+
+pub(in crate::render) fn conversation(
+    conversation: &Conversation,
+    namespaces: &Namespaces,
+) -> io::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        netns: NetnsBody<'a>,
+        id: Option<u32>,
+        original: TupleBody,
+        reply: Option<TupleBody>,
+        sent: PassageBody,
+        answered: PassageBody,
+        journeys: Vec<String>,
+        text: &'a str,
+    }
+    #[derive(Serialize)]
+    struct PassageBody {
+        packets: u64,
+        through: u64,
+        dropped: u64,
+    }
+    let passage = |Passage { packets, through, dropped }| PassageBody { packets, through, dropped };
+    line(
+        "connection",
+        Body {
+            netns: NetnsBody { inum: conversation.netns, name: namespaces.name(conversation.netns) },
+            id: conversation.id,
+            original: tuple(conversation.original),
+            reply: conversation.reply.map(tuple),
+            sent: passage(conversation.sent),
+            answered: passage(conversation.answered),
+            journeys: conversation.journeys.iter().map(ToString::to_string).collect(),
+            text: &conversation.text,
         },
     )
 }

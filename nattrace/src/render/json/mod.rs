@@ -16,7 +16,7 @@ use super::escape::is_unsafe;
 use super::filter::filter_flags;
 use super::run::{SourceState, Start, Summary};
 
-pub(super) use journey::{decision_name, journey, state_name};
+pub(super) use journey::{conversation, decision_name, journey, state_name};
 
 const SCHEMA: u32 = 1;
 

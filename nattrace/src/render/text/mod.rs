@@ -17,6 +17,7 @@ mod words;
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
+use nattrace_core::conversation::Conversation;
 use nattrace_core::event::Loss;
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{Journey, JourneyId};
@@ -139,6 +140,23 @@ impl Text {
     fn after(&self, journey: &Journey, first: JourneyId) -> String {
         let since = self.shown.get(&first).and_then(|s| journey.first_seen_ns.checked_sub(s.first_seen_ns));
         since.map_or_else(String::new, |since| format!(" after {}", words::time_span(since)))
+    }
+
+    /// What came of a connection: one line, where it says more than its packet does.
+    pub(super) fn conversation(&mut self, conversation: &Conversation, width: Option<usize>) -> String {
+        let mut out = String::new();
+        let packets = conversation.sent.packets + conversation.answered.packets;
+        if packets == 1 && conversation.sent.through == 0 {
+            return out;
+        }
+        self.begin(Last::Line, &mut out);
+        let line = [
+            Span::new(Role::Title, format!("⇄ {}", words::conversation(conversation))),
+            Span::new(Role::Plain, format!("  {}", conversation.text)),
+            Span::new(Role::Faint, format!("  {}", words::numbers(&conversation.journeys))),
+        ];
+        Layout::new(width, self.color).paragraph(&line, &mut out);
+        out
     }
 
     /// Events that were lost.

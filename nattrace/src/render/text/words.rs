@@ -1,13 +1,16 @@
 //! The plain words for ends, routes and sums.
 
-use nattrace_core::journey::ConnectionStep;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use nattrace_core::conntrack::Tuple;
+use nattrace_core::conversation::Conversation;
 use nattrace_core::event::HookPoint;
-use nattrace_core::journey::{DropCause, Journey, Outcome, RouteDecision, RuleRef, StepKind};
-use nattrace_core::packet::Endpoint;
+use nattrace_core::journey::{
+    ConnectionStep, DropCause, Journey, JourneyId, Outcome, RouteDecision, RuleRef, StepKind,
+};
+use nattrace_core::packet::{Endpoint, protocol};
 
 use crate::render::run::Summary;
 use crate::render::style::{Role, Span};
@@ -236,4 +239,48 @@ pub(super) fn connection(event: ConnectionStep) -> Option<&'static str> {
         }
         ConnectionStep::Destroyed => Some("the connection's entry is removed"),
     }
+}
+
+/// Both ends of a connection, and where it really goes.
+pub(super) fn conversation(conversation: &Conversation) -> String {
+    let Tuple { protocol, source, destination } = conversation.original;
+    let name = protocol::name(protocol).map_or_else(|| protocol.to_string(), str::to_owned);
+    // Conntrack keeps an echo's identifier, type and code where ports are.
+    let icmp = matches!(protocol, protocol::ICMP | protocol::ICMPV6);
+    let end = |end: Endpoint| Endpoint { port: end.port.filter(|_| !icmp), ..end };
+    let mut told = format!("{name} {} → {}", end(source), end(destination));
+    if let Some(reply) = conversation.reply {
+        let (server, client) = (reply.source, reply.destination);
+        if end(server) != end(destination) {
+            told = format!("{told} ⇒ {}", end(server));
+        }
+        if end(client) != end(source) {
+            told = format!("{told} as {}", end(client));
+        }
+    }
+    told
+}
+
+/// `#1–#3 #7`, or the first ones of many.
+pub(super) fn numbers(journeys: &[JourneyId]) -> String {
+    const SHOWN: usize = 6;
+    let mut sorted: Vec<u64> = journeys.iter().map(|id| id.0).collect();
+    sorted.sort_unstable();
+    let runs: Vec<(u64, u64)> = sorted.into_iter().fold(Vec::new(), |mut runs, id| {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == id => *last = id,
+            _ => runs.push((id, id)),
+        }
+        runs
+    });
+    let run = |(first, last): &(u64, u64)| match last - first {
+        0 => format!("#{first}"),
+        1 => format!("#{first} #{last}"),
+        _ => format!("#{first}–#{last}"),
+    };
+    let mut told: Vec<String> = runs.iter().take(SHOWN).map(run).collect();
+    if runs.len() > SHOWN {
+        told.push("…".to_owned());
+    }
+    told.join(" ")
 }

@@ -1,0 +1,507 @@
+//! The packets of one connection, taken together: what came through, who answered, and what is missing.
+//!
+//! Journeys go in as they end; a conversation comes out when it has been quiet for a while, and at the end. It says
+//! nothing that its journeys do not show.
+
+use std::collections::BTreeMap;
+
+use crate::conntrack::{Connection, Direction, Tuple};
+use crate::event::NetnsId;
+use crate::journey::{Journey, JourneyId, Outcome};
+use crate::packet::{Endpoint, protocol};
+
+/// Conversations under way at once; the one that was quiet longest makes room.
+const MAX_CONVERSATIONS: usize = 4096;
+/// Journeys that are named; the others are counted.
+const MAX_JOURNEYS: usize = 64;
+/// Longer than the first two retries of a connection attempt (1 s and 2 s).
+const QUIET_NS: u64 = 3_500_000_000;
+
+const FIN: u8 = 1;
+const SYN: u8 = 1 << 1;
+const RST: u8 = 1 << 2;
+const ACK: u8 = 1 << 4;
+
+/// How the packets of one direction fared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passage {
+    /// All of them.
+    pub packets: u64,
+    /// Sent on or delivered.
+    pub through: u64,
+    /// Dropped.
+    pub dropped: u64,
+}
+
+/// One connection's packets, as far as they were traced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// Where it is tracked.
+    pub netns: NetnsId,
+    /// As `conntrack -o id` prints it, where known.
+    pub id: Option<u32>,
+    /// The original direction, before any rewrite.
+    pub original: Tuple,
+    /// What replies look like when they arrive, where known.
+    pub reply: Option<Tuple>,
+    /// The original direction's packets.
+    pub sent: Passage,
+    /// The reply direction's.
+    pub answered: Passage,
+    /// The first journeys, in the order they ended.
+    pub journeys: Vec<JourneyId>,
+    /// What came of it, in plain words.
+    pub text: String,
+}
+
+/// Gathers journeys into conversations.
+#[derive(Debug)]
+pub struct Conversations {
+    /// Whether replies are looked at: else nothing is said about them.
+    follows: bool,
+    open: BTreeMap<(NetnsId, Tuple), Talk>,
+}
+
+#[derive(Debug)]
+struct Talk {
+    id: Option<u32>,
+    reply: Option<Tuple>,
+    sent: Passage,
+    answered: Passage,
+    journeys: Vec<JourneyId>,
+    last_ns: u64,
+    /// Packets had by when it was last told.
+    told: u64,
+    tcp: Handshake,
+    /// Errors about packets of the original direction, and the last one's sender.
+    errors: Passage,
+    error_from: Option<Endpoint>,
+    incomplete: bool,
+}
+
+/// How far a TCP connection came.
+#[derive(Debug, Clone, Copy, Default)]
+struct Handshake {
+    syns: Passage,
+    syn_acks: Passage,
+    /// A packet of the original direction that acknowledges came through.
+    acknowledged: bool,
+    /// Who closed or reset it.
+    reset: Option<Direction>,
+    closed: Option<Direction>,
+}
+
+impl Passage {
+    fn add(&mut self, outcome: &Outcome) {
+        self.packets += 1;
+        match outcome {
+            Outcome::Transmitted { .. } | Outcome::Delivered => self.through += 1,
+            Outcome::Dropped(_) => self.dropped += 1,
+            Outcome::Queued | Outcome::Consumed | Outcome::Unfinished { .. } => {}
+        }
+    }
+}
+
+impl Conversations {
+    /// None yet. `follows`: whether packets that only belong to a selected one's connection are traced, too.
+    #[must_use]
+    pub fn new(follows: bool) -> Self {
+        Self { follows, open: BTreeMap::new() }
+    }
+
+    /// Adds an ended journey. Gives the conversation that had to make room, if there was one.
+    pub fn add(&mut self, journey: &Journey) -> Option<Conversation> {
+        let connection = journey.connection.as_ref()?;
+        let original = connection.original?;
+        let key = (journey.netns.inum, original);
+        let talk = self.open.entry(key).or_insert_with(|| Talk::new(connection));
+        talk.add(journey, connection);
+        if self.open.len() <= MAX_CONVERSATIONS {
+            return None;
+        }
+        let (oldest, _) = self.open.iter().min_by_key(|(_, talk)| talk.last_ns)?;
+        let oldest = *oldest;
+        let talk = self.open.remove(&oldest)?;
+        let manner = Manner { follows: self.follows, settled: false };
+        (talk.told < talk.packets()).then(|| talk.tell(oldest, manner))
+    }
+
+    /// Those that have been quiet for a while, and were not told since their last packet.
+    pub fn quiet(&mut self, now_ns: u64) -> Vec<Conversation> {
+        self.told(|talk| talk.is_quiet(now_ns), now_ns)
+    }
+
+    /// All that were not told since their last packet: the trace ends at this time. What is missing then may have been
+    /// on its way, unless it has been missing for long.
+    pub fn rest(&mut self, now_ns: u64) -> Vec<Conversation> {
+        self.told(|_| true, now_ns)
+    }
+
+    fn told(&mut self, which: impl Fn(&Talk) -> bool, now_ns: u64) -> Vec<Conversation> {
+        let follows = self.follows;
+        let mut ready: Vec<_> =
+            self.open.iter_mut().filter(|(_, talk)| talk.told < talk.packets() && which(talk)).collect();
+        ready.sort_by_key(|(_, talk)| talk.last_ns);
+        ready
+            .into_iter()
+            .map(|(key, talk)| {
+                talk.told = talk.packets();
+                talk.tell(*key, Manner { follows, settled: talk.is_quiet(now_ns) })
+            })
+            .collect()
+    }
+}
+
+/// What bounds the statements that can be made.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    /// Replies would have been seen.
+    follows: bool,
+    /// It has been quiet for so long that what is missing is missing.
+    settled: bool,
+}
+
+impl Manner {
+    /// Qualifies a statement that something is missing.
+    fn so_far(self) -> &'static str {
+        if self.settled { "" } else { " so far" }
+    }
+}
+
+impl Talk {
+    fn new(connection: &Connection) -> Self {
+        Self {
+            id: connection.id,
+            reply: connection.reply,
+            sent: Passage::default(),
+            answered: Passage::default(),
+            journeys: Vec::new(),
+            last_ns: 0,
+            told: 0,
+            tcp: Handshake::default(),
+            errors: Passage::default(),
+            error_from: None,
+            incomplete: false,
+        }
+    }
+
+    fn is_quiet(&self, now_ns: u64) -> bool {
+        self.last_ns.saturating_add(QUIET_NS) <= now_ns
+    }
+
+    fn packets(&self) -> u64 {
+        self.sent.packets + self.answered.packets + self.errors.packets
+    }
+
+    fn add(&mut self, journey: &Journey, connection: &Connection) {
+        self.last_ns = self.last_ns.max(journey.last_seen_ns);
+        self.id = connection.id.or(self.id);
+        // A source that is rewritten is so in the last hook: who was dropped before does not know.
+        self.reply = connection.reply.or(self.reply);
+        self.incomplete |= !journey.incomplete.is_empty();
+        if self.journeys.len() < MAX_JOURNEYS {
+            self.journeys.push(journey.id);
+        }
+        let packet = &journey.packet;
+        let is_error =
+            packet.icmp.is_some_and(|icmp| packet.protocol.is_some_and(|number| icmp.is_error(number)));
+        if is_error {
+            self.errors.add(&journey.outcome);
+            self.error_from = packet.source.or(self.error_from);
+            return;
+        }
+        let direction = connection.direction.unwrap_or(Direction::Original);
+        let passage = if direction == Direction::Reply { &mut self.answered } else { &mut self.sent };
+        passage.add(&journey.outcome);
+        let Some(flags) = packet.tcp_flags else { return };
+        let through = matches!(journey.outcome, Outcome::Transmitted { .. } | Outcome::Delivered);
+        match (direction, flags & SYN != 0) {
+            (Direction::Original, true) => self.tcp.syns.add(&journey.outcome),
+            (Direction::Reply, true) => self.tcp.syn_acks.add(&journey.outcome),
+            (Direction::Original, false) if flags & ACK != 0 && flags & RST == 0 && through => {
+                self.tcp.acknowledged = true;
+            }
+            _ => {}
+        }
+        if flags & RST != 0 {
+            self.tcp.reset.get_or_insert(direction);
+        } else if flags & FIN != 0 {
+            self.tcp.closed.get_or_insert(direction);
+        }
+    }
+
+    fn tell(&self, (netns, original): (NetnsId, Tuple), manner: Manner) -> Conversation {
+        Conversation {
+            netns,
+            id: self.id,
+            original,
+            reply: self.reply,
+            sent: self.sent,
+            answered: self.answered,
+            journeys: self.journeys.clone(),
+            text: self.words(original, manner),
+        }
+    }
+
+    /// Who is to answer: the server behind the rewrites.
+    fn server(&self, original: Tuple) -> std::net::IpAddr {
+        self.reply.map_or(original.destination.addr, |reply| reply.source.addr)
+    }
+
+    fn words(&self, original: Tuple, manner: Manner) -> String {
+        let server = self.server(original);
+        let told = if original.protocol == protocol::TCP && self.tcp.syns.packets > 0 {
+            self.attempt(original, server, manner)
+        } else {
+            let mut told = vec![fared(self.sent, "packet")];
+            match self.answered {
+                Passage { packets: 0, .. } if !manner.follows => {
+                    told.push("; answers are not traced".to_owned());
+                }
+                Passage { packets: 0, .. } if self.errors.packets > 0 => {}
+                Passage { packets: 0, .. } if self.sent.through == 0 => {}
+                Passage { packets: 0, .. } => {
+                    told.push(format!(", no answer from {server}{}", manner.so_far()));
+                }
+                answered => told.push(format!("; from {server} {}", fared(answered, "answer"))),
+            }
+            told.concat()
+        };
+        let mut told = vec![told];
+        if self.errors.packets > 0 {
+            let from = self.error_from.map_or_else(String::new, |from| format!(" from {}", from.addr));
+            told.push(format!("; {}{from}", fared(self.errors, "ICMP error")));
+        }
+        if self.incomplete {
+            told.push(" (events were lost meanwhile)".to_owned());
+        }
+        told.concat()
+    }
+
+    /// A connection attempt that was seen from its first packet.
+    fn attempt(&self, original: Tuple, server: std::net::IpAddr, manner: Manner) -> String {
+        let Handshake { syns, syn_acks, acknowledged, reset, closed } = self.tcp;
+        let mut told = vec![fared(syns, "SYN")];
+        if syn_acks.packets == 0 {
+            match reset {
+                Some(Direction::Reply) => told.push(format!(", refused by {server} (RST)")),
+                _ if syns.through == 0 => {}
+                _ if !manner.follows => told.push("; answers are not traced".to_owned()),
+                _ => told.push(format!(", no answer from {server}{}", manner.so_far())),
+            }
+            return told.concat();
+        }
+        if syn_acks.through == 0 {
+            told.push(format!("; {server} answered, {}", fared(syn_acks, "SYN-ACK")));
+            return told.concat();
+        }
+        if !acknowledged {
+            told.push(format!(
+                "; {server} answered, the SYN-ACK came through, not acknowledged by {}{}",
+                original.source.addr,
+                manner.so_far()
+            ));
+            return told.concat();
+        }
+        let (more_sent, more_answered) = (
+            self.sent.packets.saturating_sub(syns.packets),
+            self.answered.packets.saturating_sub(syn_acks.packets),
+        );
+        let mut told = vec![format!(
+            "handshake complete with {server}; {more_sent} more packets there, {more_answered} back"
+        )];
+        let lost = (self.sent.dropped - syns.dropped) + (self.answered.dropped - syn_acks.dropped);
+        if lost > 0 {
+            told.push(format!(", {lost} of them dropped"));
+        }
+        let who = |direction| if direction == Direction::Original { original.source.addr } else { server };
+        match (reset, closed) {
+            (Some(direction), _) => told.push(format!("; reset by {}", who(direction))),
+            (None, Some(direction)) => told.push(format!("; closed first by {}", who(direction))),
+            (None, None) => {}
+        }
+        told.concat()
+    }
+}
+
+/// `3 SYNs through`, `2 of 5 packets dropped`.
+fn fared(passage: Passage, what: &str) -> String {
+    let Passage { packets, through, dropped } = passage;
+    let name = if packets == 1 { what.to_owned() } else { format!("{what}s") };
+    match () {
+        () if through == packets => format!("{packets} {name} through"),
+        () if dropped == packets && packets == 1 => format!("1 {name} dropped"),
+        () if dropped == packets => format!("{packets} {name}, all dropped"),
+        () if dropped == 0 => format!("{through} of {packets} {name} through"),
+        () if through == 0 => format!("{dropped} of {packets} {name} dropped, none through"),
+        () => format!("{through} of {packets} {name} through, {dropped} dropped"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conntrack::State;
+    use crate::journey::{DropCause, Netns};
+    use crate::packet::{Family, Icmp, Packet};
+
+    const BACK: Direction = Direction::Reply;
+    const THERE: Direction = Direction::Original;
+
+    fn end(last: u8, port: u16) -> Endpoint {
+        Endpoint { addr: [10, 0, 0, last].into(), port: Some(port) }
+    }
+
+    fn connection(direction: Direction, protocol: u8) -> Connection {
+        Connection {
+            id: Some(7),
+            state: Some(State::New),
+            direction: Some(direction),
+            original: Some(Tuple { protocol, source: end(1, 1000), destination: end(2, 1222) }),
+            reply: Some(Tuple { protocol, source: end(9, 22), destination: end(1, 1000) }),
+            ..Connection::default()
+        }
+    }
+
+    fn sent() -> Outcome {
+        Outcome::Transmitted { device: None }
+    }
+
+    fn dropped() -> Outcome {
+        let (reason, function, hook) = (None, None, None);
+        Outcome::Dropped(DropCause::Kernel { reason, function, hook, text: String::new() })
+    }
+
+    fn journey(id: u64, direction: Direction, tcp_flags: Option<u8>, outcome: Outcome) -> Journey {
+        let protocol = if tcp_flags.is_some() { 6 } else { 17 };
+        Journey {
+            id: JourneyId(id),
+            packet_id: Some(id),
+            netns: Netns { inum: 1, name: None },
+            first_seen_ns: id,
+            last_seen_ns: id,
+            packet: Packet {
+                family: Family::Ipv4,
+                protocol: Some(protocol),
+                source: Some(end(1, 1000)),
+                destination: Some(end(2, 1222)),
+                tcp_flags,
+                tcp_seq: None,
+                tcp_ack: None,
+                icmp: None,
+                length: 60,
+                ttl: None,
+                ip_id: None,
+                fragment_offset: 0,
+                mark: 0,
+            },
+            iif: None,
+            connection: Some(connection(direction, protocol)),
+            steps: Vec::new(),
+            outcome,
+            findings: Vec::new(),
+            retransmission_of: None,
+            same_path: false,
+            incomplete: Vec::new(),
+            trace_ids: Vec::new(),
+        }
+    }
+
+    fn told(follows: bool, packets: &[(Direction, Option<u8>, Outcome)]) -> String {
+        let mut all = Conversations::new(follows);
+        for (id, (direction, flags, outcome)) in (1..).zip(packets) {
+            assert_eq!(all.add(&journey(id, *direction, *flags, outcome.clone())), None);
+        }
+        let mut rest = all.rest(u64::MAX);
+        assert_eq!(rest.len(), 1);
+        assert!(all.rest(u64::MAX).is_empty(), "nothing is told twice");
+        rest.remove(0).text
+    }
+
+    #[test]
+    fn an_attempt_says_how_far_it_came() {
+        let (syn, syn_ack, ack, rst) = (Some(SYN), Some(SYN | ACK), Some(ACK), Some(RST | ACK));
+        let cases = [
+            (vec![(THERE, syn, sent()); 3], "3 SYNs through, no answer from 10.0.0.9"),
+            (vec![(THERE, syn, dropped()); 6], "6 SYNs, all dropped"),
+            (vec![(THERE, syn, sent()), (BACK, rst, sent())], "1 SYN through, refused by 10.0.0.9 (RST)"),
+            (
+                vec![(THERE, syn, sent()), (BACK, syn_ack, dropped()), (BACK, syn_ack, dropped())],
+                "1 SYN through; 10.0.0.9 answered, 2 SYN-ACKs, all dropped",
+            ),
+            (
+                vec![(THERE, syn, sent()), (BACK, syn_ack, sent())],
+                "1 SYN through; 10.0.0.9 answered, the SYN-ACK came through, not acknowledged by 10.0.0.1",
+            ),
+            (
+                vec![
+                    (THERE, syn, sent()),
+                    (BACK, syn_ack, sent()),
+                    (THERE, ack, sent()),
+                    (BACK, ack, sent()),
+                    (THERE, Some(FIN | ACK), sent()),
+                ],
+                "handshake complete with 10.0.0.9; 2 more packets there, 1 back; closed first by 10.0.0.1",
+            ),
+        ];
+        for (packets, text) in cases {
+            assert_eq!(told(true, &packets), text);
+        }
+        assert_eq!(told(false, &[(THERE, syn, sent())]), "1 SYN through; answers are not traced");
+    }
+
+    #[test]
+    fn datagrams_say_who_answered() {
+        let cases = [
+            (
+                vec![(THERE, None, sent()), (THERE, None, sent())],
+                "2 packets through, no answer from 10.0.0.9",
+            ),
+            (
+                vec![(THERE, None, sent()), (BACK, None, sent())],
+                "1 packet through; from 10.0.0.9 1 answer through",
+            ),
+            (
+                vec![(THERE, None, sent()), (THERE, None, dropped())],
+                "1 of 2 packets through, 1 dropped, no answer from 10.0.0.9",
+            ),
+        ];
+        for (packets, text) in cases {
+            assert_eq!(told(true, &packets), text);
+        }
+        let mut all = Conversations::new(true);
+        all.add(&journey(1, THERE, None, sent()));
+        let mut error = journey(2, BACK, None, sent());
+        error.packet.protocol = Some(protocol::ICMP);
+        error.packet.source = Some(Endpoint { port: None, ..end(9, 0) });
+        error.packet.icmp = Some(Icmp { kind: 3, code: 3, id: None, sequence: None, about: None });
+        all.add(&error);
+        assert_eq!(all.rest(u64::MAX)[0].text, "1 packet through; 1 ICMP error through from 10.0.0.9");
+    }
+
+    #[test]
+    fn it_is_told_when_it_has_been_quiet_and_again_when_it_went_on() {
+        let mut all = Conversations::new(true);
+        all.add(&journey(1, THERE, None, sent()));
+        assert!(all.quiet(QUIET_NS).is_empty());
+        assert_eq!(all.quiet(QUIET_NS + 1).len(), 1);
+        assert!(all.quiet(QUIET_NS * 2).is_empty());
+        all.add(&journey(2, THERE, None, sent()));
+        let rest = all.rest(3);
+        assert_eq!(rest[0].journeys, [JourneyId(1), JourneyId(2)]);
+        assert_eq!(rest[0].text, "2 packets through, no answer from 10.0.0.9 so far");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut all = Conversations::new(true);
+        let made_room = (0..5000_u16).filter(|port| {
+            let mut it = journey((*port).into(), THERE, None, sent());
+            if let Some(original) = it.connection.as_mut().and_then(|c| c.original.as_mut()) {
+                original.source.port = Some(*port);
+            }
+            all.add(&it).is_some()
+        });
+        assert_eq!(made_room.count(), 5000 - MAX_CONVERSATIONS);
+    }
+}
