@@ -28,6 +28,8 @@ pub enum Kind {
     Rule = 11,
     /// [`CommitRecord`]: nf_tables tells of a transaction that it committed.
     Commit = 12,
+    /// [`DeliverRecord`]: a function outside of conntrack's NAT is about to write into the headers.
+    Writer = 14,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
             10 => Self::Nft,
             11 => Self::Rule,
             12 => Self::Commit,
+            14 => Self::Writer,
             _ => return None,
         })
     }
@@ -236,13 +239,27 @@ pub const DELIVER_FUNCTIONS: [&str; 8] = [
     "sock_def_readable",
 ];
 
-/// A socket or a local protocol took the packet.
+/// Which function is about to write addresses or ports, without conntrack's NAT; [`DeliverRecord::function`].
+pub const WRITER_FUNCTIONS: [&str; 10] = [
+    "nf_flow_offload_ip_hook",
+    "nf_flow_offload_ipv6_hook",
+    "tcf_nat_act",
+    "tcf_pedit_act",
+    "tcp_dnat_handler",
+    "tcp_snat_handler",
+    "udp_dnat_handler",
+    "udp_snat_handler",
+    "sctp_dnat_handler",
+    "sctp_snat_handler",
+];
+
+/// A socket or a local protocol took the packet, or a function is about to write into it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct DeliverRecord {
     /// Head.
     pub head: Head,
-    /// Index in [`DELIVER_FUNCTIONS`].
+    /// Index in [`DELIVER_FUNCTIONS`] or [`WRITER_FUNCTIONS`].
     pub function: u32,
     /// Padding, always 0.
     pub zero: u32,

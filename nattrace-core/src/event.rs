@@ -46,6 +46,8 @@ pub enum Body {
     Transmit(DeviceEvent),
     /// A socket or a local protocol took the packet.
     Deliver(Deliver),
+    /// A function outside of conntrack's NAT is about to write into the packet's headers.
+    Writer(Writer),
     /// The packet was freed as dropped (`kfree_skb`).
     Drop(DropEvent),
     /// The packet's buffer was freed without being called a drop.
@@ -505,6 +507,17 @@ pub struct DeviceEvent {
     /// The connection attached now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<Connection>,
+}
+
+/// A function that writes addresses or ports by itself: of the flowtable, of IPVS, of tc.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writer {
+    /// The packet.
+    pub packet: PacketId,
+    /// Its name in the kernel.
+    pub function: String,
+    /// Headers before.
+    pub header: Packet,
 }
 
 /// A socket or a local protocol took a packet.

@@ -85,6 +85,34 @@ pub(crate) fn hook(
     entry.submit(0);
 }
 
+/// What the flowtable's fast path did with a packet that was selected for it: how it came in, and where it was written
+/// to. `before` is how it came in.
+#[inline(always)]
+pub(crate) fn fast_path(netns: u32, entry: &Entry, before: &Before) {
+    if let Some(mut received) = reserve::<DeviceRecord>(LOST_TRACEPOINTS) {
+        let record = received.as_mut_ptr();
+        // SAFETY: every byte of the record is written before it is submitted.
+        unsafe {
+            (*record).head = head(Kind::Receive, entry.id, netns, before.manip.packet);
+            read::device(before.skb, &raw mut (*record).device);
+            (*record).snapshot = before.snapshot;
+            Skb(0).conn(&raw mut (*record).conn);
+        }
+        received.submit(0);
+    }
+    if let Some(mut wrote) = reserve::<DeliverRecord>(LOST_PROBES) {
+        let record = wrote.as_mut_ptr();
+        // SAFETY: every byte of the record is written before it is submitted.
+        unsafe {
+            (*record).head = head(Kind::Writer, entry.id, netns, 0);
+            (*record).function = before.manip.mtype;
+            (*record).zero = 0;
+            (*record).snapshot = before.snapshot;
+        }
+        wrote.submit(0);
+    }
+}
+
 /// Keeps the headers as they are before a rewrite.
 #[inline(always)]
 pub(crate) fn save_before(skb: Skb, key: u64, manip: Manip) {
@@ -169,12 +197,12 @@ pub(crate) fn left(packet: u64) {
 
 /// A socket or local protocol took a packet.
 #[inline(always)]
-pub(crate) fn deliver(skb: Skb, packet: u64, netns: u32, function: u32) {
+pub(crate) fn function(kind: Kind, skb: Skb, packet: u64, netns: u32, function: u32) {
     let Some(mut entry) = reserve::<DeliverRecord>(LOST_PROBES) else { return };
     let record = entry.as_mut_ptr();
     // SAFETY: every byte of the record is written before it is submitted.
     unsafe {
-        (*record).head = head(Kind::Deliver, packet, netns, 0);
+        (*record).head = head(kind, packet, netns, 0);
         (*record).function = function;
         (*record).zero = 0;
         skb.snapshot(skb.network_header(), &raw mut (*record).snapshot);

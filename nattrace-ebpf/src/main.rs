@@ -300,9 +300,11 @@ fn netif_receive_skb(ctx: RawTracePointContext) -> i32 {
 fn net_dev_start_xmit(ctx: RawTracePointContext) -> i32 {
     let (skb, device) = (Skb(ctx.arg(0)), ctx.arg::<u64>(1));
     let Some(netns) = read::watched_netns_of_device(device) else { return 0 };
+    select::leaves_fast_path(skb, netns);
     if let Some(entry) = select::selected_or_considered(skb, netns) {
         emit::device(Kind::Transmit, skb, device, netns, entry.id, 0);
         select::follow_connection(skb);
+        select::follow_replies(skb);
     }
     0
 }
@@ -407,7 +409,79 @@ fn delivered(skb: Skb, function: u32) {
     if let Some(entry) = select::living(skb)
         && entry.state == State::SELECTED
     {
-        emit::deliver(skb, entry.id, skb.watched_netns().unwrap_or(entry.netns), function);
+        let netns = skb.watched_netns().unwrap_or(entry.netns);
+        emit::function(Kind::Deliver, skb, entry.id, netns, function);
+    }
+}
+
+// What writes addresses and ports without conntrack's NAT; the index is that of WRITER_FUNCTIONS. All in modules, and
+// called for nothing but such packets, so they cost who has none of them nothing.
+
+macro_rules! writers {
+    ($($name:ident, $index:literal;)*) => {
+        $(#[kprobe]
+        fn $name(ctx: ProbeContext) -> u32 {
+            if let Some(skb) = ctx.arg(0) {
+                writer(Skb(skb), $index);
+            }
+            0
+        })*
+    };
+}
+
+writers! {
+    tcf_nat_act, 2;
+    tcf_pedit_act, 3;
+    tcp_dnat_handler, 4;
+    tcp_snat_handler, 5;
+    udp_dnat_handler, 6;
+    udp_snat_handler, 7;
+    sctp_dnat_handler, 8;
+    sctp_snat_handler, 9;
+}
+
+#[inline(always)]
+fn writer(skb: Skb, function: u32) {
+    if let Some(entry) = select::living(skb)
+        && let Some(netns) = select::written(skb, entry)
+    {
+        emit::function(Kind::Writer, skb, entry.id, netns, function);
+    }
+}
+
+// nf_flow_offload_ip_hook(priv, skb, state): where a flow that the flowtable knows is rewritten and sent, before any
+// other hook sees it.
+
+#[kprobe]
+fn nf_flow_offload_ip_hook(ctx: ProbeContext) -> u32 {
+    if let Some(skb) = ctx.arg(1) {
+        flow(Skb(skb), 0);
+    }
+    0
+}
+
+#[kprobe]
+fn nf_flow_offload_ipv6_hook(ctx: ProbeContext) -> u32 {
+    if let Some(skb) = ctx.arg(1) {
+        flow(Skb(skb), 1);
+    }
+    0
+}
+
+#[inline(always)]
+fn flow(skb: Skb, function: u32) {
+    let Some(netns) = skb.watched_netns() else { return };
+    match select::known(skb) {
+        Some(entry) if entry.state == State::SELECTED => {
+            emit::function(Kind::Writer, skb, entry.id, netns, function);
+        }
+        Some(entry) if entry.state == State::CANDIDATE => select::enters_fast_path(skb, entry, function),
+        Some(_) => {}
+        None => {
+            if let Some(entry) = select::candidate_of_connection(skb, netns) {
+                select::enters_fast_path(skb, entry, function);
+            }
+        }
     }
 }
 

@@ -46,6 +46,27 @@ pub(crate) struct Entry {
 #[map]
 pub(crate) static CONNECTIONS: LruHashMap<u64, [u8; TUPLE_BYTES]> = LruHashMap::with_max_entries(16384, 0);
 
+/// What replies of followed connections look like when they come in: where conntrack is not asked, because the
+/// flowtable sends them on, they are known by this.
+#[map]
+pub(crate) static REPLIES: LruHashMap<FlowKey, u8> = LruHashMap::with_max_entries(16384, 0);
+
+/// See [`REPLIES`]; addresses as in the filter's key.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct FlowKey {
+    /// Source.
+    pub(crate) saddr: [u32; 4],
+    /// Destination.
+    pub(crate) daddr: [u32; 4],
+    /// `IPPROTO_*`.
+    pub(crate) protocol: u32,
+    /// Host byte order.
+    pub(crate) sport: u16,
+    /// Host byte order.
+    pub(crate) dport: u16,
+}
+
 /// Watched namespaces, where they are too many for the filter.
 #[map]
 pub(crate) static WATCHED: HashMap<u32, u8> = HashMap::with_max_entries(WATCHED_NAMESPACES, 0);
@@ -138,17 +159,18 @@ pub(crate) struct Manip {
     pub(crate) packet: u64,
 }
 
-/// Calls of `nf_nat_manip_pkt` under way, keyed as [`CALLS`].
+/// Calls of `nf_nat_manip_pkt` under way, keyed as [`CALLS`], and candidates in the flowtable's hook, keyed by their
+/// buffer: of those, not every one is seen again.
 #[map]
-pub(crate) static MANIPS: HashMap<u64, Before> = HashMap::with_max_entries(1024, 0);
+pub(crate) static MANIPS: LruHashMap<u64, Before> = LruHashMap::with_max_entries(1024, 0);
 
 /// See [`MANIPS`].
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Before {
-    /// The buffer.
+    /// The buffer; the device in for the flowtable.
     pub(crate) skb: u64,
-    /// Arguments.
+    /// Arguments; for the flowtable the function and, as `packet`, when it came in.
     pub(crate) manip: Manip,
     /// Headers on entry.
     pub(crate) snapshot: Snapshot,

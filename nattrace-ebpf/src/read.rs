@@ -368,6 +368,13 @@ pub(crate) fn original_tuple(ct: u64, target: *mut [u8; TUPLE_BYTES]) -> bool {
     hash != ABSENT && tuple != ABSENT && into(target, ct, hash + tuple)
 }
 
+/// Copies the reply tuple of an `nf_conn`: that of the second `nf_conntrack_tuple_hash`.
+#[inline(always)]
+pub(crate) fn reply_tuple(ct: u64, target: *mut [u8; TUPLE_BYTES]) -> bool {
+    let (hash, tuple, stride) = (field!(ct_tuplehash), field!(ct_tuple), field!(ct_tuplehash_size));
+    hash != ABSENT && tuple != ABSENT && stride != ABSENT && into(target, ct, hash + tuple + stride)
+}
+
 /// Copies a device's index and name.
 #[inline(always)]
 pub(crate) fn device(device: u64, target: *mut Device) {

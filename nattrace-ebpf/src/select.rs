@@ -9,8 +9,11 @@ use nattrace_common::record::{Kind, LOST_TRACEPOINTS, TUPLE_BYTES};
 
 use crate::{
     emit,
-    filter::{iif_matches, key_of_tuple, marked_for_connection, matches, mirrored, parse},
-    maps::{CONNECTIONS, CURRENT, DROPPED, Dropped, Entry, NEXT_ID, PACKETS, RATE},
+    filter::{Key, iif_matches, key_of_tuple, marked_for_connection, matches, mirrored, parse},
+    maps::{
+        CONNECTIONS, CURRENT, DROPPED, Dropped, Entry, FlowKey, MANIPS, Manip, NEXT_ID, PACKETS, RATE,
+        REPLIES,
+    },
     read::{self, ETH_P_IP, HookState, Skb, filter},
 };
 
@@ -26,6 +29,9 @@ impl State {
     /// each second would be seen from the middle of their way on.
     pub(crate) const REFUSED: u32 = 2;
 }
+
+/// [`Entry::hook`] of a candidate in the flowtable's hook: no [`HookState::place`] is this.
+const IN_FAST_PATH: u32 = u32::MAX;
 
 /// Where a packet that is not known yet is looked at.
 #[derive(Clone, Copy)]
@@ -366,6 +372,83 @@ pub(crate) fn follow_connection(skb: Skb) {
     let mut tuple = [0; TUPLE_BYTES];
     if read::original_tuple(ct, &raw mut tuple) {
         let _ = CONNECTIONS.insert(ct, tuple, 0);
+    }
+}
+
+/// Notes what replies to a packet will look like. When it is sent, every rewrite of its connection is decided.
+#[inline(always)]
+pub(crate) fn follow_replies(skb: Skb) {
+    let (ct, _) = skb.connection();
+    if filter!(follow) == 0 || ct == 0 {
+        return;
+    }
+    let mut tuple = [0; TUPLE_BYTES];
+    if read::reply_tuple(ct, &raw mut tuple) {
+        let _ = REPLIES.insert(flow_key(&key_of_tuple(&tuple)), 1, 0);
+    }
+}
+
+#[inline(always)]
+fn flow_key(key: &Key) -> FlowKey {
+    FlowKey { saddr: key.saddr, daddr: key.daddr, protocol: key.protocol, sport: key.sport, dport: key.dport }
+}
+
+/// A packet that the flowtable's hook sees and nobody knows: a candidate, if it is a reply of a followed connection.
+#[inline(always)]
+pub(crate) fn candidate_of_connection(skb: Skb, netns: u32) -> Option<&'static mut Entry> {
+    let network = skb.network_header();
+    let key = parse(skb.ethertype(), network)?;
+    REPLIES.get_ptr(flow_key(&key))?;
+    let index = read::at(skb.device(), read::field!(dev_ifindex)).unwrap_or(0);
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    remember(skb, network, netns, State::CANDIDATE, now, index)
+}
+
+/// Keeps how a candidate came into the flowtable's hook: nf_tables has no chance to mark it if the flow is known there.
+#[inline(always)]
+pub(crate) fn enters_fast_path(skb: Skb, entry: &mut Entry, function: u32) {
+    entry.hook = IN_FAST_PATH;
+    let manip = Manip { mtype: function, dir: 0, netns: 0, zero: 0, packet: entry.received_ns };
+    emit::save_before(skb, skb.0, manip);
+    if let Some(before) = MANIPS.get_ptr_mut(skb.0) {
+        // SAFETY: the entry belongs to this packet.
+        unsafe { (*before).skb = skb.device() };
+    }
+}
+
+/// A candidate that is sent, and went into the flowtable's hook but into no other, was sent by it: it is selected here,
+/// within the rate.
+#[inline(always)]
+pub(crate) fn leaves_fast_path(skb: Skb, netns: u32) {
+    let Some(entry) = known(skb) else { return };
+    if entry.state != State::CANDIDATE || entry.hook != IN_FAST_PATH {
+        return;
+    }
+    if let Some(before) = MANIPS.get_ptr(skb.0) {
+        if within_rate() {
+            entry.state = State::SELECTED;
+            entry.received_ns = 0;
+            entry.hook = 0;
+            // SAFETY: the entry belongs to this packet.
+            emit::fast_path(netns, entry, unsafe { &*before });
+        }
+        let _ = MANIPS.remove(skb.0);
+    }
+}
+
+/// The namespace in which something is about to write into a packet, where that is followed. A candidate is selected:
+/// what is written may be just what the filter asks for.
+#[inline(always)]
+pub(crate) fn written(skb: Skb, entry: &mut Entry) -> Option<u32> {
+    let netns = skb.watched_netns()?;
+    match entry.state {
+        State::SELECTED => Some(netns),
+        State::CANDIDATE if within_rate() => {
+            promote(skb, netns, entry);
+            Some(netns)
+        }
+        _ => None,
     }
 }
 

@@ -21,6 +21,7 @@ use crate::conntrack::{Connection, Direction, Tuple};
 use crate::event::{
     Body, ConntrackChange, ConntrackEvent, Deliver, DeviceEvent, DropEvent, Event, Hook, HookPoint,
     HookReturn, HookVerdict, Loss, NetnsId, NfFamily, NftTrace, PacketId, Rewrite, RouteRef, Source, Verdict,
+    Writer,
 };
 use crate::filter::Filter;
 use crate::findings::reasons;
@@ -160,6 +161,7 @@ impl Assembler {
             Body::Receive(device) => self.device(at, &device, DeviceStep::Receive),
             Body::Transmit(device) => self.device(at, &device, DeviceStep::Transmit),
             Body::Deliver(deliver) => self.deliver(at, deliver),
+            Body::Writer(writer) => self.writer(at, writer),
             Body::Drop(drop) => self.dropped(at, drop),
             Body::End { packet, function } => self.freed(at, packet, function),
             Body::Left { packet } => self.change(packet, |open| {
@@ -419,6 +421,15 @@ impl Assembler {
                 open.see_header(at, header);
             }
             open.delivered(at, Some(deliver.function));
+        });
+    }
+
+    fn writer(&mut self, at: Moment, writer: Writer) {
+        let Some(seq) = self.moving(at, writer.packet, Some(&writer.header), false) else { return };
+        self.with(seq, |open| {
+            open.seen(at);
+            open.see_header(at, &writer.header);
+            open.writer = Some(writer.function);
         });
     }
 

@@ -45,6 +45,7 @@ impl Body {
             Self::Receive(_) => ("receive", Some(Source::Tracepoints)),
             Self::Transmit(_) => ("transmit", Some(Source::Tracepoints)),
             Self::Deliver(_) => ("deliver", Some(Source::Probes)),
+            Self::Writer(_) => ("writer", Some(Source::Probes)),
             Self::Drop(_) => ("drop", Some(Source::Tracepoints)),
             Self::End { .. } => ("end", Some(Source::Tracepoints)),
             Self::Left { .. } => ("left", Some(Source::Tracepoints)),

@@ -142,6 +142,8 @@ pub enum StepKind {
         port_taken: bool,
         /// The mapping is older than the trace: what decided it cannot be known.
         older: bool,
+        /// The kernel function that wrote the new address without conntrack's NAT, where that is known.
+        function: Option<String>,
     },
     /// What became of the packet's connection.
     Connection {

@@ -99,6 +99,8 @@ pub(super) struct Open {
     pub(super) header: Packet,
     /// What the ICMP error quoted when that was last seen.
     pub(super) quoted: Option<Quoted>,
+    /// The function that is about to write into the header without conntrack's NAT.
+    pub(super) writer: Option<String>,
     pub(super) iif: Option<String>,
     pub(super) connection: Option<Connection>,
     /// Where `connection` is tracked: each namespace has its own table.
@@ -128,6 +130,7 @@ impl Open {
             received_ns: None,
             header: packet.clone(),
             quoted: quoted(&packet),
+            writer: None,
             packet,
             iif: None,
             connection: None,

@@ -41,17 +41,18 @@ impl Open {
         if self.packet.length == 0 && self.packet.same_payload(now) {
             self.packet.length = now.length;
         }
+        let writer = self.writer.take();
         if self.header.same_payload(now) {
             let reply = self.is_reply();
             let visit = self.current();
             // The kernel translates what an error quotes before the error itself.
             for (nat, from, to) in quoted_changes(self.quoted, quoted(now)).into_iter().flatten() {
-                let kind = rewrite_step(nat, from, to, true);
+                let kind = rewrite_step(nat, from, to, true, None);
                 self.push(at, kind, visit, Note::Rewrite { reply, exact: false });
             }
             for (nat, from, to) in changes(&self.header, now).into_iter().flatten() {
                 let note = Note::Rewrite { reply, exact: false };
-                self.push(at, rewrite_step(nat, from, to, false), visit, note);
+                self.push(at, rewrite_step(nat, from, to, false, writer.clone()), visit, note);
             }
         }
         self.header = now.clone();
@@ -67,7 +68,7 @@ impl Open {
         let reply = rewrite.direction == Direction::Reply;
         for (nat, from, to) in changes(&rewrite.before, &rewrite.after).into_iter().flatten() {
             let note = Note::Rewrite { reply, exact: true };
-            self.push(at, rewrite_step(nat, from, to, false), visit, note);
+            self.push(at, rewrite_step(nat, from, to, false, None), visit, note);
         }
         self.header = rewrite.after.clone();
     }
@@ -95,7 +96,7 @@ fn quoted_changes(before: Option<Quoted>, after: Option<Quoted>) -> [Option<(Man
     ]
 }
 
-fn rewrite_step(nat: Manip, from: Endpoint, to: Endpoint, inner: bool) -> StepKind {
+fn rewrite_step(nat: Manip, from: Endpoint, to: Endpoint, inner: bool, function: Option<String>) -> StepKind {
     StepKind::Rewrite {
         nat,
         from,
@@ -106,6 +107,7 @@ fn rewrite_step(nat: Manip, from: Endpoint, to: Endpoint, inner: bool) -> StepKi
         inner,
         port_taken: false,
         older: false,
+        function,
     }
 }
 
@@ -133,11 +135,14 @@ pub(super) fn decide(
     let other =
         Decision { by: RewrittenBy::Other, rule: None, decided_for: None, draft: None, port_taken: false };
     let Some(draft) = drafts.get(index) else { return other };
-    let (StepKind::Rewrite { nat, from, to, inner, .. }, Note::Rewrite { reply, exact }) =
+    let (StepKind::Rewrite { nat, from, to, inner, function, .. }, Note::Rewrite { reply, exact }) =
         (&draft.step.kind, &draft.note)
     else {
         return other;
     };
+    if let Some(function) = function {
+        return Decision { by: written_by(function), ..other };
+    }
     // Seen from the reply, the mapping of the other end is undone; and what an error quotes went the other way.
     let end = match (*reply != *inner, nat) {
         (false, nat) => *nat,
@@ -173,6 +178,15 @@ pub(super) fn decide(
         return Decision { port_taken: port_changed && from.addr == to.addr, ..other };
     }
     Decision { by: RewrittenBy::Connection, ..other }
+}
+
+/// Whose function writes into headers by itself.
+fn written_by(function: &str) -> RewrittenBy {
+    match function {
+        "nf_flow_offload_ip_hook" | "nf_flow_offload_ipv6_hook" => RewrittenBy::Flowtable,
+        _ if function.ends_with("nat_handler") => RewrittenBy::Ipvs,
+        _ => RewrittenBy::Other,
+    }
 }
 
 /// The rule that wrote the new address into the header itself (`ip daddr set …`), where the change is not NAT's.

@@ -505,7 +505,7 @@ fn line(step: &Step) -> String {
         ),
         StepKind::Policy { table, chain, verdict, .. } => format!("policy {table} {chain} {verdict}"),
         StepKind::Connection { event, .. } => format!("connection {}", event.name()),
-        StepKind::Rewrite { nat, from, to, rule, by, decided_for, inner, port_taken, older } => format!(
+        StepKind::Rewrite { nat, from, to, rule, by, decided_for, inner, port_taken, older, .. } => format!(
             "{}{} {from} {to} by {by:?} {}{}{}{}",
             if *inner { "quoted " } else { "" },
             nat.name(),

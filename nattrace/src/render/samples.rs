@@ -119,6 +119,7 @@ fn until_forward(verdict: HookVerdict) -> Vec<StepKind> {
             inner: false,
             port_taken: false,
             older: false,
+            function: None,
         },
         StepKind::Route {
             decision: RouteDecision::Forward,

@@ -289,6 +289,9 @@ enum StepKindBody<'a> {
         /// `older`: decided before the trace began.
         #[serde(skip_serializing_if = "Option::is_none")]
         mapping: Option<&'static str>,
+        /// What wrote the header without conntrack's NAT.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        function: Option<&'a str>,
     },
     Connection {
         event: &'static str,
@@ -359,26 +362,36 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
             verdict: verdict.to_string(),
             hook: hook.map(HookPoint::name),
         },
-        StepKind::Rewrite { nat, from, to, rule: decided, by, decided_for, inner, port_taken, older } => {
-            StepKindBody::Rewrite {
-                nat: nat.name(),
-                from: endpoint(*from),
-                to: endpoint(*to),
-                rule: decided.as_ref().map(rule),
-                inner: *inner,
-                port_changed: port_taken.then_some("taken"),
-                mapping: older.then_some("older"),
-                by: match by {
-                    RewrittenBy::Rule => "rule",
-                    RewrittenBy::Connection => "connection",
-                    RewrittenBy::IcmpError => "icmp-error",
-                    RewrittenBy::Flowtable => "flowtable",
-                    RewrittenBy::Ipvs => "ipvs",
-                    RewrittenBy::Other => "other",
-                },
-                decided_for: decided_for.map(|journey| journey.to_string()),
-            }
-        }
+        StepKind::Rewrite {
+            nat,
+            from,
+            to,
+            rule: decided,
+            by,
+            decided_for,
+            inner,
+            port_taken,
+            older,
+            function,
+        } => StepKindBody::Rewrite {
+            nat: nat.name(),
+            from: endpoint(*from),
+            to: endpoint(*to),
+            rule: decided.as_ref().map(rule),
+            inner: *inner,
+            port_changed: port_taken.then_some("taken"),
+            mapping: older.then_some("older"),
+            function: function.as_deref(),
+            by: match by {
+                RewrittenBy::Rule => "rule",
+                RewrittenBy::Connection => "connection",
+                RewrittenBy::IcmpError => "icmp-error",
+                RewrittenBy::Flowtable => "flowtable",
+                RewrittenBy::Ipvs => "ipvs",
+                RewrittenBy::Other => "other",
+            },
+            decided_for: decided_for.map(|journey| journey.to_string()),
+        },
         StepKind::Connection { event, id } => StepKindBody::Connection { event: event.name(), id: *id },
         StepKind::Route { decision, oif, gateway, table } => StepKindBody::Route {
             decision: decision_name(*decision),

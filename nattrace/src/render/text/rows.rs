@@ -188,7 +188,8 @@ impl<'a> Writer<'a> {
     }
 
     fn rewrite(&mut self, kind: &'a StepKind) {
-        let StepKind::Rewrite { nat, from, to, rule, by, decided_for, inner, port_taken, older } = kind
+        let StepKind::Rewrite { nat, from, to, rule, by, decided_for, inner, port_taken, older, function } =
+            kind
         else {
             return;
         };
@@ -203,6 +204,8 @@ impl<'a> Writer<'a> {
                 Role::Plain,
                 format!("  port{port} is taken, nothing else asked for another"),
             ));
+        } else if let (Some(function), RewrittenBy::Other) = (function, by) {
+            text.push(Span::new(Role::Faint, format!("  written by {function}, without NAT")));
         } else {
             text.extend(self.rewritten_by(rule.as_ref(), *by, *decided_for, *older));
         }

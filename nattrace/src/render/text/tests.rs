@@ -212,6 +212,7 @@ fn from_this_host_through_another_namespace_to_a_socket() {
             inner: false,
             port_taken: false,
             older: false,
+            function: None,
         },
         StepKind::Device { event: DeviceStep::Transmit, name: "eth0".into() },
         StepKind::Device { event: DeviceStep::Receive, name: "veth7".into() },
@@ -292,6 +293,7 @@ fn a_reply_is_mapped_back() {
             inner: false,
             port_taken: false,
             older: false,
+            function: None,
         },
         StepKind::Device { event: DeviceStep::Transmit, name: "enp0".into() },
     ]);

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nattrace_common::record::{
     CommitRecord, Conn, DELIVER_FUNCTIONS, DeliverRecord, Device, DeviceRecord, FreeRecord, Head, HookRecord,
-    Kind, NftHead, RewriteRecord, Route, RuleRecord, Snapshot, TUPLE_BYTES,
+    Kind, NftHead, RewriteRecord, Route, RuleRecord, Snapshot, TUPLE_BYTES, WRITER_FUNCTIONS,
 };
 use nattrace_core::conntrack::{Connection, Direction, State, Tuple};
 use nattrace_core::event::{
     Body, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, Hook, HookPoint, HookReturn, HookVerdict, Manip,
-    NfFamily, NftTrace, Rewrite, RouteRef, TraceMessage, TraceType, Verdict,
+    NfFamily, NftTrace, Rewrite, RouteRef, TraceMessage, TraceType, Verdict, Writer,
 };
 use nattrace_core::packet::{Endpoint, Family, Packet, decode, protocol};
 
@@ -77,6 +77,7 @@ impl Decoder {
             }
             Kind::Left => Body::Left { packet: head.packet },
             Kind::Deliver => deliver_body(&read(bytes)?),
+            Kind::Writer => writer_body(&read(bytes)?)?,
             Kind::Nft => return self.nft(bytes).map(Decoded::Event),
             Kind::Rule => rule_body(&read(bytes)?)?,
             Kind::Commit => return self.commit(&read(bytes)?),
@@ -286,6 +287,14 @@ fn deliver_body(record: &DeliverRecord) -> Body {
         function: function.to_owned(),
         header: Some(packet(&record.snapshot)),
     })
+}
+
+fn writer_body(record: &DeliverRecord) -> Option<Body> {
+    Some(Body::Writer(Writer {
+        packet: record.head.packet,
+        function: (*WRITER_FUNCTIONS.get(record.function as usize)?).to_owned(),
+        header: packet(&record.snapshot),
+    }))
 }
 
 fn device(device: &Device) -> Option<DeviceRef> {

@@ -75,7 +75,7 @@ pub struct Programs {
 
 /// Kprobes that make journeys richer, each missed alone: program (named as the function it is for), what is
 /// lost without it, and whether it may come later with a module.
-const OPTIONAL: [(&str, &str); 8] = [
+const OPTIONAL: [(&str, &str); 18] = [
     ("nft_trace_notify", "exact join of rules to packets"),
     ("tcp_v4_do_rcv", "delivery to TCP sockets"),
     ("tcp_v6_do_rcv", "delivery to TCP sockets over IPv6"),
@@ -84,6 +84,16 @@ const OPTIONAL: [(&str, &str); 8] = [
     ("icmp_rcv", "delivery to ICMP"),
     ("icmpv6_rcv", "delivery to ICMPv6"),
     ("nf_nat_manip_pkt", "address rewrites as they happen"),
+    ("nf_flow_offload_ip_hook", "packets of the flowtable's fast path"),
+    ("nf_flow_offload_ipv6_hook", "packets of the flowtable's fast path over IPv6"),
+    ("tcf_nat_act", "that tc rewrote an address"),
+    ("tcf_pedit_act", "that tc wrote into a header"),
+    ("tcp_dnat_handler", "that IPVS rewrote an address (TCP)"),
+    ("tcp_snat_handler", "that IPVS rewrote an address (TCP)"),
+    ("udp_dnat_handler", "that IPVS rewrote an address (UDP)"),
+    ("udp_snat_handler", "that IPVS rewrote an address (UDP)"),
+    ("sctp_dnat_handler", "that IPVS rewrote an address (SCTP)"),
+    ("sctp_snat_handler", "that IPVS rewrote an address (SCTP)"),
 ];
 
 impl Programs {
@@ -394,6 +404,10 @@ fn module_of(function: &str) -> Option<&'static str> {
     match function {
         "nf_nat_manip_pkt" => Some("nf_nat"),
         "nft_trace_notify" => Some("nf_tables"),
+        "nf_flow_offload_ip_hook" | "nf_flow_offload_ipv6_hook" => Some("nf_flow_table"),
+        "tcf_nat_act" => Some("act_nat"),
+        "tcf_pedit_act" => Some("act_pedit"),
+        handler if handler.ends_with("at_handler") => Some("ip_vs"),
         _ => None,
     }
 }
