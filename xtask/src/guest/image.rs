@@ -25,11 +25,12 @@ const MAKERS: [&str; 4] =
     [INIT, include_str!("image.rs"), include_str!("modules.rs"), include_str!("cpio.rs")];
 
 /// Programs of this machine that every guest has.
-const PROGRAMS: [&str; 30] = [
+const PROGRAMS: [&str; 31] = [
     "bash",
     "busybox",
     "bridge",
     "conntrack",
+    "ipvsadm",
     "ip",
     "ss",
     "tc",

@@ -8,11 +8,12 @@ use super::apt;
 use crate::{cache::Cache, process, progress};
 
 /// What must be there, a program or a file, and the Debian package that has it.
-const TOOLS: [(&str, &str); 14] = [
+const TOOLS: [(&str, &str); 15] = [
     ("nft", "nftables"),
     ("iptables", "iptables"),
     ("iptables-legacy", "iptables"),
     ("conntrack", "conntrack"),
+    ("ipvsadm", "ipvsadm"),
     ("ip", "iproute2"),
     ("ping", "iputils-ping"),
     ("tc", "iproute2"),
