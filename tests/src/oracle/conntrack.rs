@@ -23,7 +23,7 @@ pub(crate) fn flows(output: &str) -> BTreeSet<Flow> {
 }
 
 fn flow(line: &str) -> Option<Flow> {
-    let protocol = line.split_whitespace().find(|word| matches!(*word, "tcp" | "udp"))?.to_owned();
+    let protocol = line.split_whitespace().find(|word| matches!(*word, "tcp" | "udp" | "sctp"))?.to_owned();
     let all = |key: &str| -> Vec<&str> {
         line.split_whitespace().filter_map(|word| word.strip_prefix(key)?.strip_prefix('=')).collect()
     };
@@ -49,7 +49,7 @@ pub(crate) fn complaints(known: &BTreeSet<Flow>, journeys: &[Value]) -> Vec<Stri
         else {
             continue;
         };
-        if !arrived || !matches!(protocol, "tcp" | "udp") {
+        if !arrived || !matches!(protocol, "tcp" | "udp" | "sctp") {
             continue;
         }
         let flow = Flow { protocol: protocol.to_owned(), original, reply };

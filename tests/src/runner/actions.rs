@@ -38,13 +38,14 @@ impl Stage {
             Action::Connect { at, proto, to, from, timeout, count, met } => {
                 let mut args = match proto {
                     Proto::Tcp => vec!["tcp-connect".to_owned()],
+                    Proto::Sctp => vec!["tcp-connect".to_owned(), "--sctp".to_owned()],
                     Proto::Udp => vec!["udp-send".to_owned(), "--count".to_owned(), count.to_string()],
                 };
                 args.extend([to.to_string(), "--timeout".to_owned(), timeout.to_string()]);
                 args.extend(from.iter().flat_map(|from| ["--from".to_owned(), from.to_string()]));
                 let said = self.traffic(at, &args)?;
                 let came = match proto {
-                    Proto::Tcp => tcp_met(&said),
+                    Proto::Tcp | Proto::Sctp => tcp_met(&said),
                     Proto::Udp => datagrams_met(&said),
                 };
                 self.judge_client(&format!("{proto:?} {to} from {at}"), *met, came, &said);
@@ -118,8 +119,9 @@ impl Stage {
     }
 
     fn serve(&mut self, name: &str, at: &str, proto: Proto, listen: SocketAddr, sink: bool) -> Result<()> {
-        let verb = if proto == Proto::Tcp { "tcp-server" } else { "udp-server" };
+        let verb = if proto == Proto::Udp { "udp-server" } else { "tcp-server" };
         let mut args = vec![verb.to_owned(), listen.to_string()];
+        args.extend((proto == Proto::Sctp).then(|| "--sctp".to_owned()));
         args.extend(sink.then(|| "--sink".to_owned()));
         let file = self.unique(name);
         let mut process = Process::spawn(self.lab.traffic(at, &args)?, &self.lab.dir, &file)?;

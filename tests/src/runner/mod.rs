@@ -201,6 +201,9 @@ fn missing(scenario: &Scenario, settings: &Settings) -> Option<String> {
     scenario.script.needs.iter().find_map(|need| match (need, settings.mode) {
         (Need::Probes, Mode::Reduced) => Some("needs kernel probes, which are not to be had here".to_owned()),
         (Need::Reduced, Mode::Full) => Some("is about kernels without probes".to_owned()),
+        (Need::Sctp, _) if !crate::traffic::has_sctp() => {
+            Some("needs SCTP, which this kernel does not have".to_owned())
+        }
         _ => None,
     })
 }

@@ -63,6 +63,8 @@ pub(crate) enum Need {
     Probes,
     /// The absence of kernel probes: what is said in reduced mode.
     Reduced,
+    /// A kernel that speaks SCTP.
+    Sctp,
 }
 
 /// In which mode something is expected.
@@ -179,6 +181,8 @@ pub(crate) enum Proto {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP, one-to-one.
+    Sctp,
 }
 
 /// One thing to do. `at` names a role of the topology.

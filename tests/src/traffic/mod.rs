@@ -22,6 +22,9 @@ pub(crate) enum Traffic {
     TcpServer {
         /// Where to listen.
         listen: SocketAddr,
+        /// SCTP instead of TCP.
+        #[arg(long)]
+        sctp: bool,
     },
     /// Receive datagrams and send them back.
     UdpServer {
@@ -41,6 +44,9 @@ pub(crate) enum Traffic {
         /// How long to try, in seconds.
         #[arg(long, default_value_t = 2.0)]
         timeout: f64,
+        /// SCTP instead of TCP.
+        #[arg(long)]
+        sctp: bool,
     },
     /// Send datagrams from one socket and count what comes back.
     UdpSend {
@@ -98,9 +104,11 @@ pub(crate) enum Traffic {
 /// Does it.
 pub(crate) fn run(traffic: Traffic) -> Result<()> {
     match traffic {
-        Traffic::TcpServer { listen } => tcp::serve(listen),
+        Traffic::TcpServer { listen, sctp } => tcp::serve(listen, sctp),
         Traffic::UdpServer { listen, sink } => udp::serve(listen, !sink),
-        Traffic::TcpConnect { to, from, timeout } => tcp::connect(to, from, Duration::from_secs_f64(timeout)),
+        Traffic::TcpConnect { to, from, timeout, sctp } => {
+            tcp::connect(to, from, Duration::from_secs_f64(timeout), sctp)
+        }
         Traffic::UdpSend { to, from, count, interval, payload, timeout } => udp::send(&udp::Send {
             to,
             from,
@@ -115,6 +123,8 @@ pub(crate) fn run(traffic: Traffic) -> Result<()> {
         Traffic::Ping { to, count, timeout } => ping::ping(to, count, Duration::from_secs_f64(timeout)),
     }
 }
+
+pub(crate) use tcp::has_sctp;
 
 /// Prints one JSON line at once: the runner reads the file while this process still runs.
 fn say(value: &Value) {

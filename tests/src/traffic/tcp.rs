@@ -1,20 +1,37 @@
-//! TCP: an echo server that records whom it saw, and a client that tells how it fared.
+//! TCP, and SCTP in its one-to-one style (RFC 6458 §4), which has the same calls: an echo server that records whom it saw, and a client that tells how it fared.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto};
 use serde_json::json;
 
 use super::say;
 
+/// A stream socket of the family of `addr`.
+fn stream_socket(addr: SocketAddr, sctp: bool) -> Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let protocol = sctp.then_some(ipproto::SCTP);
+    Ok(net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, protocol)?)
+}
+
+/// Whether this kernel has SCTP sockets, if need be after loading their module.
+pub(crate) fn has_sctp() -> bool {
+    stream_socket(SocketAddr::from(([127, 0, 0, 1], 0)), true).is_ok()
+}
+
 /// Echoes until killed.
-pub(super) fn serve(listen: SocketAddr) -> Result<()> {
-    let listener = TcpListener::bind(listen).with_context(|| format!("nobody can listen on tcp {listen}"))?;
+pub(super) fn serve(listen: SocketAddr, sctp: bool) -> Result<()> {
+    let socket = stream_socket(listen, sctp)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::bind(&socket, &listen).with_context(|| format!("nobody can listen on {listen}"))?;
+    net::listen(&socket, 128)?;
+    let listener = TcpListener::from(socket);
     say(&json!({"event": "listening", "local": listen}));
     loop {
         let (mut stream, peer) = listener.accept().context("accept failed")?;
@@ -33,9 +50,8 @@ pub(super) fn serve(listen: SocketAddr) -> Result<()> {
 }
 
 /// Connects, sends a line, reads it back, closes, and says how far it came.
-pub(super) fn connect(to: SocketAddr, from: Option<SocketAddr>, timeout: Duration) -> Result<()> {
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+pub(super) fn connect(to: SocketAddr, from: Option<SocketAddr>, timeout: Duration, sctp: bool) -> Result<()> {
+    let socket = stream_socket(to, sctp)?;
     if let Some(from) = from {
         sockopt::set_socket_reuseaddr(&socket, true)?;
         net::bind(&socket, &from).with_context(|| format!("nobody can connect from {from}"))?;
