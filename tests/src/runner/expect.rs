@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::stage::Stage;
 use crate::lab::process::{Ended, read_lossy, tail};
-use crate::oracle::classify;
 use crate::oracle::journey::{describe, headline, steps};
+use crate::oracle::{classify, seen};
 use crate::scenario::{Expect, Group, matcher};
 
 /// A complaint about bad input has at most so many lines.
@@ -80,6 +80,13 @@ impl Stage {
         if let Some(plan) = &expect.classify {
             let arrived = self.arrived(&plan.server, &plan.by)?;
             found.extend(classify::complaints(plan, journeys, &arrived));
+        }
+        if let Some(server) = &expect.sources_seen_by {
+            let events = self.server_events(server)?;
+            let peers = events.iter().filter(|event| event["event"] == "datagram");
+            let peers: Vec<String> =
+                peers.filter_map(|event| event["peer"].as_str().map(str::to_owned)).collect();
+            found.extend(seen::complaints(&peers, journeys, !trace.output.losses.is_empty()));
         }
         for problem in found {
             self.problem(format!("{}: {problem}", expect.trace));

@@ -374,6 +374,9 @@ pub(crate) struct Expect {
     /// Groups of journeys.
     #[serde(default)]
     pub(crate) journeys: Vec<Group>,
+    /// The server that saw the sources which the journeys end with, each as often.
+    #[serde(default)]
+    pub(crate) sources_seen_by: Option<String>,
     /// Packets whose rules are known by construction.
     #[serde(default)]
     pub(crate) classify: Option<Classify>,

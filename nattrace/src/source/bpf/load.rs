@@ -96,6 +96,9 @@ const OPTIONAL: [(&str, &str); 18] = [
     ("sctp_snat_handler", "that IPVS rewrote an address (SCTP)"),
 ];
 
+/// Bytes of the ring where the rate of packets is not limited: room for a burst of 10,000 until it is read.
+const UNLIMITED_RING: u32 = 64 << 20;
+
 impl Programs {
     /// Loads and attaches what is wanted and possible.
     ///
@@ -120,7 +123,11 @@ impl Programs {
             filter.netns_len = 0;
         }
         let arguments = types.kfree_skb_arguments | (types.consume_skb_arguments << 8);
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        if filter.rate == 0 {
+            loader.map_max_entries("EVENTS", UNLIMITED_RING);
+        }
+        let mut ebpf = loader
             .btf(btf.as_ref())
             .override_global("FIELDS", &types.fields, true)
             .override_global("FILTER", &filter, true)
