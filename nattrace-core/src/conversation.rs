@@ -402,6 +402,7 @@ mod tests {
             findings: Vec::new(),
             retransmission_of: None,
             same_path: false,
+            like: None,
             incomplete: Vec::new(),
             trace_ids: Vec::new(),
         }

@@ -32,10 +32,27 @@ pub(super) struct Known {
     /// The rule that decided the rewrite of the original direction's source or destination, and the journey of the
     /// packet for which it did, where that is shown.
     pub(super) decided: BTreeMap<Manip, (RuleRef, Option<JourneyId>)>,
+    /// The first journeys of each way that packets of it went: a digest of direction, way and end.
+    ways: Vec<(u64, JourneyId)>,
     touched: u64,
 }
 
+/// Ways that are remembered for a connection: both directions before and after it is established, and a few changes
+/// of the ruleset.
+const MAX_WAYS: usize = 12;
+
 impl Known {
+    /// The first journey of the connection that went this way; this one, where it is the first.
+    pub(super) fn first_on(&mut self, way: u64, journey: JourneyId) -> JourneyId {
+        if let Some((_, first)) = self.ways.iter().find(|(known, _)| *known == way) {
+            return *first;
+        }
+        if self.ways.len() < MAX_WAYS {
+            self.ways.push((way, journey));
+        }
+        journey
+    }
+
     /// Whether it was there before anything was seen of it.
     pub(super) fn is_older(&self) -> bool {
         self.found && self.created_ns.is_none()

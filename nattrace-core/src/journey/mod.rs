@@ -55,6 +55,8 @@ pub struct Journey {
     pub retransmission_of: Option<JourneyId>,
     /// For a retransmission: whether path and end equal the first transmission's.
     pub same_path: bool,
+    /// An earlier journey of the same connection and direction that went the same way to the same end.
+    pub like: Option<JourneyId>,
     /// What was lost while this packet was under way; steps may be missing.
     pub incomplete: Vec<crate::event::Source>,
     /// `nft` trace ids of the packet, in the order they appeared, in the kernel's byte order.

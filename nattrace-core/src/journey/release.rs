@@ -1,10 +1,12 @@
 //! From an ended journey to the value that is shown: rule texts, who decided rewrites, the outcome.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::assemble::{Assembler, hook_of};
 use super::connections::Known;
 use super::ending::Why;
 use super::open::{Draft, Moment, Note, Open};
-use super::retransmission::Segment;
+use super::retransmission::{Segment, path};
 use super::rewrite::decide;
 use super::{Journey, JourneyId, Outcome, RewrittenBy, RuleRef, StepKind};
 use crate::conntrack::Direction;
@@ -148,12 +150,17 @@ impl Assembler {
             findings: Vec::new(),
             retransmission_of: None,
             same_path: false,
+            like: None,
             incomplete,
             trace_ids: open.trace_ids,
         };
         self.next_id += 1;
         self.remember_decisions(known, decided, Some(journey.id));
         self.segments.judge(&mut journey);
+        if let Some(known) = known.and_then(|k| self.connections.get_mut(k)) {
+            let first = known.first_on(way(&journey), journey.id);
+            journey.like = Some(first).filter(|first| *first != journey.id);
+        }
         journey.findings = findings::find(&journey);
         *self.counters.journeys.entry(journey.outcome.name()).or_default() += 1;
         self.ready.push(journey);
@@ -311,6 +318,14 @@ impl Assembler {
         }
         None
     }
+}
+
+/// A digest of the direction, the way and the end of a journey.
+fn way(journey: &Journey) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    journey.connection.as_ref().and_then(|c| c.direction).hash(&mut hasher);
+    path(journey).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Brings the steps into their final form and order.

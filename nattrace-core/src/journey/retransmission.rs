@@ -79,7 +79,7 @@ impl Segments {
 }
 
 /// The way and the end of a journey, without what differs between two passages along the same way (times).
-fn path(journey: &Journey) -> String {
+pub(super) fn path(journey: &Journey) -> String {
     use std::fmt::Write;
     let mut path = String::new();
     // Writing to a String does not fail.

@@ -96,6 +96,7 @@ pub(super) fn bare(packet: Packet) -> Journey {
         findings: Vec::new(),
         retransmission_of: None,
         same_path: false,
+        like: None,
         incomplete: Vec::new(),
         trace_ids: Vec::new(),
     }

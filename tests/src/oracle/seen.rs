@@ -8,8 +8,9 @@ use super::journey::{headline, steps, text};
 
 /// The source of a packet after its last rewrite, as a server prints its peer.
 fn final_source(journey: &Value) -> Option<String> {
-    let rewrites = steps(journey).iter().filter(|step| step["kind"] == "rewrite" && step["nat"] == "snat");
-    let (addr, port) = match rewrites.last() {
+    let mut rewrites =
+        steps(journey).iter().filter(|step| step["kind"] == "rewrite" && step["nat"] == "snat");
+    let (addr, port) = match rewrites.next_back() {
         Some(step) => (step["to"]["addr"].as_str()?, step["to"]["port"].as_u64()?),
         None => (journey["packet"]["saddr"].as_str()?, journey["packet"]["sport"].as_u64()?),
     };

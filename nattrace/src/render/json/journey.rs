@@ -32,6 +32,9 @@ struct JourneyBody<'a> {
     /// Whether path and end equal the first transmission's; of retransmissions only.
     #[serde(skip_serializing_if = "Option::is_none")]
     same_path: Option<bool>,
+    /// The first journey of the same connection and direction that went the same way to the same end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    like: Option<String>,
     /// Sources that lost events meanwhile.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     incomplete: Vec<&'static str>,
@@ -57,6 +60,7 @@ pub(in crate::render) fn journey(journey: &Journey, namespaces: &Namespaces) -> 
             findings: journey.findings.iter().map(finding).collect(),
             retransmission_of: journey.retransmission_of.map(|id| id.to_string()),
             same_path: journey.retransmission_of.map(|_| journey.same_path),
+            like: journey.like.map(|id| id.to_string()),
             incomplete: journey.incomplete.iter().map(|s| s.name()).collect(),
             trace_ids: journey.trace_ids.iter().map(|id| format!("{:08x}", id.swap_bytes())).collect(),
         },

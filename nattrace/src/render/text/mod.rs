@@ -72,6 +72,16 @@ impl Text {
         let mut out = String::new();
         match journey.retransmission_of {
             Some(first) if journey.same_path => self.repetition(journey, first, layout, &mut out),
+            None if let Some(first) = journey.like
+                && self.shown.contains_key(&first)
+                && journey.incomplete.is_empty() =>
+            {
+                self.begin(Last::Line, &mut out);
+                let mut line = header::title(journey);
+                let told = format!("  like #{first}: {}", words::end(journey));
+                line.push(Span::new(Role::Faint, told));
+                layout.paragraph(&line, &mut out);
+            }
             first => {
                 self.begin(Last::Block(journey.id), &mut out);
                 header::header(journey, namespaces, &self.zone, layout, &mut out);
