@@ -12,12 +12,12 @@ use crate::{
 
 /// What the filter looks at. Addresses are 16 bytes in network order, IPv4 as `::ffff:a.b.c.d`.
 pub(crate) struct Key {
-    saddr: [u32; 4],
-    daddr: [u32; 4],
+    pub(crate) saddr: [u32; 4],
+    pub(crate) daddr: [u32; 4],
     pub(crate) protocol: u32,
     /// Ports are there.
-    ports: bool,
-    sport: u16,
+    pub(crate) ports: bool,
+    pub(crate) sport: u16,
     pub(crate) dport: u16,
     tcp_flags: u32,
 }

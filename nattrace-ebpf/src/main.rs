@@ -12,6 +12,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "the attach macros hand over contexts by value")]
 #![expect(clippy::cast_possible_truncation, reason = "sizes of records and verdict words fit 32 bits")]
 
+mod crossing;
 mod emit;
 mod filter;
 mod maps;
@@ -282,6 +283,13 @@ fn nft_message(ctx: SkBuffContext) -> i64 {
     // SAFETY: the context is this program's own.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     emit::nft_message(&ctx, cookie)
+}
+
+// What each trace table asks by an xt_bpf match, where several namespaces are watched. The context is the packet.
+
+#[socket_filter]
+fn follows_packet(ctx: SkBuffContext) -> i64 {
+    i64::from(select::take_in_hand(ctx.as_ptr()).is_some_and(crossing::follows))
 }
 
 // Devices, drops, ends: tracepoints, whose names and first arguments do not change between versions.

@@ -46,6 +46,29 @@ pub(crate) struct Entry {
 #[map]
 pub(crate) static CONNECTIONS: LruHashMap<u64, [u8; TUPLE_BYTES]> = LruHashMap::with_max_entries(16384, 0);
 
+/// What answers a followed packet in a namespace that it has come into: the headers such a packet will have. The
+/// value says nothing.
+#[map]
+pub(crate) static ANSWERS: LruHashMap<Answer, u8> = LruHashMap::with_max_entries(16384, 0);
+
+/// See [`ANSWERS`]. Addresses as in `filter::Key`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Answer {
+    /// Namespace.
+    pub(crate) netns: u32,
+    /// Layer 4 protocol.
+    pub(crate) protocol: u32,
+    /// Source.
+    pub(crate) saddr: [u32; 4],
+    /// Destination.
+    pub(crate) daddr: [u32; 4],
+    /// Source port, host byte order.
+    pub(crate) sport: u16,
+    /// Destination port, host byte order.
+    pub(crate) dport: u16,
+}
+
 /// Watched namespaces, where they are too many for the filter.
 #[map]
 pub(crate) static WATCHED: HashMap<u32, u8> = HashMap::with_max_entries(WATCHED_NAMESPACES, 0);

@@ -97,7 +97,7 @@ pub(crate) fn stack_pointer(ctx: *mut c_void) -> u64 {
 
 /// `struct net`'s inode number, when the namespace is watched.
 #[inline(always)]
-fn watched(net: u64) -> Option<u32> {
+pub(crate) fn watched(net: u64) -> Option<u32> {
     let inum: u32 = at(net, field!(net_inum))?;
     let len = filter!(netns_len);
     if len == 0 {
@@ -261,6 +261,23 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn is_routed(self) -> bool {
         at::<u64>(self.0, field!(skb_refdst)).unwrap_or(0) & !1 != 0 || self.connection().0 != 0
+    }
+
+    /// The `struct net` it is in: its device's, without one its socket's, else that of the device its route leads to;
+    /// 0 where nothing tells.
+    #[inline(always)]
+    pub(crate) fn net(self) -> u64 {
+        let device = self.device();
+        if device != 0 {
+            return at(device, field!(dev_net)).unwrap_or(0);
+        }
+        // Every kind of socket begins with sock_common.
+        let socket: u64 = at(self.0, field!(skb_sk)).unwrap_or(0);
+        if socket != 0 {
+            return at(socket, field!(sk_net)).unwrap_or(0);
+        }
+        let dst: u64 = at::<u64>(self.0, field!(skb_refdst)).unwrap_or(0) & !1;
+        at(at(dst, field!(dst_dev)).unwrap_or(0), field!(dev_net)).unwrap_or(0)
     }
 
     /// Address of the network header, as the stack knows it.

@@ -4,11 +4,13 @@
 //! `skb->nf_trace`), so that every selected packet has its rule steps; what a device gives is a candidate
 //! until then. Without one, the filter and the rate are applied here.
 
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use nattrace_common::record::{Kind, LOST_TRACEPOINTS, TUPLE_BYTES};
 
 use crate::{
-    emit,
+    crossing, emit,
     filter::{iif_matches, key_of_tuple, marked_for_connection, matches, mirrored, parse},
     maps::{CONNECTIONS, CURRENT, DROPPED, Dropped, Entry, NEXT_ID, PACKETS, RATE},
     read::{self, ETH_P_IP, HookState, Skb, filter},
@@ -88,7 +90,7 @@ fn next_id() -> u64 {
 }
 
 #[inline(always)]
-fn remember(
+pub(crate) fn remember(
     skb: Skb,
     network: u64,
     netns: u32,
@@ -136,6 +138,9 @@ pub(crate) fn received(skb: Skb, netns: u32) {
         if entry.state == State::SELECTED && !is_stale(skb, network, entry) {
             set_current(skb);
             emit::device_at(Kind::Receive, skb, network, skb.device(), netns, entry.id, 0);
+            if entry.netns != netns {
+                crossing::expect_answer(skb, network, netns);
+            }
             entry.hook = 0;
             entry.netns = netns;
             return;
@@ -183,6 +188,18 @@ fn set_current(skb: Skb) {
     if let Some(current) = CURRENT.get_ptr_mut(0) {
         // SAFETY: this processor's slot.
         unsafe { *current = skb.0 };
+    }
+}
+
+/// Notes that this processor has a buffer in hand, given as the context of a program; its address as a number, which
+/// the verifier lets be reckoned with.
+#[inline(always)]
+pub(crate) fn take_in_hand(ctx: *mut c_void) -> Option<Skb> {
+    let current = CURRENT.get_ptr_mut(0)?;
+    // SAFETY: this processor's slot. Volatile, or the compiler would go on with the context itself.
+    unsafe {
+        core::ptr::write_volatile(current, ctx as u64);
+        Some(Skb(core::ptr::read_volatile(current)))
     }
 }
 
@@ -276,8 +293,8 @@ pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
     // Whatever is dropped now is the last: a hook that drops a packet nobody follows, in a buffer that held a
     // followed one, is not to be taken for that one's.
     set_dropped(skb, 0);
-    let device = skb.device();
-    let netns = if device == 0 { Some(0) } else { read::watched_netns_of_device(device) };
+    let (device, net) = (skb.device(), skb.net());
+    let netns = if net == 0 { Some(0) } else { read::watched(net) };
     let Some(netns) = netns else {
         // Dropped where nobody watches: for the watched side it has left.
         if let Some(entry) = known(skb) {
@@ -371,7 +388,7 @@ pub(crate) fn follow_connection(skb: Skb) {
 
 /// Whether a packet's connection is followed.
 #[inline(always)]
-fn is_followed(skb: Skb) -> bool {
+pub(crate) fn is_followed(skb: Skb) -> bool {
     if filter!(follow) == 0 {
         return false;
     }

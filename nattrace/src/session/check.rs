@@ -154,6 +154,7 @@ fn table_with_owner() -> Result<String, String> {
         rate: None,
         follow: FollowBy::No,
         hook_observers: false,
+        follows: None,
     };
     netns::run_in_new(|| TraceTable::install(&spec).map(|_| String::new()).map_err(|error| error.to_string()))
         .map_err(|error| error.to_string())?
@@ -192,6 +193,7 @@ pub(super) fn dry_run(plan: &TracePlan) -> Result<ExitStatus> {
                     rate: plan.rate,
                     follow: if plan.follow { FollowBy::Conntrack } else { FollowBy::No },
                     hook_observers: !probes,
+                    follows: None,
                 };
                 text.push_str("  install, until the end:\n");
                 text.push_str(&describe(&spec));

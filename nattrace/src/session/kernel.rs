@@ -1,7 +1,7 @@
 //! Setting up what is attached and installed, in an order that loses nothing: programs first, then the trace
 //! table that makes nf_tables speak.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, RawFd};
 
 use anyhow::{Result, bail};
 use nattrace_core::event::{Event, Source};
@@ -15,6 +15,10 @@ use crate::source::bpf::filter::{Selection, kernel_filter};
 use crate::source::bpf::load::{Programs, Wanted};
 use crate::source::bpf::memory;
 use crate::source::netlink::trace_table::{FollowBy, StaticKeyHolder, TraceTableError, TraceTableSpec};
+
+/// What is said when trace tables cannot ask a program.
+const ONLY_BY_FILTER: &str =
+    "rules in further namespaces are shown only for packets that still match the filter there";
 
 /// Everything that is attached. Dropping it leaves nothing behind.
 pub(super) struct Kernel {
@@ -57,6 +61,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
         follow: plan.follow,
         mirror: follows.contains(&FollowBy::MirroredHeaders),
         rate: plan.rate,
+        crossing: wants_table && watched.len() > 1,
         netfilter_drop: None,
     };
     let (mut programs, mut decoder) = load(plan, &selection, &mut states, &mut notes);
@@ -65,7 +70,8 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     filter_nft_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
     let mut rules_probed = None;
     if wants_table {
-        let refused = install_tables(&mut watched, &follows, plan, !probes, &mut notes);
+        let program = if selection.crossing { crossing_program(programs.as_mut(), &mut notes) } else { None };
+        let refused = install_tables(&mut watched, &follows, plan, (!probes, program), &mut notes);
         if let Some(error) = refused
             && watched.iter().all(|w| w.table.is_none())
             && programs.is_some()
@@ -124,7 +130,7 @@ fn install_tables(
     watched: &mut [Watched],
     follows: &[FollowBy],
     plan: &TracePlan,
-    hook_observers: bool,
+    (hook_observers, program): (bool, Option<RawFd>),
     notes: &mut Vec<String>,
 ) -> Option<TraceTableError> {
     let mut refused = None;
@@ -135,9 +141,22 @@ fn install_tables(
             rate: plan.rate,
             follow: *follow,
             hook_observers,
+            follows: program,
         };
         let place = watched.netns.name.as_deref().map_or_else(String::new, |n| format!(" in namespace {n}"));
-        match watched.install_table(&spec) {
+        let installed = match watched.install_table(&spec) {
+            Err(error @ (TraceTableError::NoProgramMatch(_) | TraceTableError::Refused(_)))
+                if program.is_some() =>
+            {
+                let note = format!("{ONLY_BY_FILTER}: {error}");
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+                watched.install_table(&TraceTableSpec { follows: None, ..spec.clone() })
+            }
+            installed => installed,
+        };
+        match installed {
             Ok(()) => {
                 notes.push(format!("installed table inet {}{place}; it is gone when this ends", spec.name));
             }
@@ -148,6 +167,16 @@ fn install_tables(
         }
     }
     refused
+}
+
+/// What the trace tables of several namespaces ask, so that a packet which crosses from one into another is traced
+/// there too, whatever it looks like by then.
+fn crossing_program(programs: Option<&mut Programs>, notes: &mut Vec<String>) -> Option<RawFd> {
+    let found = match programs {
+        Some(programs) => programs.follows_packet().map_err(|error| error.to_string()),
+        None => Err("no programs run".to_owned()),
+    };
+    found.map_err(|why| notes.push(format!("{ONLY_BY_FILTER}: {why}"))).ok()
 }
 
 /// Where tables cannot have an owner, nothing is put into any ruleset: tracing is switched on from a namespace of

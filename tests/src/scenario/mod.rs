@@ -294,7 +294,7 @@ pub(crate) struct Trace {
     /// In which namespace it runs; where the runner is when absent.
     #[serde(default)]
     pub(crate) at: Option<String>,
-    /// In which namespace its packets are watched by the other tools; the same when absent.
+    /// In which namespaces (a comma list) its packets are watched by the other tools; the same when absent.
     #[serde(default)]
     pub(crate) watch: Option<String>,
     /// Arguments, without `--format`.
