@@ -8,7 +8,7 @@
     reason = "std has neither setns, unshare nor the ioctl that tells kinds of namespaces"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -20,6 +20,8 @@ use std::thread;
 
 use nattrace_core::event::NetnsId;
 use thiserror::Error;
+
+use super::holder::Holder;
 
 /// Where `ip netns` keeps the named ones (iproute2 `NETNS_RUN_DIR`).
 const NAMED: &str = "/run/netns";
@@ -38,6 +40,9 @@ pub enum NetnsError {
     /// No such process.
     #[error("no process has the number {0}")]
     NoSuchProcess(u32),
+    /// A process that has ended and waits for its parent: it is in no namespace any more.
+    #[error("the process {0} has ended already")]
+    Ended(u32),
     /// The file is there, and is no network namespace.
     #[error("{0} is not a network namespace")]
     NotANamespace(PathBuf),
@@ -59,7 +64,8 @@ pub enum NetnsError {
 pub struct Netns {
     /// Its number: the inode of `/proc/PID/ns/net`.
     pub inum: NetnsId,
-    /// Its name under `/run/netns`, or the path the user gave; `None` for one that only processes hold.
+    /// What people know it by: its name under `/run/netns`; else the container or pod it is of, the path the user
+    /// gave, or its oldest process. `None` for the current one when it is not named.
     pub name: Option<String>,
     file: Arc<File>,
 }
@@ -103,7 +109,9 @@ pub fn current() -> Result<Netns, NetnsError> {
 pub fn resolve(text: &str) -> Result<Netns, NetnsError> {
     if text.contains('/') {
         let mut netns = Netns::open(Path::new(text), None)?;
-        netns.name = name_of(netns.inum).or_else(|| Some(text.to_owned()));
+        netns.name = name_of(netns.inum)
+            .or_else(|| holder_of(netns.inum)?.container)
+            .or_else(|| Some(text.to_owned()));
         return Ok(netns);
     }
     match Netns::open(&Path::new(NAMED).join(text), Some(text.to_owned())) {
@@ -120,11 +128,12 @@ pub fn resolve(text: &str) -> Result<Netns, NetnsError> {
     };
     match Netns::open(&PathBuf::from(format!("/proc/{process}/ns/net")), None) {
         Err(NetnsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Err(NetnsError::NoSuchProcess(process))
+            let there = Path::new("/proc").join(text).exists();
+            Err(if there { NetnsError::Ended(process) } else { NetnsError::NoSuchProcess(process) })
         }
         Err(other) => Err(other),
         Ok(mut netns) => {
-            netns.name = name_of(netns.inum);
+            netns.name = name_of(netns.inum).or_else(|| holder_of(netns.inum).map(Holder::name));
             Ok(netns)
         }
     }
@@ -135,28 +144,48 @@ pub fn resolve(text: &str) -> Result<Netns, NetnsError> {
 /// What vanishes meanwhile, or may not be opened, is left out.
 #[must_use]
 pub fn all() -> Vec<Netns> {
+    others(&BTreeSet::new())
+}
+
+/// Every namespace as [`all`] has it, without the known ones.
+#[must_use]
+pub fn others(known: &BTreeSet<NetnsId>) -> Vec<Netns> {
     let mut found: BTreeMap<NetnsId, Netns> = BTreeMap::new();
     for name in names() {
         if let Ok(netns) = Netns::open(&Path::new(NAMED).join(&name), Some(name)) {
             found.entry(netns.inum).or_insert(netns);
         }
     }
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for process in processes {
-        if !process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+    found.retain(|inum, _| !known.contains(inum));
+    for (inum, processes) in processes() {
+        if known.contains(&inum) || found.contains_key(&inum) {
             continue;
         }
-        let path = process.path().join("ns/net");
-        // Looking costs less than opening, and nearly all processes share a few namespaces.
-        let Ok(inode) = fs::metadata(&path).map(|m| m.ino()) else { continue };
-        if NetnsId::try_from(inode).is_ok_and(|inum| found.contains_key(&inum)) {
-            continue;
-        }
-        if let Ok(netns) = Netns::open(&path, None) {
+        let name = Holder::among(&processes).map(Holder::name);
+        let mut paths = processes.iter().map(|process| PathBuf::from(format!("/proc/{process}/ns/net")));
+        if let Some(netns) = paths.find_map(|path| Netns::open(&path, name.clone()).ok()) {
             found.entry(netns.inum).or_insert(netns);
         }
     }
     found.into_values().collect()
+}
+
+/// The processes, by the namespaces they are in.
+fn processes() -> BTreeMap<NetnsId, Vec<u32>> {
+    let mut found: BTreeMap<NetnsId, Vec<u32>> = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // Looking costs less than opening, and nearly all processes share a few namespaces.
+        let Ok(inode) = fs::metadata(entry.path().join("ns/net")).map(|m| m.ino()) else { continue };
+        if let Ok(inum) = NetnsId::try_from(inode) {
+            found.entry(inum).or_default().push(process);
+        }
+    }
+    found
+}
+
+fn holder_of(inum: NetnsId) -> Option<Holder> {
+    Holder::among(processes().get(&inum)?)
 }
 
 fn names() -> Vec<String> {
@@ -234,6 +263,7 @@ mod tests {
         let by_process = resolve(&std::process::id().to_string()).expect("a process");
         assert_eq!((own.inum, own.inum), (by_path.inum, by_process.inum));
         assert!(all().contains(&own));
+        assert!(!others(&BTreeSet::from([own.inum])).contains(&own));
         assert_eq!(run_in(&own, || current().expect("a namespace").inum).expect("run"), own.inum);
     }
 

@@ -34,6 +34,9 @@ const ENOUGH: usize = 10;
 /// Runs its arguments where nft is a file that cannot be run, for this process and its children only.
 const HIDE_NFT: &str = r#"mount --bind /dev/null "$(command -v nft)" && exec "$0" "$@""#;
 
+/// Runs its arguments where the namespaces' names are hidden, for this process and its children only.
+const HIDE_NAMES: &str = r#"mount -t tmpfs none /run/netns && exec "$0" "$@""#;
+
 /// The bit of `NFNLGRP_NFTRACE` and those of the conntrack groups in /proc/net/netlink.
 const NFTRACE_GROUP: u32 = 1 << 8;
 const CONNTRACK_GROUPS: u32 = 0b111;
@@ -152,6 +155,11 @@ impl Stage {
             (Via::NetAdmin, _) => {
                 let mut command = self.lab.command(role, "setpriv")?;
                 command.args(["--bounding-set", "-all,+net_admin", "--inh-caps", "-all,+net_admin", program]);
+                Ok(command)
+            }
+            (Via::Nameless, _) => {
+                let mut command = self.lab.command(role, "unshare")?;
+                command.args(["-m", "sh", "-c", HIDE_NAMES, program]);
                 Ok(command)
             }
             (Via::WithoutNft, _) => {

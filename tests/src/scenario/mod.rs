@@ -88,6 +88,8 @@ pub(crate) enum Via {
     NetAdmin,
     /// Where nobody finds an nft that can be run.
     WithoutNft,
+    /// Where `ip netns` knows no names.
+    Nameless,
 }
 
 /// What nattrace is to print.
