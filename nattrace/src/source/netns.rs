@@ -23,6 +23,8 @@ use thiserror::Error;
 
 use super::holder::Holder;
 
+/// The namespace of whichever thread opens it.
+const OWN: &str = "/proc/thread-self/ns/net";
 /// Where `ip netns` keeps the named ones (iproute2 `NETNS_RUN_DIR`).
 const NAMED: &str = "/run/netns";
 
@@ -94,13 +96,16 @@ impl Netns {
         }
         let inode = file.metadata().map_err(explain)?.ino();
         let inum = NetnsId::try_from(inode).map_err(|_| NetnsError::NotANamespace(path.to_owned()))?;
-        Ok(Self { inum, name, file: Arc::new(file) })
+        // A file of a mount keeps it from being unmounted; the namespace can be held without. Where that is not
+        // allowed, nothing that is watched could be entered either.
+        let held = in_thread(|| enter(&file), || File::open(OWN)).and_then(|held| held).unwrap_or(file);
+        Ok(Self { inum, name, file: Arc::new(held) })
     }
 }
 
 /// The namespace of this thread.
 pub fn current() -> Result<Netns, NetnsError> {
-    let mut netns = Netns::open(Path::new("/proc/thread-self/ns/net"), None)?;
+    let mut netns = Netns::open(Path::new(OWN), None)?;
     netns.name = name_of(netns.inum);
     Ok(netns)
 }
@@ -144,20 +149,27 @@ pub fn resolve(text: &str) -> Result<Netns, NetnsError> {
 /// What vanishes meanwhile, or may not be opened, is left out.
 #[must_use]
 pub fn all() -> Vec<Netns> {
-    others(&BTreeSet::new())
+    others(&BTreeSet::new()).0
 }
 
-/// Every namespace as [`all`] has it, without the known ones.
+/// Every namespace as [`all`] has it, without the known ones; and the numbers of all that are there. That a process
+/// of our own has one open does not count.
 #[must_use]
-pub fn others(known: &BTreeSet<NetnsId>) -> Vec<Netns> {
+pub fn others(known: &BTreeSet<NetnsId>) -> (Vec<Netns>, BTreeSet<NetnsId>) {
     let mut found: BTreeMap<NetnsId, Netns> = BTreeMap::new();
+    let mut present = BTreeSet::new();
     for name in names() {
-        if let Ok(netns) = Netns::open(&Path::new(NAMED).join(&name), Some(name)) {
+        let path = Path::new(NAMED).join(&name);
+        let Some(inum) = number_of(&path) else { continue };
+        present.insert(inum);
+        if !known.contains(&inum)
+            && let Ok(netns) = Netns::open(&path, Some(name))
+        {
             found.entry(netns.inum).or_insert(netns);
         }
     }
-    found.retain(|inum, _| !known.contains(inum));
     for (inum, processes) in processes() {
+        present.insert(inum);
         if known.contains(&inum) || found.contains_key(&inum) {
             continue;
         }
@@ -167,7 +179,7 @@ pub fn others(known: &BTreeSet<NetnsId>) -> Vec<Netns> {
             found.entry(netns.inum).or_insert(netns);
         }
     }
-    found.into_values().collect()
+    (found.into_values().collect(), present)
 }
 
 /// The processes, by the namespaces they are in.
@@ -176,8 +188,7 @@ fn processes() -> BTreeMap<NetnsId, Vec<u32>> {
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // Looking costs less than opening, and nearly all processes share a few namespaces.
-        let Ok(inode) = fs::metadata(entry.path().join("ns/net")).map(|m| m.ino()) else { continue };
-        if let Ok(inum) = NetnsId::try_from(inode) {
+        if let Some(inum) = number_of(&entry.path().join("ns/net")) {
             found.entry(inum).or_default().push(process);
         }
     }
@@ -196,14 +207,15 @@ fn names() -> Vec<String> {
 }
 
 fn name_of(inum: NetnsId) -> Option<String> {
-    names().into_iter().find(|name| {
-        fs::metadata(Path::new(NAMED).join(name)).is_ok_and(|m| m.ino() == u64::from(inum) && is_nsfs(&m))
-    })
+    names().into_iter().find(|name| number_of(&Path::new(NAMED).join(name)) == Some(inum))
 }
 
-/// Namespaces are all of one file system, so that no other file with the same number is mistaken for one.
-fn is_nsfs(metadata: &fs::Metadata) -> bool {
-    fs::metadata("/proc/thread-self/ns/net").is_ok_and(|own| own.dev() == metadata.dev())
+/// The number of the namespace that a file stands for, without opening it. Namespaces are all of one file system, so
+/// that no other file with the same number is mistaken for one.
+fn number_of(path: &Path) -> Option<NetnsId> {
+    let metadata = fs::metadata(path).ok()?;
+    let own = fs::metadata(OWN).ok()?;
+    (own.dev() == metadata.dev()).then(|| NetnsId::try_from(metadata.ino()).ok()).flatten()
 }
 
 /// Runs `work` in a thread of its own in `netns`. Sockets opened there stay of that namespace.
@@ -263,7 +275,8 @@ mod tests {
         let by_process = resolve(&std::process::id().to_string()).expect("a process");
         assert_eq!((own.inum, own.inum), (by_path.inum, by_process.inum));
         assert!(all().contains(&own));
-        assert!(!others(&BTreeSet::from([own.inum])).contains(&own));
+        let (others, present) = others(&BTreeSet::from([own.inum]));
+        assert!(!others.contains(&own) && present.contains(&own.inum));
         assert_eq!(run_in(&own, || current().expect("a namespace").inum).expect("run"), own.inum);
     }
 

@@ -37,6 +37,12 @@ const HIDE_NFT: &str = r#"mount --bind /dev/null "$(command -v nft)" && exec "$0
 /// Runs its arguments where the namespaces' names are hidden, for this process and its children only.
 const HIDE_NAMES: &str = r#"mount -t tmpfs none /run/netns && exec "$0" "$@""#;
 
+/// Runs its arguments where only the namespaces in `NAMES` have names.
+const HIDE_OTHERS: &str = r#"mkdir -p "$DIR/names"
+for name in $NAMES; do touch "$DIR/names/$name"; mount --bind "/run/netns/$name" "$DIR/names/$name"; done
+mount --rbind "$DIR/names" /run/netns
+exec "$0" "$@""#;
+
 /// The bit of `NFNLGRP_NFTRACE` and those of the conntrack groups in /proc/net/netlink.
 const NFTRACE_GROUP: u32 = 1 << 8;
 const CONNTRACK_GROUPS: u32 = 0b111;
@@ -160,6 +166,13 @@ impl Stage {
             (Via::Nameless, _) => {
                 let mut command = self.lab.command(role, "unshare")?;
                 command.args(["-m", "sh", "-c", HIDE_NAMES, program]);
+                Ok(command)
+            }
+            (Via::Apart, _) => {
+                let names: Vec<&str> = self.lab.namespaces.values().map(|ns| ns.name.as_str()).collect();
+                let mut command = self.lab.command(role, "unshare")?;
+                command.args(["-m", "-p", "-f", "--kill-child", "--mount-proc", "sh", "-ec", HIDE_OTHERS]);
+                command.arg(program).env("NAMES", names.join(" ")).env("DIR", &self.lab.dir);
                 Ok(command)
             }
             (Via::WithoutNft, _) => {

@@ -90,6 +90,8 @@ pub(crate) enum Via {
     WithoutNft,
     /// Where `ip netns` knows no names.
     Nameless,
+    /// Where there are no namespaces but the topology's, and no processes but its own: it cannot be signalled there.
+    Apart,
 }
 
 /// What nattrace is to print.
