@@ -110,10 +110,8 @@ mod tests {
     const UID: &str = "6f0c9a1e-2b3c-4d5e-8f90-a1b2c3d4e5f6";
 
     fn of(path: &str) -> Option<String> {
-        container(&format!(
-            "0::{}\n",
-            path.replace("ID", ID).replace("UID_", &UID.replace('-', "_")).replace("U-", UID)
-        ))
+        let path = path.replace("UID_", &UID.replace('-', "_")).replace("U-", UID).replace("ID", ID);
+        container(&format!("0::{path}\n"))
     }
 
     #[test]
