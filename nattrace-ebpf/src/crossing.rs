@@ -10,15 +10,15 @@ use crate::{
     select::{self, State},
 };
 
-/// A followed packet has come into another namespace: what answers it there is followed, too. Of protocols with
-/// ports only: of others, addresses alone would take in what nobody asked for.
+/// A followed packet has come into another namespace: what answers it there is followed, too. Only of
+/// flows that can be told apart: addresses alone would take in what nobody asked for.
 #[inline(always)]
 pub(crate) fn expect_answer(skb: Skb, network: u64, netns: u32) {
     if filter!(crossing) == 0 || filter!(follow) == 0 {
         return;
     }
     let Some(key) = parse(skb.ethertype(), network) else { return };
-    if key.ports {
+    if key.is_flow {
         let Key { saddr, daddr, protocol, sport, dport, .. } = key;
         let answer = Answer { netns, protocol, saddr: daddr, daddr: saddr, sport: dport, dport: sport };
         let _ = ANSWERS.insert(answer, 1, 0);
@@ -37,11 +37,14 @@ pub(crate) fn follows(skb: Skb) -> bool {
     if filter!(follow) == 0 {
         return false;
     }
+    let followed = select::is_followed(skb);
+    // What answers is made here, and has no device yet: the least reads for what comes in, which is most of it.
+    if !followed && skb.device() != 0 {
+        return false;
+    }
     let Some(netns) = read::watched(skb.net()) else { return false };
-    // What is made here has no device yet.
-    let made_here = skb.device() == 0;
     let network = skb.network_header();
-    if !select::is_followed(skb) && !(made_here && is_answer(skb, network, netns)) {
+    if !followed && !is_answer(skb, network, netns) {
         return false;
     }
     if let Some(entry) = known {
@@ -56,5 +59,5 @@ pub(crate) fn follows(skb: Skb) -> bool {
 fn is_answer(skb: Skb, network: u64, netns: u32) -> bool {
     let Some(key) = parse(skb.ethertype(), network) else { return false };
     let Key { saddr, daddr, protocol, sport, dport, .. } = key;
-    key.ports && ANSWERS.get_ptr(Answer { netns, protocol, saddr, daddr, sport, dport }).is_some()
+    key.is_flow && ANSWERS.get_ptr(Answer { netns, protocol, saddr, daddr, sport, dport }).is_some()
 }

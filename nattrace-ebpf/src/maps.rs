@@ -63,9 +63,9 @@ pub(crate) struct Answer {
     pub(crate) saddr: [u32; 4],
     /// Destination.
     pub(crate) daddr: [u32; 4],
-    /// Source port, host byte order.
+    /// Source port, host byte order; or the identifier of an echo.
     pub(crate) sport: u16,
-    /// Destination port, host byte order.
+    /// Destination port, host byte order; or the identifier of an echo.
     pub(crate) dport: u16,
 }
 
