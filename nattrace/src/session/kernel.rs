@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, RawFd};
 
 use anyhow::{Result, bail};
 use nattrace_core::event::{Event, Source};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::clock;
 use super::namespace::{self, States, Watched};
@@ -53,6 +54,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     namespace::check_devices(plan, &namespaces)?;
     require_privileges()?;
     memory::keep_no_large_buffers();
+    raise_descriptor_limit();
     let mut states = States::default();
     let mut notes = Vec::new();
     let mut watched: Vec<Watched> =
@@ -237,6 +239,13 @@ fn probe_rules(
             None
         }
     }
+}
+
+/// As many descriptors as are allowed: each namespace takes some eight, and the usual limit is 1,024.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // If that is refused, what does not fit is told when it is opened.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// One line for the commonest mistake, before the kernel's many.

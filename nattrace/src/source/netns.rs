@@ -96,10 +96,18 @@ impl Netns {
         }
         let inode = file.metadata().map_err(explain)?.ino();
         let inum = NetnsId::try_from(inode).map_err(|_| NetnsError::NotANamespace(path.to_owned()))?;
-        // A file of a mount keeps it from being unmounted; the namespace can be held without. Where that is not
-        // allowed, nothing that is watched could be entered either.
-        let held = in_thread(|| enter(&file), || File::open(OWN)).and_then(|held| held).unwrap_or(file);
-        Ok(Self { inum, name, file: Arc::new(held) })
+        Ok(Self { inum, name, file: Arc::new(file) })
+    }
+
+    /// Opens one that may be a mount. A file of a mount keeps it from being unmounted; the namespace can be held
+    /// without. Where that is not allowed, it could not be entered either.
+    fn open_mounted(path: &Path, name: Option<String>) -> Result<Self, NetnsError> {
+        let mounted = Self::open(path, name)?;
+        let held = in_thread(|| enter(&mounted.file), || File::open(OWN));
+        Ok(match held.and_then(|held| held) {
+            Ok(held) => Self { file: Arc::new(held), ..mounted },
+            Err(_) => mounted,
+        })
     }
 }
 
@@ -113,13 +121,13 @@ pub fn current() -> Result<Netns, NetnsError> {
 /// The namespace that a user means by a name under `/run/netns`, the number of a process, or a path.
 pub fn resolve(text: &str) -> Result<Netns, NetnsError> {
     if text.contains('/') {
-        let mut netns = Netns::open(Path::new(text), None)?;
+        let mut netns = Netns::open_mounted(Path::new(text), None)?;
         netns.name = name_of(netns.inum)
             .or_else(|| holder_of(netns.inum)?.container)
             .or_else(|| Some(text.to_owned()));
         return Ok(netns);
     }
-    match Netns::open(&Path::new(NAMED).join(text), Some(text.to_owned())) {
+    match Netns::open_mounted(&Path::new(NAMED).join(text), Some(text.to_owned())) {
         Err(NetnsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
         found => {
             // "" and the dots are directories, not names.
@@ -163,7 +171,7 @@ pub fn others(known: &BTreeSet<NetnsId>) -> (Vec<Netns>, BTreeSet<NetnsId>) {
         let Some(inum) = number_of(&path) else { continue };
         present.insert(inum);
         if !known.contains(&inum)
-            && let Ok(netns) = Netns::open(&path, Some(name))
+            && let Ok(netns) = Netns::open_mounted(&path, Some(name))
         {
             found.entry(netns.inum).or_insert(netns);
         }
@@ -223,7 +231,7 @@ pub fn run_in<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> io::Re
     in_thread(
         || {
             // Entering needs CAP_SYS_ADMIN; staying does not.
-            if current().is_ok_and(|current| current == *netns) { Ok(()) } else { enter(&netns.file) }
+            if number_of(Path::new(OWN)) == Some(netns.inum) { Ok(()) } else { enter(&netns.file) }
         },
         work,
     )
