@@ -6,7 +6,7 @@
 use crate::{
     filter::{Key, parse},
     maps::{ANSWERS, Answer},
-    read::{self, Skb, filter},
+    read::{Skb, filter},
     select::{self, State},
 };
 
@@ -42,7 +42,7 @@ pub(crate) fn follows(skb: Skb) -> bool {
     if !followed && skb.device() != 0 {
         return false;
     }
-    let Some(netns) = read::watched(skb.net()) else { return false };
+    let Some(netns) = skb.netns().filter(|netns| *netns != 0) else { return false };
     let network = skb.network_header();
     if !followed && !is_answer(skb, network, netns) {
         return false;

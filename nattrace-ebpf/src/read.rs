@@ -97,7 +97,7 @@ pub(crate) fn stack_pointer(ctx: *mut c_void) -> u64 {
 
 /// `struct net`'s inode number, when the namespace is watched.
 #[inline(always)]
-pub(crate) fn watched(net: u64) -> Option<u32> {
+fn watched(net: u64) -> Option<u32> {
     let inum: u32 = at(net, field!(net_inum))?;
     let len = filter!(netns_len);
     if len == 0 {
@@ -263,21 +263,24 @@ impl Skb {
         at::<u64>(self.0, field!(skb_refdst)).unwrap_or(0) & !1 != 0 || self.connection().0 != 0
     }
 
-    /// The `struct net` it is in: its device's, without one its socket's, else that of the device its route leads to;
-    /// 0 where nothing tells.
+    /// The namespace it is in, when that is watched: its device's, without one its socket's, else that of the device
+    /// its route leads to; 0 where nothing tells. In a UDP socket's queue something else is in the device's place,
+    /// which is then one of no watched namespace.
     #[inline(always)]
-    pub(crate) fn net(self) -> u64 {
+    pub(crate) fn netns(self) -> Option<u32> {
         let device = self.device();
         if device != 0 {
-            return at(device, field!(dev_net)).unwrap_or(0);
+            return watched_netns_of_device(device);
         }
         // Every kind of socket begins with sock_common.
         let socket: u64 = at(self.0, field!(skb_sk)).unwrap_or(0);
-        if socket != 0 {
-            return at(socket, field!(sk_net)).unwrap_or(0);
-        }
-        let dst: u64 = at::<u64>(self.0, field!(skb_refdst)).unwrap_or(0) & !1;
-        at(at(dst, field!(dst_dev)).unwrap_or(0), field!(dev_net)).unwrap_or(0)
+        let net: u64 = if socket == 0 {
+            let dst: u64 = at::<u64>(self.0, field!(skb_refdst)).unwrap_or(0) & !1;
+            at(at(dst, field!(dst_dev)).unwrap_or(0), field!(dev_net)).unwrap_or(0)
+        } else {
+            at(socket, field!(sk_net)).unwrap_or(0)
+        };
+        if net == 0 { Some(0) } else { watched(net) }
     }
 
     /// Address of the network header, as the stack knows it.

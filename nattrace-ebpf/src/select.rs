@@ -293,9 +293,8 @@ pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
     // Whatever is dropped now is the last: a hook that drops a packet nobody follows, in a buffer that held a
     // followed one, is not to be taken for that one's.
     set_dropped(skb, 0);
-    let (device, net) = (skb.device(), skb.net());
-    let netns = if net == 0 { Some(0) } else { read::watched(net) };
-    let Some(netns) = netns else {
+    let device = skb.device();
+    let Some(netns) = skb.netns() else {
         // Dropped where nobody watches: for the watched side it has left.
         if let Some(entry) = known(skb) {
             if entry.state == State::SELECTED {

@@ -54,7 +54,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     namespace::check_devices(plan, &namespaces)?;
     require_privileges()?;
     memory::keep_no_large_buffers();
-    raise_descriptor_limit();
+    raise_descriptor_limit(namespaces.len())?;
     let mut states = States::default();
     let mut notes = Vec::new();
     let mut watched: Vec<Watched> =
@@ -241,11 +241,23 @@ fn probe_rules(
     }
 }
 
-/// As many descriptors as are allowed: each namespace takes some eight, and the usual limit is 1,024.
-fn raise_descriptor_limit() {
+/// As many descriptors as are allowed: the usual limit, 1,024, is soon reached.
+fn raise_descriptor_limit(namespaces: usize) -> Result<()> {
+    /// What is open in each: it itself, the sockets, and what the runtime needs to wait for these.
+    const EACH: u64 = 8;
+    /// Programs, maps, files.
+    const OTHERS: u64 = 100;
     let limit = getrlimit(Resource::Nofile);
-    // If that is refused, what does not fit is told when it is opened.
+    let needed = u64::try_from(namespaces)?.saturating_mul(EACH).saturating_add(OTHERS);
+    if let Some(allowed) = limit.maximum.filter(|allowed| *allowed < needed) {
+        bail!(
+            "{namespaces} namespaces need some {needed} open files, and {allowed} are allowed (`ulimit -n`); name \
+             those that matter with --netns"
+        );
+    }
+    // Refused it is no harm as long as there are few.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    Ok(())
 }
 
 /// One line for the commonest mistake, before the kernel's many.
