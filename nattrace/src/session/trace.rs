@@ -341,6 +341,9 @@ impl<'a> Session<'a> {
             for reader in self.readers.remove(&netns).into_iter().flatten() {
                 reader.abort();
             }
+            if let Some(decoder) = &mut self.kernel.decoder {
+                decoder.socket_netns.retain(|_, of| *of != netns);
+            }
         }
         for (watched, follow) in changed.came {
             let netns = watched.netns.inum;
