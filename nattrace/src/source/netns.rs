@@ -299,4 +299,15 @@ mod tests {
         assert!(matches!(resolve("/proc/self/ns/mnt"), Err(NetnsError::NotANamespace(_))));
         assert!(matches!(resolve("/no/such/file"), Err(NetnsError::Io { .. })));
     }
+
+    #[test]
+    fn a_process_that_only_waits_for_its_parent_is_in_no_namespace() {
+        let mut child = std::process::Command::new("true").spawn().expect("a process");
+        let stat = format!("/proc/{}/stat", child.id());
+        while !fs::read_to_string(&stat).expect("it is there until it is waited for").contains(") Z") {
+            thread::yield_now();
+        }
+        assert!(matches!(resolve(&child.id().to_string()), Err(NetnsError::Ended(_))));
+        child.wait().expect("it has ended");
+    }
 }
