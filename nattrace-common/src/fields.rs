@@ -101,6 +101,8 @@ fields! {
     skb_protocol: "sk_buff" "protocol" required;
     /// `skb->dev`, pointer.
     skb_dev: "sk_buff" "dev" required;
+    /// `skb->sk`, pointer.
+    skb_sk: "sk_buff" "sk" optional;
     /// `skb->mark`, u32.
     skb_mark: "sk_buff" "mark" required;
     /// `skb->_nfct`, pointer with `ctinfo` in the low 3 bits.
@@ -145,6 +147,8 @@ fields! {
     ct_zone: "nf_conn" "zone.id" optional;
     /// `sk->__sk_common.skc_num`, u16, host byte order: the local port.
     sk_num: "sock_common" "skc_num" optional;
+    /// `sk->__sk_common.skc_net.net`, pointer.
+    sk_net: "sock_common" "skc_net.net" optional;
     /// `dst->dev`.
     dst_dev: "dst_entry" "dev" optional;
     /// `rt->rt_type`, u16.

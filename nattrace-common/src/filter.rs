@@ -78,6 +78,10 @@ pub struct KernelFilter {
     pub by_packet: u32,
     /// This kernel's number of `SKB_DROP_REASON_NETFILTER_DROP`.
     pub netfilter_drop: u32,
+    /// 1: packets are followed from one watched namespace into another, and what answers them there.
+    pub crossing: u32,
+    /// Padding, always 0.
+    pub zero: u32,
     /// Inode numbers, when there are no more than fit.
     pub netns: [u32; NAMESPACES],
     /// Layer 4 protocols.
@@ -117,6 +121,8 @@ impl KernelFilter {
             ends_probed: 0,
             by_packet: 0,
             netfilter_drop: u32::MAX - 1,
+            crossing: 0,
+            zero: 0,
             netns: [0; NAMESPACES],
             protocols: List::empty(0),
             saddr: List::empty(prefix),

@@ -16,9 +16,11 @@ pub(crate) struct Key {
     pub(crate) daddr: [u32; 4],
     pub(crate) protocol: u32,
     /// Ports are there.
-    ports: bool,
+    pub(crate) ports: bool,
     pub(crate) sport: u16,
     pub(crate) dport: u16,
+    /// Ports, or the identifier of an echo in the place of both, tell the flow from others between the same ends.
+    pub(crate) is_flow: bool,
     tcp_flags: u32,
 }
 
@@ -40,6 +42,7 @@ pub(crate) fn key_of_tuple(tuple: &[u8; TUPLE_BYTES]) -> Key {
         ports: has_ports(protocol),
         sport: port(16),
         dport: port(36),
+        is_flow: true,
         tcp_flags: 0,
     }
 }
@@ -57,8 +60,16 @@ fn has_ports(protocol: u32) -> bool {
 
 #[inline(always)]
 pub(crate) fn parse(ethertype: u16, network: u64) -> Option<Key> {
-    let mut key =
-        Key { saddr: [0; 4], daddr: [0; 4], protocol: 0, ports: false, sport: 0, dport: 0, tcp_flags: 0 };
+    let mut key = Key {
+        saddr: [0; 4],
+        daddr: [0; 4],
+        protocol: 0,
+        ports: false,
+        sport: 0,
+        dport: 0,
+        is_flow: false,
+        tcp_flags: 0,
+    };
     let transport;
     let mut first_fragment = true;
     if ethertype == ETH_P_IP {
@@ -103,10 +114,20 @@ pub(crate) fn parse(ethertype: u16, network: u64) -> Option<Key> {
     if first_fragment && has_ports(key.protocol) {
         let ports: [u16; 2] = read::at(transport, 0)?;
         key.ports = true;
+        key.is_flow = true;
         key.sport = u16::from_be(ports[0]);
         key.dport = u16::from_be(ports[1]);
         if key.protocol == 6 {
             key.tcp_flags = u32::from(read::at::<u8>(transport, 13)?);
+        }
+    }
+    if first_fragment && (key.protocol == 1 || key.protocol == 58) {
+        // Type, code, checksum, identifier.
+        let echo: [u8; 6] = read::at(transport, 0)?;
+        key.is_flow = echo[0] & 0xf7 == 0 && key.protocol == 1 || echo[0] & 0xfe == 128 && key.protocol == 58;
+        if key.is_flow {
+            key.sport = u16::from_be_bytes([echo[4], echo[5]]);
+            key.dport = key.sport;
         }
     }
     Some(key)

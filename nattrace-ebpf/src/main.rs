@@ -12,7 +12,9 @@
 #![expect(clippy::needless_pass_by_value, reason = "the attach macros hand over contexts by value")]
 #![expect(clippy::cast_possible_truncation, reason = "sizes of records and verdict words fit 32 bits")]
 
+mod crossing;
 mod emit;
+mod fast_path;
 mod filter;
 mod maps;
 mod read;
@@ -284,6 +286,13 @@ fn nft_message(ctx: SkBuffContext) -> i64 {
     emit::nft_message(&ctx, cookie)
 }
 
+// What each trace table asks by an xt_bpf match, where several namespaces are watched. The context is the packet.
+
+#[socket_filter]
+fn follows_packet(ctx: SkBuffContext) -> i64 {
+    i64::from(select::take_in_hand(ctx.as_ptr()).is_some_and(crossing::follows))
+}
+
 // Devices, drops, ends: tracepoints, whose names and first arguments do not change between versions.
 
 #[raw_tracepoint(tracepoint = "netif_receive_skb")]
@@ -300,11 +309,11 @@ fn netif_receive_skb(ctx: RawTracePointContext) -> i32 {
 fn net_dev_start_xmit(ctx: RawTracePointContext) -> i32 {
     let (skb, device) = (Skb(ctx.arg(0)), ctx.arg::<u64>(1));
     let Some(netns) = read::watched_netns_of_device(device) else { return 0 };
-    select::leaves_fast_path(skb, netns);
+    fast_path::leaves(skb, netns);
     if let Some(entry) = select::selected_or_considered(skb, netns) {
         emit::device(Kind::Transmit, skb, device, netns, entry.id, 0);
         select::follow_connection(skb);
-        select::follow_replies(skb);
+        fast_path::follow_replies(skb, netns);
     }
     0
 }
@@ -475,11 +484,11 @@ fn flow(skb: Skb, function: u32) {
         Some(entry) if entry.state == State::SELECTED => {
             emit::function(Kind::Writer, skb, entry.id, netns, function);
         }
-        Some(entry) if entry.state == State::CANDIDATE => select::enters_fast_path(skb, entry, function),
+        Some(entry) if entry.state == State::CANDIDATE => fast_path::enters(skb, entry, function),
         Some(_) => {}
         None => {
-            if let Some(entry) = select::candidate_of_connection(skb, netns) {
-                select::enters_fast_path(skb, entry, function);
+            if let Some(entry) = fast_path::candidate_of_connection(skb, netns) {
+                fast_path::enters(skb, entry, function);
             }
         }
     }

@@ -46,24 +46,31 @@ pub(crate) struct Entry {
 #[map]
 pub(crate) static CONNECTIONS: LruHashMap<u64, [u8; TUPLE_BYTES]> = LruHashMap::with_max_entries(16384, 0);
 
-/// What replies of followed connections look like when they come in: where conntrack is not asked, because the
-/// flowtable sends them on, they are known by this.
+/// What answers a followed packet in a namespace that it has come into: the headers such a packet will have. The
+/// value says nothing.
 #[map]
-pub(crate) static REPLIES: LruHashMap<FlowKey, u8> = LruHashMap::with_max_entries(16384, 0);
+pub(crate) static ANSWERS: LruHashMap<Answer, u8> = LruHashMap::with_max_entries(16384, 0);
 
-/// See [`REPLIES`]; addresses as in the filter's key.
+/// What replies of followed connections look like when they come in: where conntrack is not asked, because the
+/// flowtable sends them on, they are known by this. The value says nothing.
+#[map]
+pub(crate) static REPLIES: LruHashMap<Answer, u8> = LruHashMap::with_max_entries(16384, 0);
+
+/// See [`ANSWERS`] and [`REPLIES`]. Addresses as in `filter::Key`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct FlowKey {
+pub(crate) struct Answer {
+    /// Namespace.
+    pub(crate) netns: u32,
+    /// Layer 4 protocol.
+    pub(crate) protocol: u32,
     /// Source.
     pub(crate) saddr: [u32; 4],
     /// Destination.
     pub(crate) daddr: [u32; 4],
-    /// `IPPROTO_*`.
-    pub(crate) protocol: u32,
-    /// Host byte order.
+    /// Source port, host byte order; or the identifier of an echo.
     pub(crate) sport: u16,
-    /// Host byte order.
+    /// Destination port, host byte order; or the identifier of an echo.
     pub(crate) dport: u16,
 }
 

@@ -263,6 +263,26 @@ impl Skb {
         at::<u64>(self.0, field!(skb_refdst)).unwrap_or(0) & !1 != 0 || self.connection().0 != 0
     }
 
+    /// The namespace it is in, when that is watched: its device's, without one its socket's, else that of the device
+    /// its route leads to; 0 where nothing tells. In a UDP socket's queue something else is in the device's place,
+    /// which is then one of no watched namespace.
+    #[inline(always)]
+    pub(crate) fn netns(self) -> Option<u32> {
+        let device = self.device();
+        if device != 0 {
+            return watched_netns_of_device(device);
+        }
+        // Every kind of socket begins with sock_common.
+        let socket: u64 = at(self.0, field!(skb_sk)).unwrap_or(0);
+        let net: u64 = if socket == 0 {
+            let dst: u64 = at::<u64>(self.0, field!(skb_refdst)).unwrap_or(0) & !1;
+            at(at(dst, field!(dst_dev)).unwrap_or(0), field!(dev_net)).unwrap_or(0)
+        } else {
+            at(socket, field!(sk_net)).unwrap_or(0)
+        };
+        if net == 0 { Some(0) } else { watched(net) }
+    }
+
     /// Address of the network header, as the stack knows it.
     #[inline(always)]
     pub(crate) fn network_header(self) -> u64 {

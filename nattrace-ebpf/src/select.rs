@@ -4,16 +4,15 @@
 //! `skb->nf_trace`), so that every selected packet has its rule steps; what a device gives is a candidate
 //! until then. Without one, the filter and the rate are applied here.
 
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use nattrace_common::record::{Kind, LOST_TRACEPOINTS, TUPLE_BYTES};
 
 use crate::{
-    emit,
-    filter::{Key, iif_matches, key_of_tuple, marked_for_connection, matches, mirrored, parse},
-    maps::{
-        CONNECTIONS, CURRENT, DROPPED, Dropped, Entry, FlowKey, MANIPS, Manip, NEXT_ID, PACKETS, RATE,
-        REPLIES,
-    },
+    crossing, emit,
+    filter::{iif_matches, key_of_tuple, marked_for_connection, matches, mirrored, parse},
+    maps::{CONNECTIONS, CURRENT, DROPPED, Dropped, Entry, NEXT_ID, PACKETS, RATE},
     read::{self, ETH_P_IP, HookState, Skb, filter},
 };
 
@@ -29,9 +28,6 @@ impl State {
     /// each second would be seen from the middle of their way on.
     pub(crate) const REFUSED: u32 = 2;
 }
-
-/// [`Entry::hook`] of a candidate in the flowtable's hook: no [`HookState::place`] is this.
-const IN_FAST_PATH: u32 = u32::MAX;
 
 /// Where a packet that is not known yet is looked at.
 #[derive(Clone, Copy)]
@@ -94,7 +90,7 @@ fn next_id() -> u64 {
 }
 
 #[inline(always)]
-fn remember(
+pub(crate) fn remember(
     skb: Skb,
     network: u64,
     netns: u32,
@@ -142,6 +138,9 @@ pub(crate) fn received(skb: Skb, netns: u32) {
         if entry.state == State::SELECTED && !is_stale(skb, network, entry) {
             set_current(skb);
             emit::device_at(Kind::Receive, skb, network, skb.device(), netns, entry.id, 0);
+            if entry.netns != netns {
+                crossing::expect_answer(skb, network, netns);
+            }
             entry.hook = 0;
             entry.netns = netns;
             return;
@@ -189,6 +188,18 @@ fn set_current(skb: Skb) {
     if let Some(current) = CURRENT.get_ptr_mut(0) {
         // SAFETY: this processor's slot.
         unsafe { *current = skb.0 };
+    }
+}
+
+/// Notes that this processor has a buffer in hand, given as the context of a program; its address as a number, which
+/// the verifier lets be reckoned with.
+#[inline(always)]
+pub(crate) fn take_in_hand(ctx: *mut c_void) -> Option<Skb> {
+    let current = CURRENT.get_ptr_mut(0)?;
+    // SAFETY: this processor's slot. Volatile, or the compiler would go on with the context itself.
+    unsafe {
+        core::ptr::write_volatile(current, ctx as u64);
+        Some(Skb(core::ptr::read_volatile(current)))
     }
 }
 
@@ -283,8 +294,7 @@ pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
     // followed one, is not to be taken for that one's.
     set_dropped(skb, 0);
     let device = skb.device();
-    let netns = if device == 0 { Some(0) } else { read::watched_netns_of_device(device) };
-    let Some(netns) = netns else {
+    let Some(netns) = skb.netns() else {
         // Dropped where nobody watches: for the watched side it has left.
         if let Some(entry) = known(skb) {
             if entry.state == State::SELECTED {
@@ -375,68 +385,6 @@ pub(crate) fn follow_connection(skb: Skb) {
     }
 }
 
-/// Notes what replies to a packet will look like. When it is sent, every rewrite of its connection is decided.
-#[inline(always)]
-pub(crate) fn follow_replies(skb: Skb) {
-    let (ct, _) = skb.connection();
-    if filter!(follow) == 0 || ct == 0 {
-        return;
-    }
-    let mut tuple = [0; TUPLE_BYTES];
-    if read::reply_tuple(ct, &raw mut tuple) {
-        let _ = REPLIES.insert(flow_key(&key_of_tuple(&tuple)), 1, 0);
-    }
-}
-
-#[inline(always)]
-fn flow_key(key: &Key) -> FlowKey {
-    FlowKey { saddr: key.saddr, daddr: key.daddr, protocol: key.protocol, sport: key.sport, dport: key.dport }
-}
-
-/// A packet that the flowtable's hook sees and nobody knows: a candidate, if it is a reply of a followed connection.
-#[inline(always)]
-pub(crate) fn candidate_of_connection(skb: Skb, netns: u32) -> Option<&'static mut Entry> {
-    let network = skb.network_header();
-    let key = parse(skb.ethertype(), network)?;
-    REPLIES.get_ptr(flow_key(&key))?;
-    let index = read::at(skb.device(), read::field!(dev_ifindex)).unwrap_or(0);
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    remember(skb, network, netns, State::CANDIDATE, now, index)
-}
-
-/// Keeps how a candidate came into the flowtable's hook: nf_tables has no chance to mark it if the flow is known there.
-#[inline(always)]
-pub(crate) fn enters_fast_path(skb: Skb, entry: &mut Entry, function: u32) {
-    entry.hook = IN_FAST_PATH;
-    let manip = Manip { mtype: function, dir: 0, netns: 0, zero: 0, packet: entry.received_ns };
-    emit::save_before(skb, skb.0, manip);
-    if let Some(before) = MANIPS.get_ptr_mut(skb.0) {
-        // SAFETY: the entry belongs to this packet.
-        unsafe { (*before).skb = skb.device() };
-    }
-}
-
-/// A candidate that is sent, and went into the flowtable's hook but into no other, was sent by it: it is selected here,
-/// within the rate.
-#[inline(always)]
-pub(crate) fn leaves_fast_path(skb: Skb, netns: u32) {
-    let Some(entry) = known(skb) else { return };
-    if entry.state != State::CANDIDATE || entry.hook != IN_FAST_PATH {
-        return;
-    }
-    if let Some(before) = MANIPS.get_ptr(skb.0) {
-        if within_rate() {
-            entry.state = State::SELECTED;
-            entry.received_ns = 0;
-            entry.hook = 0;
-            // SAFETY: the entry belongs to this packet.
-            emit::fast_path(netns, entry, unsafe { &*before });
-        }
-        let _ = MANIPS.remove(skb.0);
-    }
-}
-
 /// The namespace in which something is about to write into a packet, where that is followed. A candidate is selected:
 /// what is written may be just what the filter asks for.
 #[inline(always)]
@@ -454,7 +402,7 @@ pub(crate) fn written(skb: Skb, entry: &mut Entry) -> Option<u32> {
 
 /// Whether a packet's connection is followed.
 #[inline(always)]
-fn is_followed(skb: Skb) -> bool {
+pub(crate) fn is_followed(skb: Skb) -> bool {
     if filter!(follow) == 0 {
         return false;
     }
@@ -504,7 +452,7 @@ fn asked_for(skb: Skb, network: u64, place: Selection) -> bool {
 
 /// Takes one of this second's selections, if there is one left.
 #[inline(always)]
-fn within_rate() -> bool {
+pub(crate) fn within_rate() -> bool {
     let rate = u64::from(filter!(rate));
     if rate == 0 {
         return true;

@@ -1,5 +1,7 @@
 //! `nattrace check` and `--dry-run`: what could be done here, without doing it.
 
+use std::os::fd::RawFd;
+
 use anyhow::Result;
 use nattrace_core::filter::Filter;
 
@@ -7,7 +9,7 @@ use super::namespace;
 use super::trace::say;
 use super::{kernel, output};
 use crate::cli::ExitStatus;
-use crate::cli::plan::{CheckPlan, TracePlan};
+use crate::cli::plan::{CheckPlan, NetnsChoice, TracePlan};
 use crate::render::check::{Capability, State};
 use crate::source::bpf::fields::KernelTypes;
 use crate::source::bpf::filter::{Selection, kernel_filter};
@@ -45,7 +47,7 @@ fn capabilities() -> Vec<Capability> {
         types.as_ref().map(|_| String::new()).map_err(Clone::clone),
         "no probes and no tracepoints: rules and their verdicts only",
     )];
-    let (probes, tracepoints) = match &types {
+    let (mut probes, mut tracepoints) = match &types {
         Ok(types) => (load(types, true), load(types, false)),
         Err(_) => (Err("no BTF".to_owned()), Err("no BTF".to_owned())),
     };
@@ -78,6 +80,10 @@ fn capabilities() -> Vec<Capability> {
         tracepoints.as_ref().map(|_| String::new()).map_err(Clone::clone),
         "nothing past the last rule: no drops by the kernel, no devices",
     ));
+    let asked = match (&mut probes, &mut tracepoints) {
+        (Ok(programs), _) | (_, Ok(programs)) => table_that_asks(programs),
+        (Err(_), Err(_)) => Err("no programs run".to_owned()),
+    };
     drop((probes, tracepoints));
     let reasons = match &types {
         Ok(types) => types.drop_reasons.as_ref().map(|r| format!("{} known", r.len())),
@@ -111,6 +117,12 @@ fn capabilities() -> Vec<Capability> {
         "a table of our own that marks packets and vanishes with this program",
         tables,
         "rules are told only for packets that something else has traced",
+    ));
+    found.push(capability(
+        "crossing",
+        "rules in each namespace that a packet crosses (--netns a,b or all)",
+        asked,
+        "rules in further namespaces are told only for packets that still match the filter there",
     ));
     found.push(capability(
         "rule-text",
@@ -148,12 +160,22 @@ fn load(types: &KernelTypes, probes: bool) -> Result<Programs, String> {
 
 /// Tried in a namespace of its own, which vanishes with it.
 fn table_with_owner() -> Result<String, String> {
+    install_in_new(None)
+}
+
+fn table_that_asks(programs: &mut Programs) -> Result<String, String> {
+    let program = programs.follows_packet().map_err(|error| error.to_string())?;
+    install_in_new(Some(program))
+}
+
+fn install_in_new(follows: Option<RawFd>) -> Result<String, String> {
     let spec = TraceTableSpec {
         name: "nattrace_check".to_owned(),
         filter: Filter::default(),
         rate: None,
         follow: FollowBy::No,
         hook_observers: false,
+        follows,
     };
     netns::run_in_new(|| TraceTable::install(&spec).map(|_| String::new()).map_err(|error| error.to_string()))
         .map_err(|error| error.to_string())?
@@ -164,6 +186,7 @@ pub(super) fn dry_run(plan: &TracePlan) -> Result<ExitStatus> {
     use std::io::Write as _;
     let namespaces = namespace::choose(&plan.netns)?;
     namespace::check_devices(plan, &namespaces)?;
+    let crossing = namespaces.len() > 1 || plan.netns == NetnsChoice::All;
     let mut text = String::new();
     let wants = |source| plan.sources.set.contains(&source);
     let probes = wants(nattrace_core::event::Source::Probes) && kernel::probes_possible().is_ok();
@@ -192,6 +215,8 @@ pub(super) fn dry_run(plan: &TracePlan) -> Result<ExitStatus> {
                     rate: plan.rate,
                     follow: if plan.follow { FollowBy::Conntrack } else { FollowBy::No },
                     hook_observers: !probes,
+                    // No program is loaded, and the text does not name it.
+                    follows: crossing.then_some(-1),
                 };
                 text.push_str("  install, until the end:\n");
                 text.push_str(&describe(&spec));

@@ -1,10 +1,11 @@
 //! Setting up what is attached and installed, in an order that loses nothing: programs first, then the trace
 //! table that makes nf_tables speak.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, RawFd};
 
 use anyhow::{Result, bail};
 use nattrace_core::event::{Event, Source};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::clock;
 use super::namespace::{self, States, Watched};
@@ -16,6 +17,18 @@ use crate::source::bpf::load::{Programs, Wanted};
 use crate::source::bpf::memory;
 use crate::source::netlink::trace_table::{FollowBy, StaticKeyHolder, TraceTableError, TraceTableSpec};
 
+/// What is said when trace tables cannot ask a program.
+const ONLY_BY_FILTER: &str =
+    "rules in further namespaces are shown only for packets that still match the filter there";
+
+/// What all trace tables of a run have in common, beside the filter.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tables {
+    hook_observers: bool,
+    /// A program of [`Kernel::programs`].
+    program: Option<RawFd>,
+}
+
 /// Everything that is attached. Dropping it leaves nothing behind.
 pub(super) struct Kernel {
     pub(super) programs: Option<Programs>,
@@ -26,6 +39,8 @@ pub(super) struct Kernel {
     pub(super) introduction: Vec<Event>,
     /// For standard error: what was installed, what is missing.
     pub(super) notes: Vec<String>,
+    /// How tables are installed; `None` where none is.
+    tables: Option<Tables>,
     /// Keeps nf_tables speaking where there is no trace table.
     _rules_probed: Option<StaticKeyHolder>,
 }
@@ -39,6 +54,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     namespace::check_devices(plan, &namespaces)?;
     require_privileges()?;
     memory::keep_no_large_buffers();
+    raise_descriptor_limit(namespaces.len())?;
     let mut states = States::default();
     let mut notes = Vec::new();
     let mut watched: Vec<Watched> =
@@ -47,16 +63,14 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     let wants_table = plan.trace_table && can_trace;
     let follows: Vec<FollowBy> = watched.iter().map(|w| w.follow_by(plan)).collect();
 
+    let comes_and_goes = plan.netns == NetnsChoice::All;
     let selection = Selection {
-        netns: if plan.netns == NetnsChoice::All {
-            Vec::new()
-        } else {
-            watched.iter().map(|w| w.netns.inum).collect()
-        },
+        netns: if comes_and_goes { Vec::new() } else { watched.iter().map(|w| w.netns.inum).collect() },
         marked: wants_table,
         follow: plan.follow,
-        mirror: follows.contains(&FollowBy::MirroredHeaders),
+        mirror: comes_and_goes || follows.contains(&FollowBy::MirroredHeaders),
         rate: plan.rate,
+        crossing: wants_table && (comes_and_goes || watched.len() > 1),
         netfilter_drop: None,
     };
     let (mut programs, mut decoder) = load(plan, &selection, &mut states, &mut notes);
@@ -64,8 +78,12 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     // Before there is anything to tell, so that nothing is told twice or out of order.
     filter_nft_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
     let mut rules_probed = None;
+    let mut tables = None;
     if wants_table {
-        let refused = install_tables(&mut watched, &follows, plan, !probes, &mut notes);
+        let program = if selection.crossing { crossing_program(programs.as_mut(), &mut notes) } else { None };
+        let template = Tables { hook_observers: !probes, program };
+        let refused = install_tables(&mut watched, &follows, plan, template, &mut notes);
+        tables = Some(template);
         if let Some(error) = refused
             && watched.iter().all(|w| w.table.is_none())
             && programs.is_some()
@@ -94,8 +112,8 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
             "--no-trace-table: rules are shown only for packets that something else has traced".to_owned(),
         );
     }
-    let tables = watched.iter().any(|w| w.table.is_some());
-    if programs.is_none() && !tables {
+    let installed = watched.iter().any(|w| w.table.is_some());
+    if programs.is_none() && !installed {
         let why: Vec<String> = states
             .finish()
             .into_iter()
@@ -108,15 +126,41 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     }
     let mut introduction = Vec::new();
     for watched in &watched {
-        let (events, warning) = watched.introduction();
-        introduction.extend(events);
-        if let Some(warning) = warning {
-            notes.push(format!("no rule text: {warning}"));
+        introduction.extend(watched.introduction());
+        match watched.listing() {
+            Ok(listing) => introduction.push(listing),
+            Err(error) => notes.push(format!("no rule text: {error}")),
         }
     }
     // The types of the kernel were needed until here.
     memory::trim();
-    Ok(Kernel { programs, decoder, watched, states, introduction, notes, _rules_probed: rules_probed })
+    let tables = tables.filter(|_| installed);
+    Ok(Kernel {
+        programs,
+        decoder,
+        watched,
+        states,
+        introduction,
+        notes,
+        tables,
+        _rules_probed: rules_probed,
+    })
+}
+
+impl Kernel {
+    /// Begins to trace in a namespace that came after the start; what is to be said of it.
+    pub(super) fn add(&mut self, mut watched: Watched, follow: FollowBy, plan: &TracePlan) -> Vec<String> {
+        let mut notes = Vec::new();
+        let one = std::slice::from_mut(&mut watched);
+        filter_nft_sockets(one, self.programs.as_mut(), self.decoder.as_mut(), &mut notes);
+        if let Some(tables) = self.tables
+            && one.iter().any(|w| w.trace.is_some())
+        {
+            install_tables(one, &[follow], plan, tables, &mut notes);
+        }
+        self.watched.push(watched);
+        notes
+    }
 }
 
 /// Installs a trace table in each namespace; why one could not be.
@@ -124,7 +168,7 @@ fn install_tables(
     watched: &mut [Watched],
     follows: &[FollowBy],
     plan: &TracePlan,
-    hook_observers: bool,
+    tables: Tables,
     notes: &mut Vec<String>,
 ) -> Option<TraceTableError> {
     let mut refused = None;
@@ -134,10 +178,23 @@ fn install_tables(
             filter: plan.filter.clone(),
             rate: plan.rate,
             follow: *follow,
-            hook_observers,
+            hook_observers: tables.hook_observers,
+            follows: tables.program,
         };
         let place = watched.netns.name.as_deref().map_or_else(String::new, |n| format!(" in namespace {n}"));
-        match watched.install_table(&spec) {
+        let installed = match watched.install_table(&spec) {
+            Err(error @ (TraceTableError::NoProgramMatch(_) | TraceTableError::Refused(_)))
+                if tables.program.is_some() =>
+            {
+                let note = format!("{ONLY_BY_FILTER}: {error}");
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+                watched.install_table(&TraceTableSpec { follows: None, ..spec.clone() })
+            }
+            installed => installed,
+        };
+        match installed {
             Ok(()) => {
                 notes.push(format!("installed table inet {}{place}; it is gone when this ends", spec.name));
             }
@@ -148,6 +205,16 @@ fn install_tables(
         }
     }
     refused
+}
+
+/// What the trace tables of several namespaces ask, so that a packet which crosses from one into another is traced
+/// there too, whatever it looks like by then.
+fn crossing_program(programs: Option<&mut Programs>, notes: &mut Vec<String>) -> Option<RawFd> {
+    let found = match programs {
+        Some(programs) => programs.follows_packet().map_err(|error| error.to_string()),
+        None => Err("no programs run".to_owned()),
+    };
+    found.map_err(|why| notes.push(format!("{ONLY_BY_FILTER}: {why}"))).ok()
 }
 
 /// Where tables cannot have an owner, nothing is put into any ruleset: tracing is switched on from a namespace of
@@ -172,6 +239,25 @@ fn probe_rules(
             None
         }
     }
+}
+
+/// As many descriptors as are allowed: the usual limit, 1,024, is soon reached.
+fn raise_descriptor_limit(namespaces: usize) -> Result<()> {
+    /// What is open in each: it itself, the sockets, and what the runtime needs to wait for these.
+    const EACH: u64 = 8;
+    /// Programs, maps, files.
+    const OTHERS: u64 = 100;
+    let limit = getrlimit(Resource::Nofile);
+    let needed = u64::try_from(namespaces)?.saturating_mul(EACH).saturating_add(OTHERS);
+    if let Some(allowed) = limit.maximum.filter(|allowed| *allowed < needed) {
+        bail!(
+            "{namespaces} namespaces need some {needed} open files, and {allowed} are allowed (`ulimit -n`); name \
+             those that matter with --netns"
+        );
+    }
+    // Refused it is no harm as long as there are few.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    Ok(())
 }
 
 /// One line for the commonest mistake, before the kernel's many.

@@ -1,6 +1,7 @@
 //! Joins the stages: what the plan asks for becomes sources, their events become journeys, and those go to a
 //! renderer.
 
+mod appearing;
 mod check;
 mod clock;
 mod kernel;

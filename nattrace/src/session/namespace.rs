@@ -137,8 +137,8 @@ impl Watched {
         Ok(())
     }
 
-    /// What is known before the first packet: the namespace's name, its devices, our table, the ruleset.
-    pub(super) fn introduction(&self) -> (Vec<Event>, Option<String>) {
+    /// What is known before the first packet: the namespace's name, our table, its devices.
+    pub(super) fn introduction(&self) -> Vec<Event> {
         let time_ns = now_ns();
         let event = |body| Event { time_ns, cpu: u32::MAX, netns: self.netns.inum, body };
         let mut events = vec![event(Body::Namespace { name: self.netns.name.clone() })];
@@ -148,12 +148,14 @@ impl Watched {
         if let Ok(Ok(links)) = self.inside(route::links) {
             events.extend(links.into_iter().map(|link| event(Body::Link(link))));
         }
-        let mut warning = None;
-        match ruleset::list(&self.netns) {
-            Ok(listing) => events.push(event(Body::Ruleset(listing))),
-            Err(error) => warning = Some(error.to_string()),
-        }
-        (events, warning)
+        events
+    }
+
+    /// The ruleset.
+    pub(super) fn listing(&self) -> Result<Event, ruleset::ListError> {
+        let time_ns = now_ns();
+        let body = Body::Ruleset(ruleset::list(&self.netns)?);
+        Ok(Event { time_ns, cpu: u32::MAX, netns: self.netns.inum, body })
     }
 }
 

@@ -13,8 +13,10 @@ use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::appearing::{self, Changed};
 use super::clock::now_ns;
 use super::kernel::{self, Kernel};
 use super::output::{self, Sink};
@@ -22,7 +24,7 @@ use super::readable::readable;
 use super::record::Recorder;
 use super::report::Report;
 use crate::cli::ExitStatus;
-use crate::cli::plan::{Format, TracePlan};
+use crate::cli::plan::{Format, NetnsChoice, TracePlan};
 use crate::render::{Renderer, Start, filter_flags};
 use crate::source::bpf::decode::Decoded;
 use crate::source::bpf::symbols::Symbols;
@@ -96,6 +98,8 @@ enum Input {
     Events(Vec<Event>),
     /// A ruleset was listed, or could not be.
     Listed(NetnsId, Result<nattrace_core::ruleset::Listing, String>),
+    /// Namespaces came or went.
+    Namespaces(Changed),
 }
 
 struct Session<'a> {
@@ -110,6 +114,8 @@ struct Session<'a> {
     sender: mpsc::Sender<Input>,
     /// Namespaces whose listing is under way, and whether they changed again since it began.
     listing: BTreeMap<NetnsId, bool>,
+    /// The tasks that read the sockets of each namespace.
+    readers: BTreeMap<NetnsId, Vec<AbortHandle>>,
     /// When transactions were committed whose notification has not been read yet, by namespace and generation.
     committed: BTreeMap<(NetnsId, u32), u64>,
     /// Time of the last record of the ring.
@@ -145,6 +151,7 @@ impl<'a> Session<'a> {
             inputs,
             sender,
             listing: BTreeMap::new(),
+            readers: BTreeMap::new(),
             committed: BTreeMap::new(),
             ring_ns: 0,
             ending: false,
@@ -179,6 +186,10 @@ impl<'a> Session<'a> {
             None => None,
         };
         self.spawn_sockets()?;
+        if self.plan.netns == NetnsChoice::All {
+            let known = self.kernel.watched.iter().map(|watched| watched.netns.inum).collect();
+            appearing::watch(self.plan, known, self.sender.clone(), Input::Namespaces);
+        }
         let filter = filter_flags(&self.plan.filter);
         say(&format!("tracing {}", in_words(&filter)));
         let deadline = self.plan.duration.map(|d| Instant::now() + d);
@@ -319,7 +330,34 @@ impl<'a> Session<'a> {
                 }
                 taken
             }
+            Input::Namespaces(changed) if !self.ending => self.namespaces(changed),
+            Input::Namespaces(_) => Ok(()),
         }
+    }
+
+    /// Traces in namespaces that came, and lets go of those that went.
+    fn namespaces(&mut self, changed: Changed) -> Result<()> {
+        for netns in changed.went {
+            self.kernel.watched.retain(|watched| watched.netns.inum != netns);
+            for reader in self.readers.remove(&netns).into_iter().flatten() {
+                reader.abort();
+            }
+            if let Some(decoder) = &mut self.kernel.decoder {
+                decoder.socket_netns.retain(|_, of| *of != netns);
+            }
+        }
+        for (watched, follow) in changed.came {
+            let netns = watched.netns.inum;
+            for note in self.kernel.add(watched, follow, self.plan) {
+                say(&note);
+            }
+            let Some(watched) = self.kernel.watched.last() else { continue };
+            let introduction = watched.introduction();
+            self.take(introduction)?;
+            self.spawn_sockets()?;
+            self.list(netns);
+        }
+        Ok(())
     }
 
     /// Whether an event means that the ruleset changed; a commit gets its time from the ring, when it is there.
@@ -454,25 +492,26 @@ impl<'a> Session<'a> {
     fn spawn_sockets(&mut self) -> Result<()> {
         for watched in &mut self.kernel.watched {
             let netns = watched.netns.inum;
+            let readers = self.readers.entry(netns).or_default();
             if let Some(mut socket) = watched.trace.take() {
                 let fd = readable(&socket)?;
-                spawn_reader(fd, self.sender.clone(), netns, Source::Nft, move || {
+                readers.push(spawn_reader(fd, self.sender.clone(), netns, Source::Nft, move || {
                     Ok(socket.receive()?.map(|message| {
                         Body::NftTrace(NftTrace { packet: None, hint: None, table_handle: None, message })
                     }))
-                });
+                }));
             }
             if let Some(mut socket) = watched.ruleset.take() {
                 let fd = readable(&socket)?;
-                spawn_reader(fd, self.sender.clone(), netns, Source::Nft, move || {
+                readers.push(spawn_reader(fd, self.sender.clone(), netns, Source::Nft, move || {
                     Ok(socket.receive()?.map(Body::Commit))
-                });
+                }));
             }
             if let Some(mut socket) = watched.conntrack.take() {
                 let fd = readable(&socket)?;
-                spawn_reader(fd, self.sender.clone(), netns, Source::Conntrack, move || {
+                readers.push(spawn_reader(fd, self.sender.clone(), netns, Source::Conntrack, move || {
                     Ok(socket.receive()?.map(Body::Conntrack))
-                });
+                }));
             }
         }
         Ok(())
@@ -485,8 +524,8 @@ fn spawn_reader(
     netns: NetnsId,
     source: Source,
     mut receive: impl FnMut() -> Result<Received<Body>> + Send + 'static,
-) {
-    tokio::spawn(async move {
+) -> AbortHandle {
+    let task = tokio::spawn(async move {
         let mut last_ns = now_ns();
         loop {
             let Ok(mut ready) = fd.readable().await else { return };
@@ -512,6 +551,7 @@ fn spawn_reader(
             }
         }
     });
+    task.abort_handle()
 }
 
 fn list_in(netns: &Netns) -> Result<nattrace_core::ruleset::Listing, String> {

@@ -8,7 +8,7 @@
     reason = "std has neither setns, unshare nor the ioctl that tells kinds of namespaces"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -21,6 +21,10 @@ use std::thread;
 use nattrace_core::event::NetnsId;
 use thiserror::Error;
 
+use super::holder::Holder;
+
+/// The namespace of whichever thread opens it.
+const OWN: &str = "/proc/thread-self/ns/net";
 /// Where `ip netns` keeps the named ones (iproute2 `NETNS_RUN_DIR`).
 const NAMED: &str = "/run/netns";
 
@@ -38,6 +42,9 @@ pub enum NetnsError {
     /// No such process.
     #[error("no process has the number {0}")]
     NoSuchProcess(u32),
+    /// A process that has ended and waits for its parent: it is in no namespace any more.
+    #[error("the process {0} has ended already")]
+    Ended(u32),
     /// The file is there, and is no network namespace.
     #[error("{0} is not a network namespace")]
     NotANamespace(PathBuf),
@@ -59,7 +66,8 @@ pub enum NetnsError {
 pub struct Netns {
     /// Its number: the inode of `/proc/PID/ns/net`.
     pub inum: NetnsId,
-    /// Its name under `/run/netns`, or the path the user gave; `None` for one that only processes hold.
+    /// What people know it by: its name under `/run/netns`; else the container or pod it is of, the path the user
+    /// gave, or its oldest process. `None` for the current one when it is not named.
     pub name: Option<String>,
     file: Arc<File>,
 }
@@ -90,11 +98,22 @@ impl Netns {
         let inum = NetnsId::try_from(inode).map_err(|_| NetnsError::NotANamespace(path.to_owned()))?;
         Ok(Self { inum, name, file: Arc::new(file) })
     }
+
+    /// Opens one that may be a mount. A file of a mount keeps it from being unmounted; the namespace can be held
+    /// without. Where that is not allowed, it could not be entered either.
+    fn open_mounted(path: &Path, name: Option<String>) -> Result<Self, NetnsError> {
+        let mounted = Self::open(path, name)?;
+        let held = in_thread(|| enter(&mounted.file), || File::open(OWN));
+        Ok(match held.and_then(|held| held) {
+            Ok(held) => Self { file: Arc::new(held), ..mounted },
+            Err(_) => mounted,
+        })
+    }
 }
 
 /// The namespace of this thread.
 pub fn current() -> Result<Netns, NetnsError> {
-    let mut netns = Netns::open(Path::new("/proc/thread-self/ns/net"), None)?;
+    let mut netns = Netns::open(Path::new(OWN), None)?;
     netns.name = name_of(netns.inum);
     Ok(netns)
 }
@@ -102,11 +121,13 @@ pub fn current() -> Result<Netns, NetnsError> {
 /// The namespace that a user means by a name under `/run/netns`, the number of a process, or a path.
 pub fn resolve(text: &str) -> Result<Netns, NetnsError> {
     if text.contains('/') {
-        let mut netns = Netns::open(Path::new(text), None)?;
-        netns.name = name_of(netns.inum).or_else(|| Some(text.to_owned()));
+        let mut netns = Netns::open_mounted(Path::new(text), None)?;
+        netns.name = name_of(netns.inum)
+            .or_else(|| holder_of(netns.inum)?.container)
+            .or_else(|| Some(text.to_owned()));
         return Ok(netns);
     }
-    match Netns::open(&Path::new(NAMED).join(text), Some(text.to_owned())) {
+    match Netns::open_mounted(&Path::new(NAMED).join(text), Some(text.to_owned())) {
         Err(NetnsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
         found => {
             // "" and the dots are directories, not names.
@@ -120,11 +141,12 @@ pub fn resolve(text: &str) -> Result<Netns, NetnsError> {
     };
     match Netns::open(&PathBuf::from(format!("/proc/{process}/ns/net")), None) {
         Err(NetnsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Err(NetnsError::NoSuchProcess(process))
+            let there = Path::new("/proc").join(text).exists();
+            Err(if there { NetnsError::Ended(process) } else { NetnsError::NoSuchProcess(process) })
         }
         Err(other) => Err(other),
         Ok(mut netns) => {
-            netns.name = name_of(netns.inum);
+            netns.name = name_of(netns.inum).or_else(|| holder_of(netns.inum).map(Holder::name));
             Ok(netns)
         }
     }
@@ -135,28 +157,54 @@ pub fn resolve(text: &str) -> Result<Netns, NetnsError> {
 /// What vanishes meanwhile, or may not be opened, is left out.
 #[must_use]
 pub fn all() -> Vec<Netns> {
+    others(&BTreeSet::new()).0
+}
+
+/// Every namespace as [`all`] has it, without the known ones; and the numbers of all that are there. That a process
+/// of our own has one open does not count.
+#[must_use]
+pub fn others(known: &BTreeSet<NetnsId>) -> (Vec<Netns>, BTreeSet<NetnsId>) {
     let mut found: BTreeMap<NetnsId, Netns> = BTreeMap::new();
+    let mut present = BTreeSet::new();
     for name in names() {
-        if let Ok(netns) = Netns::open(&Path::new(NAMED).join(&name), Some(name)) {
+        let path = Path::new(NAMED).join(&name);
+        let Some(inum) = number_of(&path) else { continue };
+        present.insert(inum);
+        if !known.contains(&inum)
+            && let Ok(netns) = Netns::open_mounted(&path, Some(name))
+        {
             found.entry(netns.inum).or_insert(netns);
         }
     }
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for process in processes {
-        if !process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+    for (inum, processes) in processes() {
+        present.insert(inum);
+        if known.contains(&inum) || found.contains_key(&inum) {
             continue;
         }
-        let path = process.path().join("ns/net");
+        let name = Holder::among(&processes).map(Holder::name);
+        let mut paths = processes.iter().map(|process| PathBuf::from(format!("/proc/{process}/ns/net")));
+        if let Some(netns) = paths.find_map(|path| Netns::open(&path, name.clone()).ok()) {
+            found.entry(netns.inum).or_insert(netns);
+        }
+    }
+    (found.into_values().collect(), present)
+}
+
+/// The processes, by the namespaces they are in.
+fn processes() -> BTreeMap<NetnsId, Vec<u32>> {
+    let mut found: BTreeMap<NetnsId, Vec<u32>> = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // Looking costs less than opening, and nearly all processes share a few namespaces.
-        let Ok(inode) = fs::metadata(&path).map(|m| m.ino()) else { continue };
-        if NetnsId::try_from(inode).is_ok_and(|inum| found.contains_key(&inum)) {
-            continue;
-        }
-        if let Ok(netns) = Netns::open(&path, None) {
-            found.entry(netns.inum).or_insert(netns);
+        if let Some(inum) = number_of(&entry.path().join("ns/net")) {
+            found.entry(inum).or_default().push(process);
         }
     }
-    found.into_values().collect()
+    found
+}
+
+fn holder_of(inum: NetnsId) -> Option<Holder> {
+    Holder::among(processes().get(&inum)?)
 }
 
 fn names() -> Vec<String> {
@@ -167,14 +215,15 @@ fn names() -> Vec<String> {
 }
 
 fn name_of(inum: NetnsId) -> Option<String> {
-    names().into_iter().find(|name| {
-        fs::metadata(Path::new(NAMED).join(name)).is_ok_and(|m| m.ino() == u64::from(inum) && is_nsfs(&m))
-    })
+    names().into_iter().find(|name| number_of(&Path::new(NAMED).join(name)) == Some(inum))
 }
 
-/// Namespaces are all of one file system, so that no other file with the same number is mistaken for one.
-fn is_nsfs(metadata: &fs::Metadata) -> bool {
-    fs::metadata("/proc/thread-self/ns/net").is_ok_and(|own| own.dev() == metadata.dev())
+/// The number of the namespace that a file stands for, without opening it. Namespaces are all of one file system, so
+/// that no other file with the same number is mistaken for one.
+fn number_of(path: &Path) -> Option<NetnsId> {
+    let metadata = fs::metadata(path).ok()?;
+    let own = fs::metadata(OWN).ok()?;
+    (own.dev() == metadata.dev()).then(|| NetnsId::try_from(metadata.ino()).ok()).flatten()
 }
 
 /// Runs `work` in a thread of its own in `netns`. Sockets opened there stay of that namespace.
@@ -182,7 +231,7 @@ pub fn run_in<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> io::Re
     in_thread(
         || {
             // Entering needs CAP_SYS_ADMIN; staying does not.
-            if current().is_ok_and(|current| current == *netns) { Ok(()) } else { enter(&netns.file) }
+            if number_of(Path::new(OWN)) == Some(netns.inum) { Ok(()) } else { enter(&netns.file) }
         },
         work,
     )
@@ -234,6 +283,8 @@ mod tests {
         let by_process = resolve(&std::process::id().to_string()).expect("a process");
         assert_eq!((own.inum, own.inum), (by_path.inum, by_process.inum));
         assert!(all().contains(&own));
+        let (others, present) = others(&BTreeSet::from([own.inum]));
+        assert!(!others.contains(&own) && present.contains(&own.inum));
         assert_eq!(run_in(&own, || current().expect("a namespace").inum).expect("run"), own.inum);
     }
 
@@ -247,5 +298,16 @@ mod tests {
         assert!(matches!(resolve("/proc/self/status"), Err(NetnsError::NotANamespace(_))));
         assert!(matches!(resolve("/proc/self/ns/mnt"), Err(NetnsError::NotANamespace(_))));
         assert!(matches!(resolve("/no/such/file"), Err(NetnsError::Io { .. })));
+    }
+
+    #[test]
+    fn a_process_that_only_waits_for_its_parent_is_in_no_namespace() {
+        let mut child = std::process::Command::new("true").spawn().expect("a process");
+        let stat = format!("/proc/{}/stat", child.id());
+        while !fs::read_to_string(&stat).expect("it is there until it is waited for").contains(") Z") {
+            thread::yield_now();
+        }
+        assert!(matches!(resolve(&child.id().to_string()), Err(NetnsError::Ended(_))));
+        child.wait().expect("it has ended");
     }
 }

@@ -83,7 +83,14 @@ pub(crate) fn ports(first: u16, last: u16) -> PortRange {
 }
 
 pub(crate) fn spec(name: &str, filter: Filter) -> TraceTableSpec {
-    TraceTableSpec { name: name.to_owned(), filter, rate: None, follow: FollowBy::No, hook_observers: false }
+    TraceTableSpec {
+        name: name.to_owned(),
+        filter,
+        rate: None,
+        follow: FollowBy::No,
+        hook_observers: false,
+        follows: None,
+    }
 }
 
 /// Installs a trace table; `None`, said, on kernels that cannot tie one to its owner (before 5.12).

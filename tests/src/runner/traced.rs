@@ -34,6 +34,15 @@ const ENOUGH: usize = 10;
 /// Runs its arguments where nft is a file that cannot be run, for this process and its children only.
 const HIDE_NFT: &str = r#"mount --bind /dev/null "$(command -v nft)" && exec "$0" "$@""#;
 
+/// Runs its arguments where the namespaces' names are hidden, for this process and its children only.
+const HIDE_NAMES: &str = r#"mount -t tmpfs none /run/netns && exec "$0" "$@""#;
+
+/// Runs its arguments where only the namespaces in `NAMES` have names.
+const HIDE_OTHERS: &str = r#"mkdir -p "$DIR/names"
+for name in $NAMES; do touch "$DIR/names/$name"; mount --bind "/run/netns/$name" "$DIR/names/$name"; done
+mount --rbind "$DIR/names" /run/netns
+exec "$0" "$@""#;
+
 /// The bit of `NFNLGRP_NFTRACE` and those of the conntrack groups in /proc/net/netlink.
 const NFTRACE_GROUP: u32 = 1 << 8;
 const CONNTRACK_GROUPS: u32 = 0b111;
@@ -54,10 +63,16 @@ pub(super) struct Traced {
     /// Where its results are.
     results: PathBuf,
     recording: Option<PathBuf>,
-    watch: Option<String>,
+    watched: Vec<Watched>,
+}
+
+/// A namespace in which other tools watch as well.
+#[derive(Debug)]
+struct Watched {
+    role: String,
     monitor: Option<Process>,
     conntrack: Option<Process>,
-    /// The counters of the watched ruleset before the first packet.
+    /// The counters of its ruleset before the first packet.
     counts: Counts,
 }
 
@@ -89,22 +104,9 @@ impl Stage {
             bail!("{} is running already", plan.name);
         }
         let args = self.filled(&plan.args)?;
-        let watch = plan.watch.clone().or_else(|| plan.at.clone());
-        let (mut witness, mut flows, mut counts) = (None, None, Counts::new());
-        if let Some(role) = &watch
-            && plan.ready
-            && plan.witnesses
-        {
-            if plan.monitor != Agreement::Off {
-                witness = Some(self.start_witness(
-                    role,
-                    "nft",
-                    &["-a", "-s", "monitor", "trace"],
-                    NFTRACE_GROUP,
-                )?);
-            }
-            counts = counters::counts(&self.lab.output(Some(role), "nft", &["-a", "list", "ruleset"])?);
-            flows = Some(self.start_witness(role, "conntrack", &["-E", "-o", "id"], CONNTRACK_GROUPS)?);
+        let mut watched = Vec::new();
+        for role in plan.watch.as_ref().or(plan.at.as_ref()).into_iter().flat_map(|roles| roles.split(',')) {
+            watched.push(self.watch(role, plan)?);
         }
         let name = self.unique(&plan.name);
         let recording = plan.replay.then(|| self.lab.dir.join(format!("{name}.events")));
@@ -141,10 +143,7 @@ impl Stage {
             plan: plan.clone(),
             results,
             recording,
-            watch,
-            monitor: witness,
-            conntrack: flows,
-            counts,
+            watched,
         };
         self.traces.insert(plan.name.clone(), traced);
         Ok(())
@@ -164,6 +163,18 @@ impl Stage {
                 command.args(["--bounding-set", "-all,+net_admin", "--inh-caps", "-all,+net_admin", program]);
                 Ok(command)
             }
+            (Via::Nameless, _) => {
+                let mut command = self.lab.command(role, "unshare")?;
+                command.args(["-m", "sh", "-c", HIDE_NAMES, program]);
+                Ok(command)
+            }
+            (Via::Apart, _) => {
+                let names: Vec<&str> = self.lab.namespaces.values().map(|ns| ns.name.as_str()).collect();
+                let mut command = self.lab.command(role, "unshare")?;
+                command.args(["-m", "-p", "-f", "--kill-child", "--mount-proc", "sh", "-ec", HIDE_OTHERS]);
+                command.arg(program).env("NAMES", names.join(" ")).env("DIR", &self.lab.dir);
+                Ok(command)
+            }
             (Via::WithoutNft, _) => {
                 let mut command = self.lab.command(role, "unshare")?;
                 command.args(["-m", "sh", "-c", HIDE_NFT, program]);
@@ -171,6 +182,24 @@ impl Stage {
             }
             _ => self.lab.command(role, program),
         }
+    }
+
+    /// Starts the tools that watch in the namespace of `role`.
+    fn watch(&mut self, role: &str, plan: &Trace) -> Result<Watched> {
+        let mut watched =
+            Watched { role: role.to_owned(), monitor: None, conntrack: None, counts: Counts::new() };
+        if !plan.ready || !plan.witnesses {
+            return Ok(watched);
+        }
+        if plan.monitor != Agreement::Off {
+            let monitor =
+                self.start_witness(role, "nft", &["-a", "-s", "monitor", "trace"], NFTRACE_GROUP)?;
+            watched.monitor = Some(monitor);
+        }
+        watched.counts = counters::counts(&self.lab.output(Some(role), "nft", &["-a", "list", "ruleset"])?);
+        watched.conntrack =
+            Some(self.start_witness(role, "conntrack", &["-E", "-o", "id"], CONNTRACK_GROUPS)?);
+        Ok(watched)
     }
 
     /// Starts a tool that listens to netlink, and waits until the kernel shows its socket in the groups.
@@ -229,10 +258,16 @@ impl Stage {
                 break;
             }
         }
-        let (monitor, conntrack) = (trace.monitor.take(), trace.conntrack.take());
-        let watched = trace.watch.as_ref().map(|role| self.lab.namespace(role)).transpose()?;
-        let printed = end_witness(monitor, watched, &limits)?;
-        let flows = end_witness(conntrack, watched, &limits)?;
+        // What each of them printed, and the connections that any of them knows: only one of the namespaces a
+        // journey passes is that of its connection.
+        let (mut printed, mut flows) = (Vec::new(), None);
+        for watched in &mut trace.watched {
+            let namespace = self.lab.namespace(&watched.role)?;
+            printed.push(end_witness(watched.monitor.take(), namespace, &limits)?);
+            if let Some(told) = end_witness(watched.conntrack.take(), namespace, &limits)? {
+                flows.get_or_insert_with(String::new).push_str(&told);
+            }
+        }
         let trace = self.traces.get_mut(name).with_context(|| format!("no trace is called {name}"))?;
         let done = matches!(ended, Ended::Code(0 | 1 | 3)) && trace.plan.stdout == Stdout::File;
         if trace.plan.format == Format::Text {
@@ -258,27 +293,28 @@ impl Stage {
         if trace.plan.monitor != Agreement::NoTexts {
             ask("ruleset", listing::complaints(&self.snapshots, journeys));
         }
-        if let (Some(role), Some(printed)) = (&trace.watch, printed) {
-            let inum = self.lab.namespace(role)?.inum;
-            match monitor::parse(&printed) {
-                Ok(lines) => ask(
+        for (watched, printed) in trace.watched.iter().zip(printed) {
+            let role = Some(watched.role.as_str());
+            let inum = self.lab.namespace(&watched.role)?.inum;
+            match printed.as_deref().map(monitor::parse) {
+                Some(Ok(lines)) => ask(
                     "nft monitor trace",
                     agreement::complaints(&lines, journeys, inum, trace.plan.monitor, trace.plan.ids),
                 ),
-                Err(line) => {
+                Some(Err(line)) => {
                     ask("nft monitor trace", vec![format!("the runner does not understand: {line}")]);
                 }
+                None => {}
+            }
+            let after = counters::counts(&self.lab.output(role, "nft", &["-a", "list", "ruleset"])?);
+            let all = trace.plan.counters == Counting::Equal;
+            ask("counters", counters::complaints(&watched.counts, &after, journeys, inum, all));
+            if let Some(flows) = &mut flows {
+                flows.push_str(&self.lab.output(role, "conntrack", &["-L"])?);
+                flows.push_str(&self.lab.output(role, "conntrack", &["-L", "-f", "ipv6"])?);
             }
         }
-        if let Some(role) = &trace.watch {
-            let inum = self.lab.namespace(role)?.inum;
-            let after = counters::counts(&self.lab.output(Some(role), "nft", &["-a", "list", "ruleset"])?);
-            let all = trace.plan.counters == Counting::Equal;
-            ask("counters", counters::complaints(&trace.counts, &after, journeys, inum, all));
-        }
-        if let (Some(role), Some(mut flows)) = (&trace.watch, flows) {
-            flows.push_str(&self.lab.output(Some(role), "conntrack", &["-L"])?);
-            flows.push_str(&self.lab.output(Some(role), "conntrack", &["-L", "-f", "ipv6"])?);
+        if let Some(flows) = flows {
             ask("conntrack", conntrack::complaints(&conntrack::flows(&flows), journeys));
         }
         if trace.recording.is_some() {
@@ -339,12 +375,8 @@ impl Stage {
 }
 
 /// Ends a witness politely, once it has read and printed everything, and gives what it printed.
-fn end_witness(
-    process: Option<Process>,
-    watched: Option<&Namespace>,
-    limits: &Limits,
-) -> Result<Option<String>> {
-    let (Some(mut process), Some(namespace)) = (process, watched) else { return Ok(None) };
+fn end_witness(process: Option<Process>, namespace: &Namespace, limits: &Limits) -> Result<Option<String>> {
+    let Some(mut process) = process else { return Ok(None) };
     let mut quiet_since = Instant::now();
     let mut size = 0;
     // A burst keeps nft busy for seconds after the kernel has told everything.

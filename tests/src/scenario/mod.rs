@@ -90,6 +90,10 @@ pub(crate) enum Via {
     NetAdmin,
     /// Where nobody finds an nft that can be run.
     WithoutNft,
+    /// Where `ip netns` knows no names.
+    Nameless,
+    /// Where there are no namespaces but the topology's, and no processes but its own: it cannot be signalled there.
+    Apart,
 }
 
 /// What nattrace is to print.
@@ -298,7 +302,7 @@ pub(crate) struct Trace {
     /// In which namespace it runs; where the runner is when absent.
     #[serde(default)]
     pub(crate) at: Option<String>,
-    /// In which namespace its packets are watched by the other tools; the same when absent.
+    /// In which namespaces (a comma list) its packets are watched by the other tools; the same when absent.
     #[serde(default)]
     pub(crate) watch: Option<String>,
     /// Arguments, without `--format`.

@@ -7,6 +7,7 @@ use nattrace_core::filter::{Filter, Masked, PortRange, Prefix};
 
 /// How packets are selected, beside the filter.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "ways of selecting, each on or off")]
 pub struct Selection {
     /// Watched namespaces by inode number; empty: all.
     pub netns: Vec<u32>,
@@ -18,6 +19,8 @@ pub struct Selection {
     pub mirror: bool,
     /// Selections a second without a trace table; `None`: no limit.
     pub rate: Option<u32>,
+    /// Several namespaces are watched, and trace tables ask the programs whether a packet is followed already.
+    pub crossing: bool,
     /// This kernel's number for `NETFILTER_DROP`.
     pub netfilter_drop: Option<u32>,
 }
@@ -30,6 +33,7 @@ pub fn kernel_filter(filter: &Filter, selection: &Selection) -> KernelFilter {
         follow: u32::from(selection.follow),
         mirror: u32::from(selection.mirror),
         rate: selection.rate.unwrap_or(0),
+        crossing: u32::from(selection.crossing),
         by_packet: u32::from(
             !filter.marks.is_empty() || !filter.iif.is_empty() || filter.tcp_flags.is_some(),
         ),

@@ -343,6 +343,21 @@ impl Programs {
         Ok(())
     }
 
+    /// The program that says whether a packet is followed already, for trace tables to ask.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn follows_packet(&mut self) -> Result<RawFd, LoadError> {
+        const NAME: &str = "follows_packet";
+        let refused = |error: ProgramError| LoadError::Program { program: NAME, reason: one_line(&error) };
+        let program: &mut SocketFilter = self.program(NAME)?;
+        match program.load() {
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+            Err(error) => return Err(refused(error)),
+        }
+        Ok(program.fd().map_err(refused)?.as_fd().as_raw_fd())
+    }
+
     /// Takes the next record, if there is one.
     pub fn next_record<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
         self.ring.next().map(|record| take(&record))

@@ -165,6 +165,20 @@ pub const NFTA_CT_DREG: u16 = 1;
 pub const NFTA_CT_KEY: u16 = 2;
 pub const NFTA_CT_DIRECTION: u16 = 3;
 
+pub const NFTA_MATCH_NAME: u16 = 1;
+pub const NFTA_MATCH_REV: u16 = 2;
+pub const NFTA_MATCH_INFO: u16 = 3;
+
+/// linux/netfilter/nf_tables_compat.h: what nft_compat answers about itself.
+pub const NFNL_SUBSYS_NFT_COMPAT: u16 = 11;
+pub const NFNL_MSG_COMPAT_GET: u16 = 0;
+pub const NFTA_COMPAT_NAME: u16 = 1;
+pub const NFTA_COMPAT_REV: u16 = 2;
+pub const NFTA_COMPAT_TYPE: u16 = 3;
+pub const NFT_COMPAT_MATCH: u32 = 0;
+/// linux/netfilter.h.
+pub const NFPROTO_IPV4: u8 = 2;
+
 /// Values of the expressions' attributes.
 pub const NFT_REG_VERDICT: u32 = 0;
 /// The first of sixteen registers of four bytes.

@@ -1,5 +1,8 @@
 //! nf_tables expressions as the kernel takes them (net/netfilter/nft_*.c, `*_init`).
 
+use std::os::fd::RawFd;
+
+use super::xt_bpf;
 use crate::source::netlink::attribute::AttributeWriter;
 use crate::source::netlink::constants as c;
 
@@ -47,6 +50,8 @@ pub(super) enum Expression {
     Add { set: String, set_id: u32, from: Register },
     /// nft_limit: stop when more than `rate` a second came, or (`over`) unless more came.
     Limit { rate: u32, over: bool },
+    /// nft_compat, xt_bpf: stop where this program answers 0.
+    Program { fd: RawFd },
     /// nft_immediate: a verdict.
     Verdict(Verdict),
 }
@@ -74,6 +79,7 @@ impl Expression {
             Self::Lookup { .. } => "lookup",
             Self::Add { .. } => "dynset",
             Self::Limit { .. } => "limit",
+            Self::Program { .. } => "match",
         }
     }
 
@@ -138,6 +144,10 @@ impl Expression {
                 w.be64(c::NFTA_LIMIT_RATE, u64::from(*rate)).be64(c::NFTA_LIMIT_UNIT, 1);
                 w.be32(c::NFTA_LIMIT_BURST, *rate).be32(c::NFTA_LIMIT_TYPE, c::NFT_LIMIT_PKTS);
                 w.be32(c::NFTA_LIMIT_FLAGS, if *over { c::NFT_LIMIT_F_INV } else { 0 });
+            }
+            Self::Program { fd } => {
+                w.text(c::NFTA_MATCH_NAME, xt_bpf::NAME).be32(c::NFTA_MATCH_REV, xt_bpf::REVISION);
+                w.bytes(c::NFTA_MATCH_INFO, &xt_bpf::info(*fd));
             }
             Self::Verdict(verdict) => {
                 w.be32(c::NFTA_IMMEDIATE_DREG, c::NFT_REG_VERDICT);

@@ -10,8 +10,10 @@ mod rule;
 mod static_key;
 #[cfg(test)]
 mod tests;
+mod xt_bpf;
 
 use std::fmt::Write as _;
+use std::os::fd::RawFd;
 
 use nattrace_core::event::NfFamily;
 use nattrace_core::filter::Filter;
@@ -58,6 +60,9 @@ pub struct TraceTableSpec {
     /// Whether every hook gets empty chains at its beginning and its end, whose policies then tell that the
     /// packet passed there and how it looked.
     pub hook_observers: bool,
+    /// A loaded socket filter that is asked about every packet first: what it answers other than 0 is traced. It
+    /// knows packets that are followed already, which come from another watched namespace.
+    pub follows: Option<RawFd>,
 }
 
 /// Why the table could not be installed. Nothing was.
@@ -75,6 +80,9 @@ pub enum TraceTableError {
     /// No CAP_NET_ADMIN over the namespace.
     #[error("changing the ruleset needs CAP_NET_ADMIN in this network namespace")]
     Permission,
+    /// Rules cannot ask programs.
+    #[error("rules cannot ask a program here (CONFIG_NFT_COMPAT, CONFIG_NETFILTER_XT_MATCH_BPF): {0}")]
+    NoProgramMatch(OpenError),
     /// A device of the filter cannot exist.
     #[error("\"{0}\" cannot be the name of a device")]
     DeviceName(String),
@@ -129,6 +137,9 @@ impl TraceTable {
             if name.is_empty() || name.len() > DEVICE_NAME || name.contains(forbidden) {
                 return Err(TraceTableError::DeviceName(name.clone()));
             }
+        }
+        if spec.follows.is_some() {
+            xt_bpf::request_modules().map_err(TraceTableError::NoProgramMatch)?;
         }
         let mut socket = NetlinkSocket::open()?;
         batch(&spec.name, true, &Plan::new(spec)).commit(&mut socket).map_err(|e| explain(e, &spec.name))?;

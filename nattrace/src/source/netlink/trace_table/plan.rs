@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! enter_H                     H is prerouting or output; before every other chain of the hook
+//!   a program knows it        where several namespaces are watched ──▶ traced
 //!   jump followed_H           a header of a followed connection ──▶ traced
 //!   what has one alternative  ──goto──▶ select_H ──jump──▶ select_saddr_H … (return, or out)
 //!                                          └──goto──▶ mark_H ──jump──▶ limit (return, or out)
@@ -119,7 +120,11 @@ impl Plan {
         let versions = versions(&spec.filter);
         let by_conntrack = spec.follow == FollowBy::Conntrack;
         let to = |chain: &str| Verdict::Goto(format!("{chain}_{name}"));
-        let mut enter = Vec::new();
+        let followed_already = spec
+            .follows
+            .map(|program| Rule::new().followed_by_program(program).trace().verdict(Verdict::Accept));
+        // Before the filter, which would select again, at the cost of the rate, what another namespace has selected.
+        let mut enter: Vec<Rule> = followed_already.iter().cloned().collect();
         if by_conntrack {
             enter.push(Rule::new().verdict(Verdict::Jump(format!("followed_{name}"))));
         }
@@ -139,7 +144,9 @@ impl Plan {
                 let rule = Rule::new().connection_followed(*version, followed(*version));
                 rule.trace().verdict(Verdict::Accept)
             });
-            self.base(format!("follow_{name}"), hook, AFTER_CONNTRACK, follow.collect());
+            // Now the program can see the connection, too.
+            let follow = followed_already.into_iter().chain(follow).collect();
+            self.base(format!("follow_{name}"), hook, AFTER_CONNTRACK, follow);
         }
         // What none of the alternatives fits may still be a reply.
         let otherwise = if mirrored.is_some() { to("reply") } else { Verdict::Accept };

@@ -2,6 +2,7 @@
 //! Both come from the same call, so that `--dry-run` cannot say one thing and the kernel do another.
 
 use std::net::IpAddr;
+use std::os::fd::RawFd;
 
 use nattrace_core::filter::{Masked, PortRange, Prefix};
 use nattrace_core::packet::{TCP_FLAG_NAMES, protocol};
@@ -361,6 +362,11 @@ impl Rule {
                 version.name(),
                 set.name
             ))
+    }
+
+    /// A program answers that the packet is followed already.
+    pub(super) fn followed_by_program(self, fd: RawFd) -> Self {
+        self.say("xt match \"bpf\"").then([Expression::Program { fd }])
     }
 
     /// `limit rate over N/second burst N packets`.

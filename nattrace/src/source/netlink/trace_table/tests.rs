@@ -8,7 +8,14 @@ use super::{FollowBy, TraceTableError, TraceTableSpec, describe, explain};
 use crate::source::netlink::batch::BatchError;
 
 fn spec(filter: Filter, follow: FollowBy) -> TraceTableSpec {
-    TraceTableSpec { name: "nattrace_1".to_owned(), filter, rate: Some(10), follow, hook_observers: false }
+    TraceTableSpec {
+        name: "nattrace_1".to_owned(),
+        filter,
+        rate: Some(10),
+        follow,
+        hook_observers: false,
+        follows: None,
+    }
 }
 
 fn prefix(addr: &str, len: u8) -> Prefix {
@@ -145,4 +152,20 @@ fn refusals_are_told_apart_by_what_was_refused() {
     assert!(matches!(refused(1, libc::EINVAL), TraceTableError::NoOwnerSupport));
     assert!(matches!(refused(1, libc::EOPNOTSUPP), TraceTableError::NoOwnerSupport));
     assert!(matches!(refused(2, libc::EOPNOTSUPP), TraceTableError::Refused(_)));
+}
+
+#[test]
+fn where_namespaces_are_crossed_the_program_is_asked_before_the_filter() {
+    let filter = Filter { dport: vec![port(1222)], ..Filter::default() };
+    for (follow, chains) in [
+        (FollowBy::No, ["enter_prerouting", "enter_output"].as_slice()),
+        (FollowBy::MirroredHeaders, &["enter_prerouting", "enter_output"]),
+        (FollowBy::Conntrack, &["enter_prerouting", "enter_output", "follow_prerouting", "follow_output"]),
+    ] {
+        let spec = TraceTableSpec { follows: Some(7), ..spec(filter.clone(), follow) };
+        for chain in chains {
+            let first = rules(&spec, chain).into_iter().next();
+            assert_eq!(first.as_deref(), Some("xt match \"bpf\" meta nftrace set 1 accept"), "{chain}");
+        }
+    }
 }

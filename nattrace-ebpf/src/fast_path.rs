@@ -1,0 +1,85 @@
+//! The flowtable's fast path, which sends packets on before nf_tables can mark them: what it sends is selected when it is
+//! sent.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use nattrace_common::record::TUPLE_BYTES;
+
+use crate::{
+    emit,
+    filter::{Key, key_of_tuple, parse},
+    maps::{Answer, Entry, MANIPS, Manip, REPLIES},
+    read::{self, Skb, filter},
+    select::{State, known, remember, within_rate},
+};
+
+/// [`Entry::hook`] of a candidate in the flowtable's hook: no [`HookState::place`] is this.
+const IN_FAST_PATH: u32 = u32::MAX;
+
+/// Notes what replies to a packet will look like. When it is sent, every rewrite of its connection is decided.
+#[inline(always)]
+pub(crate) fn follow_replies(skb: Skb, netns: u32) {
+    let (ct, _) = skb.connection();
+    if filter!(follow) == 0 || ct == 0 {
+        return;
+    }
+    let mut tuple = [0; TUPLE_BYTES];
+    if read::reply_tuple(ct, &raw mut tuple) {
+        let _ = REPLIES.insert(of_flow(&key_of_tuple(&tuple), netns), 1, 0);
+    }
+}
+
+#[inline(always)]
+fn of_flow(key: &Key, netns: u32) -> Answer {
+    Answer {
+        netns,
+        protocol: key.protocol,
+        saddr: key.saddr,
+        daddr: key.daddr,
+        sport: key.sport,
+        dport: key.dport,
+    }
+}
+
+/// A packet that the flowtable's hook sees and nobody knows: a candidate, if it is a reply of a followed connection.
+#[inline(always)]
+pub(crate) fn candidate_of_connection(skb: Skb, netns: u32) -> Option<&'static mut Entry> {
+    let network = skb.network_header();
+    let key = parse(skb.ethertype(), network)?;
+    REPLIES.get_ptr(of_flow(&key, netns))?;
+    let index = read::at(skb.device(), read::field!(dev_ifindex)).unwrap_or(0);
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    remember(skb, network, netns, State::CANDIDATE, now, index)
+}
+
+/// Keeps how a candidate came into the flowtable's hook: nf_tables has no chance to mark it if the flow is known there.
+#[inline(always)]
+pub(crate) fn enters(skb: Skb, entry: &mut Entry, function: u32) {
+    entry.hook = IN_FAST_PATH;
+    let manip = Manip { mtype: function, dir: 0, netns: 0, zero: 0, packet: entry.received_ns };
+    emit::save_before(skb, skb.0, manip);
+    if let Some(before) = MANIPS.get_ptr_mut(skb.0) {
+        // SAFETY: the entry belongs to this packet.
+        unsafe { (*before).skb = skb.device() };
+    }
+}
+
+/// A candidate that is sent, and went into the flowtable's hook but into no other, was sent by it: it is selected here,
+/// within the rate.
+#[inline(always)]
+pub(crate) fn leaves(skb: Skb, netns: u32) {
+    let Some(entry) = known(skb) else { return };
+    if entry.state != State::CANDIDATE || entry.hook != IN_FAST_PATH {
+        return;
+    }
+    if let Some(before) = MANIPS.get_ptr(skb.0) {
+        if within_rate() {
+            entry.state = State::SELECTED;
+            entry.received_ns = 0;
+            entry.hook = 0;
+            // SAFETY: the entry belongs to this packet.
+            emit::fast_path(netns, entry, unsafe { &*before });
+        }
+        let _ = MANIPS.remove(skb.0);
+    }
+}
