@@ -203,6 +203,7 @@ impl Open {
                     chain: message.chain.clone(),
                     handle,
                     text: None,
+                    nft_text: None,
                 };
                 let step = RuleStep { rule, verdict: verdict.clone(), hook, mark: message.mark };
                 let note = Note::Rule { table_handle: m.trace.table_handle, base };

@@ -108,11 +108,9 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     }
     let mut introduction = Vec::new();
     for watched in &watched {
-        let (events, warning) = watched.introduction();
+        let (events, missing) = watched.introduction();
         introduction.extend(events);
-        if let Some(warning) = warning {
-            notes.push(format!("no rule text: {warning}"));
-        }
+        notes.extend(missing);
     }
     // The types of the kernel were needed until here.
     memory::trim();

@@ -121,7 +121,7 @@ impl Watched {
         if !plan.follow {
             return FollowBy::No;
         }
-        let listing = ruleset::list(&self.netns).unwrap_or_default();
+        let listing = ruleset::list(&self.netns).unwrap_or_default().listing;
         let (other, tracked) =
             self.inside(|| (ruleset::iptables_rules(), conntrack::tracked())).unwrap_or_default();
         if conntrack::in_use(&listing, &other, tracked) {
@@ -137,8 +137,9 @@ impl Watched {
         Ok(())
     }
 
-    /// What is known before the first packet: the namespace's name, its devices, our table, the ruleset.
-    pub(super) fn introduction(&self) -> (Vec<Event>, Option<String>) {
+    /// What is known before the first packet: the namespace's name, its devices, our table, the ruleset; and what
+    /// is to be said about texts that are missing.
+    pub(super) fn introduction(&self) -> (Vec<Event>, Vec<String>) {
         let time_ns = now_ns();
         let event = |body| Event { time_ns, cpu: u32::MAX, netns: self.netns.inum, body };
         let mut events = vec![event(Body::Namespace { name: self.netns.name.clone() })];
@@ -148,12 +149,16 @@ impl Watched {
         if let Ok(Ok(links)) = self.inside(route::links) {
             events.extend(links.into_iter().map(|link| event(Body::Link(link))));
         }
-        let mut warning = None;
-        match ruleset::list(&self.netns) {
-            Ok(listing) => events.push(event(Body::Ruleset(listing))),
-            Err(error) => warning = Some(error.to_string()),
-        }
-        (events, warning)
+        let notes = match ruleset::list(&self.netns) {
+            Ok(listed) => {
+                events.push(event(Body::Ruleset(listed.listing)));
+                let note =
+                    |tool| format!("{tool} is not installed: what iptables-nft made is shown in nft's words");
+                listed.missing.into_iter().map(note).collect()
+            }
+            Err(error) => vec![format!("no rule text: {error}")],
+        };
+        (events, notes)
     }
 }
 

@@ -514,7 +514,7 @@ fn spawn_reader(
 }
 
 fn list_in(netns: &Netns) -> Result<nattrace_core::ruleset::Listing, String> {
-    ruleset::list(netns).map_err(|error| error.to_string())
+    ruleset::list(netns).map(|listed| listed.listing).map_err(|error| error.to_string())
 }
 
 fn clock(time_ns: u64) -> Event {

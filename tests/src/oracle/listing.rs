@@ -22,9 +22,12 @@ pub(crate) struct Snapshot {
     pub(crate) rules: BTreeMap<(Place, u64), String>,
 }
 
-/// Reads the output of `nft -a -s list ruleset`.
-pub(crate) fn rules(listing: &str) -> BTreeMap<(Place, u64), String> {
-    let mut rules = BTreeMap::new();
+/// A rule's place and handle, and its text.
+pub(crate) type Listed = ((Place, u64), String);
+
+/// Reads the output of `nft -a -s list ruleset`, in its order.
+pub(crate) fn rules(listing: &str) -> Vec<Listed> {
+    let mut rules = Vec::new();
     let mut table: Option<(String, String)> = None;
     let mut chain: Option<String> = None;
     for line in listing.lines() {
@@ -38,7 +41,7 @@ pub(crate) fn rules(listing: &str) -> BTreeMap<(Place, u64), String> {
                     && let (text, Some(handle)) = split_handle(line.trim())
                 {
                     let place = Place { family: family.clone(), table: table.clone(), chain: chain.clone() };
-                    rules.insert((place, handle), text.to_owned());
+                    rules.push(((place, handle), text.to_owned()));
                 }
             }
             _ => {}
@@ -118,7 +121,7 @@ table inet filter { # handle 2
 ";
 
     fn snapshot(begun_ns: u64, ended_ns: u64, listing: &str) -> Snapshot {
-        Snapshot { inum: 5, begun_ns, ended_ns, rules: rules(listing) }
+        Snapshot { inum: 5, begun_ns, ended_ns, rules: rules(listing).into_iter().collect() }
     }
 
     fn journey(time: u64, text: &str) -> Value {

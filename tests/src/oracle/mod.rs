@@ -11,3 +11,4 @@ pub(crate) mod leftovers;
 pub(crate) mod listing;
 pub(crate) mod monitor;
 pub(crate) mod replay;
+pub(crate) mod xtables;

@@ -26,6 +26,10 @@ impl Stage {
             Action::Nft { at, run } => {
                 self.change_ruleset(at, |lab| lab.output(Some(at), "nft", &[run]).map(drop))
             }
+            Action::Iptables { at, run } => {
+                let run = self.filled(std::slice::from_ref(run))?.remove(0);
+                self.change_ruleset(at, |lab| lab.output(Some(at), "sh", &["-ec", &run]).map(drop))
+            }
             Action::Shell { at, run } => {
                 let run = self.filled(std::slice::from_ref(run))?.remove(0);
                 self.lab.output(at.as_deref(), "sh", &["-ec", &run]).map(drop)
@@ -243,6 +247,7 @@ pub(super) fn name(action: &Action) -> &'static str {
     match action {
         Action::Ruleset { .. } => "ruleset",
         Action::Nft { .. } => "nft",
+        Action::Iptables { .. } => "iptables",
         Action::Shell { .. } => "shell",
         Action::Sleep { .. } => "sleep",
         Action::Serve { .. } => "serve",

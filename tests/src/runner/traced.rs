@@ -16,7 +16,7 @@ use crate::lab::netns::Namespace;
 use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
 use crate::oracle::counters::{self, Counts};
-use crate::oracle::{agreement, conntrack, listing, monitor, replay};
+use crate::oracle::{agreement, conntrack, listing, monitor, replay, xtables};
 use crate::scenario::{Agreement, Counting, Format, Mode, Stdout, Trace, Via};
 
 /// The line that says that everything is attached.
@@ -56,6 +56,8 @@ pub(super) struct Traced {
     recording: Option<PathBuf>,
     watch: Option<String>,
     monitor: Option<Process>,
+    /// `xtables-monitor --trace`, where iptables-nft owns tables that it can read.
+    xtables: Option<Process>,
     conntrack: Option<Process>,
     /// The counters of the watched ruleset before the first packet.
     counts: Counts,
@@ -90,7 +92,7 @@ impl Stage {
         }
         let args = self.filled(&plan.args)?;
         let watch = plan.watch.clone().or_else(|| plan.at.clone());
-        let (mut witness, mut flows, mut counts) = (None, None, Counts::new());
+        let (mut witness, mut xtables, mut flows, mut counts) = (None, None, None, Counts::new());
         if let Some(role) = &watch
             && plan.ready
             && plan.witnesses
@@ -102,6 +104,10 @@ impl Stage {
                     &["-a", "-s", "monitor", "trace"],
                     NFTRACE_GROUP,
                 )?);
+                if xtables::is_monitored(&self.iptables) {
+                    let args = ["--trace", "--ipv4"];
+                    xtables = Some(self.start_witness(role, "xtables-monitor", &args, NFTRACE_GROUP)?);
+                }
             }
             counts = counters::counts(&self.lab.output(Some(role), "nft", &["-a", "list", "ruleset"])?);
             flows = Some(self.start_witness(role, "conntrack", &["-E", "-o", "id"], CONNTRACK_GROUPS)?);
@@ -143,6 +149,7 @@ impl Stage {
             recording,
             watch,
             monitor: witness,
+            xtables,
             conntrack: flows,
             counts,
         };
@@ -229,9 +236,11 @@ impl Stage {
                 break;
             }
         }
-        let (monitor, conntrack) = (trace.monitor.take(), trace.conntrack.take());
+        let (monitor, xtables, conntrack) =
+            (trace.monitor.take(), trace.xtables.take(), trace.conntrack.take());
         let watched = trace.watch.as_ref().map(|role| self.lab.namespace(role)).transpose()?;
         let printed = end_witness(monitor, watched, &limits)?;
+        let in_iptables = end_witness(xtables, watched, &limits)?;
         let flows = end_witness(conntrack, watched, &limits)?;
         let trace = self.traces.get_mut(name).with_context(|| format!("no trace is called {name}"))?;
         let done = matches!(ended, Ended::Code(0 | 1 | 3)) && trace.plan.stdout == Stdout::File;
@@ -261,16 +270,23 @@ impl Stage {
         if let (Some(role), Some(printed)) = (&trace.watch, printed) {
             let inum = self.lab.namespace(role)?.inum;
             match monitor::parse(&printed) {
-                Ok(lines) => ask(
-                    "nft monitor trace",
-                    agreement::complaints(&lines, journeys, inum, trace.plan.monitor, trace.plan.ids),
-                ),
+                Ok(mut lines) => {
+                    let mut texts = xtables::parse(&in_iptables.unwrap_or_default());
+                    xtables::add_saved(&mut texts, &self.snapshots, inum, &self.iptables);
+                    xtables::retell_lines(&mut lines, &self.iptables, &texts);
+                    ask(
+                        "nft monitor trace",
+                        agreement::complaints(&lines, journeys, inum, trace.plan.monitor, trace.plan.ids),
+                    );
+                }
                 Err(line) => {
                     ask("nft monitor trace", vec![format!("the runner does not understand: {line}")]);
                 }
             }
         }
-        if let Some(role) = &trace.watch {
+        if let Some(role) = &trace.watch
+            && trace.plan.counters != Counting::Off
+        {
             let inum = self.lab.namespace(role)?.inum;
             let after = counters::counts(&self.lab.output(Some(role), "nft", &["-a", "list", "ruleset"])?);
             let all = trace.plan.counters == Counting::Equal;

@@ -41,6 +41,9 @@ pub(crate) struct Script {
     /// Role to nft file, loaded before the first action.
     #[serde(default)]
     pub(crate) rulesets: BTreeMap<String, String>,
+    /// Tables that iptables-nft makes and owns here (`ip filter`): their rules are to be told in its syntax.
+    #[serde(default)]
+    pub(crate) iptables: Vec<String>,
     /// Role to sysctl lines (`net/ipv4/…=1`), set before the first action.
     #[serde(default)]
     pub(crate) sysctls: BTreeMap<String, Vec<String>>,
@@ -138,6 +141,8 @@ pub(crate) enum Counting {
     AtMost,
     /// Every packet that a counting rule matches is traced.
     Equal,
+    /// Not compared: a rule is replaced, and its counter begins anew.
+    Off,
 }
 
 /// A signal, by name.
@@ -189,6 +194,8 @@ pub(crate) enum Action {
     Ruleset { at: String, file: String },
     /// `nft COMMAND`.
     Nft { at: String, run: String },
+    /// A shell script that changes the ruleset by other programs than nft.
+    Iptables { at: String, run: String },
     /// A shell command; it must succeed.
     Shell { at: Option<String>, run: String },
     /// Wait.
