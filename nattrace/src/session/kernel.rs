@@ -45,7 +45,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
         namespaces.into_iter().map(|netns| Watched::open(netns, plan, &mut states)).collect();
     let can_trace = watched.iter().any(|w| w.trace.is_some());
     let wants_table = plan.trace_table && can_trace;
-    let follows: Vec<FollowBy> = watched.iter().map(|w| w.follow_by(plan)).collect();
+    let follows: Vec<FollowBy> = watched.iter_mut().map(|w| w.follow_by(plan)).collect();
 
     let selection = Selection {
         netns: if plan.netns == NetnsChoice::All {
@@ -107,7 +107,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
         bail!("nothing here shows packets ({}); see `nattrace check`", why.join("; "));
     }
     let mut introduction = Vec::new();
-    for watched in &watched {
+    for watched in &mut watched {
         let (events, missing) = watched.introduction();
         introduction.extend(events);
         notes.extend(missing);

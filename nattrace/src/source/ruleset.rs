@@ -66,7 +66,7 @@ pub fn list(netns: &Netns) -> Result<Listed, ListError> {
 pub struct Listed {
     /// The ruleset.
     pub listing: Listing,
-    /// Programs of iptables-nft that could tell the rules of tables in their own syntax, and are not installed.
+    /// Programs of iptables-nft that could tell the rules of tables in their own syntax, and cannot be run.
     pub missing: Vec<&'static str>,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 
-use super::listing::{Listed, Snapshot};
+use super::listing::{Listed, Snapshot, logical_lines};
 use super::monitor::{Line, Place, What};
 
 /// Families, and who saves their rules.
@@ -93,14 +93,16 @@ pub(crate) fn retell_lines(lines: &mut [Line], tables: &[String], texts: &Texts)
 
 /// The same for listed rules, by `iptables-nft-save`: its k-th rule of a chain is the k-th that nft lists.
 pub(crate) fn retell_rules(rules: &mut [Listed], tables: &[String], family: &str, saved: &str) -> Result<()> {
-    let mut lines: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
-    let mut table = "";
-    for line in saved.lines() {
+    let mut lines: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    let mut table = String::new();
+    // In a comment, a backslash before a quote or a backslash takes their meaning from them.
+    let quotes = |line: &str| line.replace(r"\\", "").replace("\\\"", "").matches('"').count();
+    for line in logical_lines(saved, quotes) {
         if let Some(name) = line.strip_prefix('*') {
-            table = name;
+            name.clone_into(&mut table);
         } else if let Some(rule) = line.strip_prefix("-A ") {
             let chain = rule.split(' ').next().unwrap_or_default();
-            lines.entry((table.to_owned(), chain.to_owned())).or_default().push(line.trim_end());
+            lines.entry((table.clone(), chain.to_owned())).or_default().push(line.trim_end().to_owned());
         }
     }
     for ((place, handle), text) in rules.iter_mut() {
@@ -109,7 +111,7 @@ pub(crate) fn retell_rules(rules: &mut [Listed], tables: &[String], family: &str
         }
         let left = lines.get_mut(&(place.table.clone(), place.chain.clone())).filter(|left| !left.is_empty());
         let Some(left) = left else { bail!("{family} saves no line for rule {handle} of {place}") };
-        left.remove(0).clone_into(text);
+        *text = left.remove(0);
     }
     if let Some(((table, chain), _)) = lines.iter().find(|((table, _), left)| {
         !left.is_empty() && tables.iter().any(|owned| *owned == format!("{family} {table}"))

@@ -106,6 +106,7 @@ impl Stage {
                 self.lab.small_disk(&path, *kib)
             }
             Action::Kill { at, args, times } => self.kill_again_and_again(at, args, *times),
+            Action::Memory { trace, most, start } => self.memory(trace, *most, *start),
             Action::Cost(cost) => self.cost(cost),
         }
     }
@@ -264,6 +265,7 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::Counter { .. } => "counter",
         Action::SmallDisk { .. } => "small-disk",
         Action::Kill { .. } => "kill",
+        Action::Memory { .. } => "memory",
         Action::Cost(_) => "cost",
     }
 }

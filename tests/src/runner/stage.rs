@@ -111,7 +111,7 @@ impl Stage {
     ) -> Result<()> {
         let begun_ns = now_ns();
         change(&self.lab)?;
-        let listing = self.lab.output(Some(role), "nft", &["-a", "-s", "list", "ruleset"])?;
+        let listing = self.lab.output(Some(role), "nft", &["-a", "-s", "-t", "list", "ruleset"])?;
         let mut rules = listing::rules(&listing);
         for (family, program) in xtables::SAVERS {
             if self.iptables.iter().any(|table| table.split(' ').next() == Some(family)) {

@@ -1,8 +1,10 @@
 //! A nattrace and its witnesses: started together, ended together, compared at the end.
 
-use std::collections::BTreeSet;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::{File, Permissions};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -31,8 +33,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// So many complaints of one oracle are enough.
 const ENOUGH: usize = 10;
 
-/// Runs its arguments where nft is a file that cannot be run, for this process and its children only.
-const HIDE_NFT: &str = r#"mount --bind /dev/null "$(command -v nft)" && exec "$0" "$@""#;
+/// Runs its other arguments where the first is a file that cannot be run, for this process and its children only.
+const HIDE: &str = r#"mount --bind /dev/null "$(command -v "$0")" && exec "$@""#;
 
 /// The bit of `NFNLGRP_NFTRACE` and those of the conntrack groups in /proc/net/netlink.
 const NFTRACE_GROUP: u32 = 1 << 8;
@@ -109,13 +111,17 @@ impl Stage {
                     xtables = Some(self.start_witness(role, "xtables-monitor", &args, NFTRACE_GROUP)?);
                 }
             }
-            counts = counters::counts(&self.lab.output(Some(role), "nft", &["-a", "list", "ruleset"])?);
+            counts =
+                counters::counts(&self.lab.output(Some(role), "nft", &["-a", "-t", "list", "ruleset"])?);
             flows = Some(self.start_witness(role, "conntrack", &["-E", "-o", "id"], CONNTRACK_GROUPS)?);
         }
         let name = self.unique(&plan.name);
         let recording = plan.replay.then(|| self.lab.dir.join(format!("{name}.events")));
         let mut command = self.nattrace(plan.at.as_deref(), plan.via)?;
         command.args(&args);
+        if !plan.programs.is_empty() {
+            command.env("PATH", self.programs(&name, &plan.programs)?);
+        }
         if plan.format == Format::Json {
             command.args(["--format", "json"]);
         }
@@ -157,6 +163,19 @@ impl Stage {
         Ok(())
     }
 
+    /// A search path with these shell scripts before everything else.
+    fn programs(&self, name: &str, scripts: &BTreeMap<String, String>) -> Result<OsString> {
+        let dir = self.lab.dir.join(format!("{name}-programs"));
+        std::fs::create_dir_all(&dir)?;
+        for (program, script) in scripts {
+            let path = dir.join(program);
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
+            std::fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        Ok(std::env::join_paths([dir].into_iter().chain(std::env::split_paths(&path)))?)
+    }
+
     /// nattrace, to be run in the namespace of `role`.
     pub(super) fn nattrace(&self, role: Option<&str>, via: Via) -> Result<std::process::Command> {
         let program = self.settings.nattrace.to_str().context("nattrace's path is no text")?;
@@ -171,9 +190,11 @@ impl Stage {
                 command.args(["--bounding-set", "-all,+net_admin", "--inh-caps", "-all,+net_admin", program]);
                 Ok(command)
             }
-            (Via::WithoutNft, _) => {
+            (Via::WithoutNft | Via::WithoutIptables, _) => {
+                // All of iptables-nft is one file.
+                let hidden = if via == Via::WithoutNft { "nft" } else { "iptables-nft-save" };
                 let mut command = self.lab.command(role, "unshare")?;
-                command.args(["-m", "sh", "-c", HIDE_NFT, program]);
+                command.args(["-m", "sh", "-c", HIDE, hidden, program]);
                 Ok(command)
             }
             _ => self.lab.command(role, program),
@@ -288,7 +309,8 @@ impl Stage {
             && trace.plan.counters != Counting::Off
         {
             let inum = self.lab.namespace(role)?.inum;
-            let after = counters::counts(&self.lab.output(Some(role), "nft", &["-a", "list", "ruleset"])?);
+            let after =
+                counters::counts(&self.lab.output(Some(role), "nft", &["-a", "-t", "list", "ruleset"])?);
             let all = trace.plan.counters == Counting::Equal;
             ask("counters", counters::complaints(&trace.counts, &after, journeys, inum, all));
         }

@@ -91,6 +91,8 @@ pub(crate) enum Via {
     NetAdmin,
     /// Where nobody finds an nft that can be run.
     WithoutNft,
+    /// Where nobody finds an iptables that can be run.
+    WithoutIptables,
 }
 
 /// What nattrace is to print.
@@ -286,6 +288,13 @@ pub(crate) enum Action {
     SmallDisk { path: String, kib: u32 },
     /// Start nattrace and kill it at a random moment, again and again; nothing of it may be left.
     Kill { at: String, args: Vec<String>, times: u32 },
+    /// Most memory that a running nattrace took so far, in MB, and longest time to its ready line, in seconds.
+    Memory {
+        #[serde(default = "trace_name")]
+        trace: String,
+        most: f64,
+        start: f64,
+    },
     /// What nattrace costs: runs per forwarded packet, idle processor, memory, start.
     Cost(Cost),
 }
@@ -309,6 +318,9 @@ pub(crate) struct Trace {
     /// How it gets there.
     #[serde(default)]
     pub(crate) via: Via,
+    /// Shell scripts that it finds in the place of programs (`nft`).
+    #[serde(default)]
+    pub(crate) programs: BTreeMap<String, String>,
     /// What it is to print.
     #[serde(default)]
     pub(crate) format: Format,

@@ -79,7 +79,7 @@ fn counts(rule: &str) -> bool {
 /// Gives the rules of iptables-nft their text in iptables' syntax. Must be called while the ruleset is the one that
 /// was listed; whether it was is for the caller to find out.
 ///
-/// Gives the tools that are wanted and not installed.
+/// Gives the tools that are wanted and cannot be run.
 pub(super) fn tell(tables: &mut [Table], timeout: Duration) -> Vec<&'static str> {
     let mut missing = Vec::new();
     for owner in &OWNERS {
@@ -92,7 +92,7 @@ pub(super) fn tell(tables: &mut [Table], timeout: Duration) -> Vec<&'static str>
                     pair(table, saved.get(&table.name));
                 }
             }
-            Err(CommandError::NotFound) => missing.extend(owner.programs.first()),
+            Err(CommandError::NotFound | CommandError::Io(_)) => missing.extend(owner.programs.first()),
             // A tool that fails tells no rules, and nft's words are as true.
             Err(_) => {}
         }
@@ -107,7 +107,7 @@ fn saved(owner: &Owner, timeout: Duration) -> Result<Saved, CommandError> {
     let [own, common] = owner.programs;
     let output = match run(own, &[], timeout) {
         // Without a table's name it lists what there is, and creates nothing, whichever kind it is.
-        Err(CommandError::NotFound) => run(common, &[], timeout)?,
+        Err(CommandError::NotFound | CommandError::Io(_)) => run(common, &[], timeout)?,
         other => other?,
     };
     Ok(parse(&output))
