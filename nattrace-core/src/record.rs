@@ -314,6 +314,7 @@ mod tests {
         let base = BaseChain {
             kind: "nat".to_owned(),
             hook: HookPoint::Prerouting,
+            devices: Vec::new(),
             priority: i32::MIN,
             policy: "accept".to_owned(),
         };

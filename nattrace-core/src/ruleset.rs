@@ -54,6 +54,9 @@ pub struct BaseChain {
     pub kind: String,
     /// Hook.
     pub hook: HookPoint,
+    /// Devices it hangs at: of netdev tables, and of chains at ingress.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
     /// Priority as a number; names and offsets are resolved.
     pub priority: i32,
     /// `accept` or `drop`.

@@ -410,6 +410,7 @@ mod tests {
         let base = BaseChain {
             kind: "filter".to_owned(),
             hook: HookPoint::Forward,
+            devices: Vec::new(),
             priority: 0,
             policy: "accept".to_owned(),
         };

@@ -126,6 +126,7 @@ fn chain(name: &str, handle: u64, base: Option<(&str, HookPoint, i32)>, rules: &
     let base = base.map(|(kind, hook, priority)| BaseChain {
         kind: kind.to_owned(),
         hook,
+        devices: Vec::new(),
         priority,
         policy: "accept".to_owned(),
     });

@@ -4,7 +4,7 @@
 use std::os::fd::AsFd as _;
 
 use anyhow::{Result, bail};
-use nattrace_core::event::{Event, Source};
+use nattrace_core::event::{Event, NfFamily, Source};
 
 use super::clock;
 use super::namespace::{self, States, Watched};
@@ -14,7 +14,9 @@ use crate::source::bpf::fields::KernelTypes;
 use crate::source::bpf::filter::{Selection, kernel_filter};
 use crate::source::bpf::load::{Programs, Wanted};
 use crate::source::bpf::memory;
-use crate::source::netlink::trace_table::{FollowBy, StaticKeyHolder, TraceTableError, TraceTableSpec};
+use crate::source::netlink::trace_table::{
+    FollowBy, StaticKeyHolder, TraceTable, TraceTableError, TraceTableSpec,
+};
 
 /// Everything that is attached. Dropping it leaves nothing behind.
 pub(super) struct Kernel {
@@ -136,8 +138,13 @@ fn install_tables(
         };
         let place = watched.netns.name.as_deref().map_or_else(String::new, |n| format!(" in namespace {n}"));
         match watched.install_table(&spec) {
-            Ok(()) => {
-                notes.push(format!("installed table inet {}{place}; it is gone when this ends", spec.name));
+            Ok(refused) => {
+                let families = watched.table.iter().flat_map(TraceTable::families).map(NfFamily::name);
+                for family in families {
+                    let name = &spec.name;
+                    notes.push(format!("installed table {family} {name}{place}; it is gone when this ends"));
+                }
+                notes.extend(refused);
             }
             Err(error) => {
                 notes.push(format!("no trace table{place}: {error}"));

@@ -14,7 +14,7 @@ use crate::source::netlink::conntrack::{self, ConntrackSocket};
 use crate::source::netlink::route;
 use crate::source::netlink::ruleset_changes::{self, RulesetSocket};
 use crate::source::netlink::trace::TraceSocket;
-use crate::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableError, TraceTableSpec};
+use crate::source::netlink::trace_table::{Beside, FollowBy, TraceTable, TraceTableError, TraceTableSpec};
 use crate::source::netns::{self, Netns};
 use crate::source::ruleset::{self, ListError, Listed};
 
@@ -150,10 +150,21 @@ impl Watched {
         }
     }
 
-    /// Installs the trace table.
-    pub(super) fn install_table(&mut self, spec: &TraceTableSpec) -> Result<(), TraceTableError> {
-        self.table = Some(self.inside(|| TraceTable::install(spec))??);
-        Ok(())
+    /// Installs the trace table, and those beside it that the ruleset asks for; what could not be installed of these.
+    pub(super) fn install_table(&mut self, spec: &TraceTableSpec) -> Result<Vec<String>, TraceTableError> {
+        let mut table = self.inside(|| TraceTable::install(spec))??;
+        let (_, listed) = self.listed.get_or_insert_with(|| list(&self.netns));
+        let wanted = listed.as_ref().map(|listed| Beside::wanted(&listed.listing, &spec.filter));
+        let mut refused = Vec::new();
+        // They are the socket's, which knows its namespace.
+        for beside in wanted.unwrap_or_default() {
+            let family = beside.family().name();
+            if let Err(error) = table.add(spec, beside) {
+                refused.push(format!("no trace table in the family {family}: {error}"));
+            }
+        }
+        self.table = Some(table);
+        Ok(refused)
     }
 
     /// What is known before the first packet: the namespace's name, its devices, our table, the ruleset; and what
@@ -163,7 +174,8 @@ impl Watched {
         let event = |body| Event { time_ns, cpu: u32::MAX, netns: self.netns.inum, body };
         let mut events = vec![event(Body::Namespace { name: self.netns.name.clone() })];
         if let Some(table) = &self.table {
-            events.push(event(Body::OwnTable { family: table.family(), name: table.name().to_owned() }));
+            let own = |family| event(Body::OwnTable { family, name: table.name().to_owned() });
+            events.extend(table.families().map(own));
         }
         if let Ok(Ok(links)) = self.inside(route::links) {
             events.extend(links.into_iter().map(|link| event(Body::Link(link))));

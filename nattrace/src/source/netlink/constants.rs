@@ -87,6 +87,8 @@ pub const NFTA_CHAIN_POLICY: u16 = 5;
 pub const NFTA_CHAIN_TYPE: u16 = 7;
 pub const NFTA_HOOK_HOOKNUM: u16 = 1;
 pub const NFTA_HOOK_PRIORITY: u16 = 2;
+pub const NFTA_HOOK_DEVS: u16 = 4;
+pub const NFTA_DEVICE_NAME: u16 = 1;
 
 /// `enum nft_rule_attributes`, `enum nft_expr_attributes`, `enum nft_list_attributes`.
 pub const NFTA_RULE_TABLE: u16 = 1;
@@ -175,6 +177,7 @@ pub const NFT_CMP_EQ: u32 = 0;
 pub const NFT_RANGE_EQ: u32 = 0;
 pub const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 pub const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
+pub const NFT_META_PROTOCOL: u32 = 1;
 pub const NFT_META_MARK: u32 = 3;
 pub const NFT_META_IIF: u32 = 4;
 pub const NFT_META_IIFNAME: u32 = 6;

@@ -30,7 +30,7 @@ fn a_plain_filter_is_one_rule() {
     let filter = Filter { dport: vec![port(1222)], protocols: vec![protocol::TCP], ..Filter::default() };
     let spec = spec(filter, FollowBy::No);
     assert_eq!(
-        describe(&spec),
+        describe(&spec, &[]),
         "table inet nattrace_1 {\n\tflags owner\n\n\tchain enter_prerouting {\n\
          \t\ttype filter hook prerouting priority -2147483648; policy accept;\n\t\tiif \"lo\" accept\n\
          \t\tmeta l4proto tcp th dport 1222 goto mark_prerouting\n\t}\n\n\tchain mark_prerouting {\n\
