@@ -193,6 +193,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn arp_of_ipv4_is_decoded() {
+        let mut bytes =
+            vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 3, 0, 2, 0, 0, 0, 0, 0, 0, 10, 3, 0, 1];
+        let packet = decode_arp(&bytes).expect("a request");
+        let addr = |end: Option<Endpoint>| end.map(|end| end.addr.to_string());
+        assert_eq!((packet.family, packet.protocol), (Family::Arp, None));
+        assert_eq!(addr(packet.source).as_deref(), Some("10.3.0.2"));
+        assert_eq!(addr(packet.destination).as_deref(), Some("10.3.0.1"));
+        assert_eq!(decode_arp(&bytes[..27]), None);
+        bytes[4] = 8;
+        assert_eq!(decode_arp(&bytes), None, "other link addresses");
+    }
+
+    #[test]
     fn tcp_over_ipv4_with_options_is_read_behind_them() {
         let mut bytes = vec![0x46, 0, 0, 64, 0xbe, 0x04, 0x40, 0, 63, 6, 0, 0, 10, 2, 1, 2, 10, 1, 2, 3];
         bytes.extend([1, 1, 1, 0]);

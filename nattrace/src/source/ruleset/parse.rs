@@ -187,6 +187,18 @@ mod tests {
     /// Written by nft 1.0.6 (`nft -a -s -t list ruleset`) for a ruleset with one of everything.
     const LISTING: &str = include_str!("fixtures/listing-1.0.6.txt");
 
+    #[test]
+    fn devices_of_a_chain_are_read_in_both_spellings() {
+        let devices = |words: &str| {
+            let words = format!("filter hook ingress {words}priority filter; policy accept;");
+            base_chain(&words, NfFamily::Netdev).expect("a base chain").devices
+        };
+        assert_eq!(devices("device \"eth0\" "), ["eth0"]);
+        assert_eq!(devices("devices = { eth0, sense } "), ["eth0", "sense"]);
+        assert_eq!(devices("devices = { \"eth0\", \"eth1\" } "), ["eth0", "eth1"]);
+        assert_eq!(devices(""), [""; 0]);
+    }
+
     fn find<'a>(tables: &'a [Table], table: &str, chain: &str) -> &'a Chain {
         let table = tables.iter().find(|t| t.name == table).expect("the table");
         table.chains.iter().find(|c| c.name == chain).expect("the chain")
