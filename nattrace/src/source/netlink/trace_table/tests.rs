@@ -62,7 +62,10 @@ fn other_families_get_a_table_where_rules_hang_there() {
     let wanted =
         |family, hook, devices: &[&str], filter| Beside::wanted(&listing(family, hook, devices), filter);
     let ingress = Beside::Ingress(vec!["eth0".to_owned()]);
-    assert_eq!(wanted(NfFamily::Netdev, HookPoint::Ingress, &["eth0"], &by_ip), [ingress.clone()]);
+    assert_eq!(
+        wanted(NfFamily::Netdev, HookPoint::Ingress, &["eth0"], &by_ip),
+        std::slice::from_ref(&ingress)
+    );
     assert_eq!(wanted(NfFamily::Inet, HookPoint::Ingress, &["eth0"], &by_ip), [ingress]);
     assert_eq!(wanted(NfFamily::Netdev, HookPoint::Egress, &["eth0"], &by_ip), []);
     assert_eq!(wanted(NfFamily::Bridge, HookPoint::Forward, &[], &by_ip), [Beside::Bridge]);
