@@ -578,6 +578,9 @@ pub struct Commit {
     /// Tables that were created by it.
     #[serde(default)]
     pub new_tables: Vec<(NfFamily, String, Option<u64>)>,
+    /// Rules, as (family, table, handle), that other rules took the place of, handle and all (`nft replace rule`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced_rules: Vec<(NfFamily, String, u64)>,
     /// How many messages told of it: the larger, the longer it took.
     #[serde(default)]
     pub changes: u32,

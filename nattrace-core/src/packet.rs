@@ -2,7 +2,7 @@
 
 mod decode;
 
-pub use decode::{DecodeError, decode};
+pub use decode::{DecodeError, decode, decode_arp};
 
 use std::fmt;
 use std::net::IpAddr;

@@ -314,10 +314,15 @@ mod tests {
         let base = BaseChain {
             kind: "nat".to_owned(),
             hook: HookPoint::Prerouting,
+            devices: Vec::new(),
             priority: i32::MIN,
             policy: "accept".to_owned(),
         };
-        let rule = Rule { handle: 4, text: "drop comment \"\u{fffd}\"".to_owned() };
+        let rule = Rule {
+            handle: 4,
+            text: "drop comment \"\u{fffd}\"".to_owned(),
+            iptables: Some("-A c -j DROP".to_owned()),
+        };
         let chain = Chain { name: "c".to_owned(), handle: 1, base: Some(base), rules: vec![rule] };
         let table = Table { family: NfFamily::Ip6, name: "t".to_owned(), handle: 1, chains: vec![chain] };
         let mut bodies = vec![
@@ -363,6 +368,7 @@ mod tests {
             Body::Left { packet: 1 },
             Body::Conntrack(ConntrackEvent { change: ConntrackChange::Listed, connection: connection() }),
             Body::Commit(Commit {
+                replaced_rules: vec![(NfFamily::Ip, "t".to_owned(), 3)],
                 generation: 1,
                 deleted_tables: vec![(NfFamily::Arp, "a".to_owned(), None)],
                 new_tables: vec![(NfFamily::Ip, "b".to_owned(), Some(9))],

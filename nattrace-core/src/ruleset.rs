@@ -1,10 +1,12 @@
 //! Rule text and chains, as listed, and which listing holds for which moment.
 
 mod history;
+mod iptables;
 mod statement;
 
 pub use history::{History, RuleName};
-pub use statement::{keeps_port, nat_statement};
+pub use iptables::{iptables_quote_is_open, iptables_target};
+pub use statement::{does_nat, keeps_port};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +54,9 @@ pub struct BaseChain {
     pub kind: String,
     /// Hook.
     pub hook: HookPoint,
+    /// Devices it hangs at: of netdev tables, and of chains at ingress.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
     /// Priority as a number; names and offsets are resolved.
     pub priority: i32,
     /// `accept` or `drop`.
@@ -61,8 +66,12 @@ pub struct BaseChain {
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Handle: unique within the table, never reused while the table lives.
+    /// Handle: unique within the table while it lives. A rule that is replaced leaves it to the one that takes its place.
     pub handle: u64,
     /// The text `nft -a -s list ruleset` prints, without the handle comment.
     pub text: String,
+    /// The text its owner prints, where that is iptables-nft (or its siblings for IPv6, ARP and bridges): a line
+    /// of `iptables-nft-save`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iptables: Option<String>,
 }

@@ -528,7 +528,7 @@ impl Assembler {
         let message = &trace.message;
         let own = self.is_own(at.netns, message.family, &message.table);
         // Another instance's chains are no more the user's rules than our own; they tell nothing new.
-        if !own && is_trace_table(message.family, &message.table) {
+        if !own && is_trace_table(&message.table) {
             return;
         }
         let (role, hook) = if own {
@@ -638,12 +638,11 @@ impl Assembler {
     }
 }
 
-/// Whether a table is the trace table of some run of this program: `inet nattrace_PID`.
-fn is_trace_table(family: NfFamily, table: &str) -> bool {
-    family == NfFamily::Inet
-        && table
-            .strip_prefix("nattrace_")
-            .is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
+/// Whether a table is a trace table of some run of this program: `nattrace_PID`.
+fn is_trace_table(table: &str) -> bool {
+    table
+        .strip_prefix("nattrace_")
+        .is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl Open {

@@ -5,7 +5,7 @@ use super::route::Routed;
 use super::{RuleRef, RuleStep, StepKind};
 use crate::conntrack::{Connection, State};
 use crate::event::{HookPoint, HookVerdict, NfFamily, NftTrace, TraceMessage, TraceType, Verdict};
-use crate::packet::{Packet, decode};
+use crate::packet::{Packet, decode, decode_arp};
 
 /// What a message of the program's own table is for; messages of other tables are rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +25,13 @@ pub(super) enum Role {
 /// is entered where packets begin their way: from a device in PREROUTING, to a device in OUTPUT.
 pub(super) fn own_chain(message: &TraceMessage) -> (Role, Option<HookPoint>) {
     let named =
-        message.chain.split_once('_').and_then(|(role, hook)| Some((role, HookPoint::from_name(hook)?)));
+        message.chain.rsplit_once('_').and_then(|(role, hook)| Some((role, HookPoint::from_name(hook)?)));
     match named {
         Some(("enter", hook)) => (Role::Enter, Some(hook)),
         Some(("leave", hook)) => (Role::Leave, Some(hook)),
-        Some(("follow", hook)) => (Role::Select, Some(hook)),
-        _ => {
+        Some((_, hook)) => (Role::Select, Some(hook)),
+        // The shared limit.
+        None => {
             let hook = match (message.iif, message.oif) {
                 (Some(_), _) => Some(HookPoint::Prerouting),
                 (None, Some(_)) => Some(HookPoint::Output),
@@ -41,10 +42,14 @@ pub(super) fn own_chain(message: &TraceMessage) -> (Role, Option<HookPoint>) {
     }
 }
 
-/// The headers a message carries, when it does and when they are IP.
+/// The headers a message carries, when it does and when they are of IP or ARP.
 pub(super) fn headers(trace: &NftTrace) -> Option<Packet> {
     let message = &trace.message;
     let network = &message.network_header;
+    if message.nfproto.and_then(NfFamily::from_number) == Some(NfFamily::Arp) {
+        let packet = decode_arp(network)?;
+        return Some(Packet { mark: message.mark.unwrap_or(0), ..packet });
+    }
     let first = *network.first()?;
     // The kernel cuts the network header at 40 bytes; the transport header follows wherever it ended.
     let (least, header_len, direct) = match first >> 4 {
@@ -107,8 +112,12 @@ pub(super) struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// The family of the hook: that of the packet, not of the table.
+    /// The family of the hook: that of the packet, not of the table. Of ingress and egress an inet table's message tells
+    /// the packet's family, too (`nft_do_chain_inet`), though they are hooks of devices.
     pub(super) fn hook_family(&self) -> NfFamily {
+        if matches!(self.hook, Some(HookPoint::Ingress | HookPoint::Egress)) {
+            return NfFamily::Netdev;
+        }
         self.trace.message.nfproto.and_then(NfFamily::from_number).unwrap_or(self.trace.message.family)
     }
 }
@@ -154,7 +163,7 @@ impl Open {
         }
         let here = (m.at.netns == 0 || visit.netns == m.at.netns)
             && m.hook.is_none_or(|hook| hook == visit.hook)
-            && visit.family == m.hook_family()
+            && (visit.family == m.hook_family() || (m.hook.is_none() && visit.family == NfFamily::Netdev))
             && !matches!(self.place, Place::Received(_));
         let again = !visit.exact && m.header.is_some() && (visit.over || visit.evaluated.contains(&m.chain));
         (here && !again).then_some(index)
@@ -204,6 +213,7 @@ impl Open {
                     chain: message.chain.clone(),
                     handle,
                     text: None,
+                    nft_text: None,
                 };
                 let step = RuleStep { rule, verdict: verdict.clone(), hook, mark: message.mark };
                 let note = Note::Rule { table_handle: m.trace.table_handle, base };
@@ -318,7 +328,9 @@ mod tests {
         assert_eq!(role("enter_input", None, None), (Role::Enter, Some(HookPoint::Input)));
         assert_eq!(role("leave_postrouting", None, Some(1)), (Role::Leave, Some(HookPoint::Postrouting)));
         assert_eq!(role("follow_output", None, None), (Role::Select, Some(HookPoint::Output)));
-        assert_eq!(role("mark", Some(1), None), (Role::Select, Some(HookPoint::Prerouting)));
+        assert_eq!(role("limit", Some(1), None), (Role::Select, Some(HookPoint::Prerouting)));
+        assert_eq!(role("mark_ingress", Some(1), None), (Role::Select, Some(HookPoint::Ingress)));
+        assert_eq!(role("select_saddr_output", Some(1), None), (Role::Select, Some(HookPoint::Output)));
         assert_eq!(role("select_saddr", None, Some(1)), (Role::Select, Some(HookPoint::Output)));
         assert_eq!(role("mark", None, None), (Role::Select, None));
         assert_eq!(role("enter_elsewhere", None, None), (Role::Select, None));

@@ -25,6 +25,7 @@ use crate::conntrack::Connection;
 use crate::event::{HookPoint, HookVerdict, Manip, NetnsId, NfFamily, PacketId, Verdict};
 use crate::findings::Finding;
 use crate::packet::{Endpoint, Packet};
+use crate::ruleset::Rule;
 
 /// One packet, from where it was first seen to where it ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -216,8 +217,26 @@ pub struct RuleRef {
     pub chain: String,
     /// Handle.
     pub handle: u64,
-    /// The text in force when the packet passed; `None` when that cannot be known.
+    /// The text in force when the packet passed, as the tool that owns the table writes it; `None` when that
+    /// cannot be known.
     pub text: Option<String>,
+    /// What nft prints for it, where `text` is another tool's.
+    pub nft_text: Option<String>,
+}
+
+impl RuleRef {
+    /// Fills in the texts.
+    pub(crate) fn tell(&mut self, rule: Option<&Rule>) {
+        let nft = rule.map(|rule| rule.text.clone());
+        let owner = rule.and_then(|rule| rule.iptables.clone());
+        (self.text, self.nft_text) = if owner.is_some() { (owner, nft) } else { (nft, None) };
+    }
+
+    /// The text as nft prints it.
+    #[must_use]
+    pub fn in_nft(&self) -> Option<&str> {
+        self.nft_text.as_deref().or(self.text.as_deref())
+    }
 }
 
 /// Who decided a rewrite.

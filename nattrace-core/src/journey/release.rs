@@ -12,7 +12,7 @@ use super::{Journey, JourneyId, Outcome, RewrittenBy, RuleRef, StepKind};
 use crate::conntrack::Direction;
 use crate::event::{HookVerdict, Manip, Source};
 use crate::findings;
-use crate::ruleset::RuleName;
+use crate::ruleset::{Rule, RuleName};
 
 /// How long an ended journey waits for those that began before it.
 const ORDER_WAIT_NS: u64 = 50_000_000;
@@ -80,12 +80,13 @@ impl Assembler {
         }
         closed.open.drafts.iter().any(|draft| {
             matches!(draft.note, Note::Rule { .. })
-                && self.text(draft).is_none()
+                && self.rule_of(draft).is_none()
                 && !self.rulesets.get(&draft.step.netns).is_some_and(crate::ruleset::History::is_current)
         })
     }
 
-    fn text(&self, draft: &Draft) -> Option<String> {
+    /// The rule that a step is about, as it was then.
+    fn rule_of(&self, draft: &Draft) -> Option<&Rule> {
         let (StepKind::Rule(step), Note::Rule { table_handle, .. }) = (&draft.step.kind, &draft.note) else {
             return None;
         };
@@ -96,8 +97,7 @@ impl Assembler {
             chain: &step.rule.chain,
             handle: step.rule.handle,
         };
-        let history = self.rulesets.get(&draft.step.netns)?;
-        history.text(&name, draft.step.time_ns).map(str::to_owned)
+        self.rulesets.get(&draft.step.netns)?.rule(&name, draft.step.time_ns)
     }
 
     fn complete(&mut self, seq: u64, closed: Closed) {
@@ -170,10 +170,10 @@ impl Assembler {
         for index in 0..open.drafts.len() {
             let Some(draft) = open.drafts.get(index) else { continue };
             let Note::Rule { base, .. } = &draft.note else { continue };
-            let text = self.text(draft);
+            let rule = self.rule_of(draft);
             let hook = hook_of(self.rulesets.get(&draft.step.netns), base, draft.step.time_ns);
             if let Some(StepKind::Rule(step)) = open.drafts.get_mut(index).map(|d| &mut d.step.kind) {
-                step.rule.text = text;
+                step.rule.tell(rule);
                 step.hook = step.hook.or(hook);
             }
         }
@@ -301,9 +301,9 @@ impl Assembler {
         for open in first {
             let mut drafts = open.drafts.clone();
             for draft in &mut drafts {
-                let text = self.text(draft);
+                let rule = self.rule_of(draft);
                 if let StepKind::Rule(step) = &mut draft.step.kind {
-                    step.rule.text = text;
+                    step.rule.tell(rule);
                 }
             }
             for (index, draft) in drafts.iter().enumerate() {

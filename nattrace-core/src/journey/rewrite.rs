@@ -13,7 +13,7 @@ use super::{JourneyId, RewrittenBy, RuleRef, StepKind};
 use crate::conntrack::{Connection, Direction, IPS_DST_NAT, IPS_SRC_NAT};
 use crate::event::{HookPoint, Manip, Rewrite, Verdict};
 use crate::packet::{Endpoint, Packet, Quoted};
-use crate::ruleset::{keeps_port, nat_statement};
+use crate::ruleset::{does_nat, keeps_port};
 
 /// `IPS_OFFLOAD` and `IPS_HW_OFFLOAD`.
 const IPS_OFFLOADED: u32 = 1 << 14 | 1 << 15;
@@ -237,7 +237,7 @@ fn deciding_rule(
             continue;
         }
         match &step.rule.text {
-            Some(text) if nat_statement(text) == Some(nat) => return Some((at, step.rule.clone())),
+            Some(text) if does_nat(text, nat) => return Some((at, step.rule.clone())),
             // A NAT statement accepts; so where no text is known, the rule of a nat chain that did is it.
             None if step.verdict == Verdict::Accept
                 && is_nat(base, draft) == Some(true)
@@ -317,6 +317,7 @@ mod tests {
                 chain: "prerouting".to_owned(),
                 handle: *handle,
                 text: text.map(str::to_owned),
+                nft_text: None,
             };
             let step = RuleStep { rule, verdict: verdict.clone(), hook: None, mark: None };
             let note = Note::Rule { table_handle: None, base: base() };

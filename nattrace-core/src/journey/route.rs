@@ -19,10 +19,16 @@ pub(super) struct Routed {
 }
 
 impl Open {
+    /// Whether a bridge forwards it here: with br_netfilter it comes to IP's hooks meanwhile, and nobody routes it.
+    fn is_bridged(&self, at: Moment) -> bool {
+        let last = self.visits.iter().rev().find(|v| v.family == NfFamily::Bridge && v.netns == at.netns);
+        last.is_some_and(|visit| matches!(visit.hook, HookPoint::Forward | HookPoint::Postrouting))
+    }
+
     /// Adds the decision that must have been taken before the packet could enter `hook`, once for each
     /// decision: a packet that OUTPUT rewrites is routed again, and shown so when that changed the way.
     pub(super) fn routed(&mut self, at: Moment, hook: HookPoint, family: NfFamily, routed: Routed) {
-        if !matches!(family, NfFamily::Ip | NfFamily::Ip6) {
+        if !matches!(family, NfFamily::Ip | NfFamily::Ip6) || self.is_bridged(at) {
             return;
         }
         let local = match routed.kind {

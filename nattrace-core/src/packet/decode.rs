@@ -38,6 +38,33 @@ pub fn decode(network: &[u8], length: u32) -> Result<Packet, DecodeError> {
     }
 }
 
+/// Decodes ARP for IPv4 over Ethernet (RFC 826): who asks or answers is the source, whom it is about or for the
+/// destination. `None` for other ARP, and where it is cut short.
+#[must_use]
+pub fn decode_arp(bytes: &[u8]) -> Option<Packet> {
+    const ETHERNET_AND_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
+    const LENGTH: usize = 28;
+    if bytes.len() < LENGTH || !bytes.starts_with(&ETHERNET_AND_IPV4) {
+        return None;
+    }
+    let end = |at| Some(Endpoint { addr: IpAddr::V4(Ipv4Addr::from(be32(bytes, at)?)), port: None });
+    Some(Packet {
+        family: Family::Arp,
+        protocol: None,
+        source: end(14),
+        destination: end(24),
+        tcp_flags: None,
+        tcp_seq: None,
+        tcp_ack: None,
+        icmp: None,
+        length: u32::try_from(LENGTH).unwrap_or_default(),
+        ttl: None,
+        ip_id: None,
+        fragment_offset: 0,
+        mark: 0,
+    })
+}
+
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
 }
@@ -178,6 +205,20 @@ fn quoted(bytes: &[u8]) -> Option<Quoted> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arp_of_ipv4_is_decoded() {
+        let mut bytes =
+            vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 3, 0, 2, 0, 0, 0, 0, 0, 0, 10, 3, 0, 1];
+        let packet = decode_arp(&bytes).expect("a request");
+        let addr = |end: Option<Endpoint>| end.map(|end| end.addr.to_string());
+        assert_eq!((packet.family, packet.protocol), (Family::Arp, None));
+        assert_eq!(addr(packet.source).as_deref(), Some("10.3.0.2"));
+        assert_eq!(addr(packet.destination).as_deref(), Some("10.3.0.1"));
+        assert_eq!(decode_arp(&bytes[..27]), None);
+        bytes[4] = 8;
+        assert_eq!(decode_arp(&bytes), None, "other link addresses");
+    }
 
     #[test]
     fn tcp_over_ipv4_with_options_is_read_behind_them() {

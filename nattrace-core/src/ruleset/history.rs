@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{BaseChain, Listing};
+use super::{BaseChain, Listing, Rule};
 use crate::event::{Commit, NfFamily};
 
 /// A commit is told by netlink after it took effect, a trace message after the rule was evaluated: within
@@ -19,6 +19,8 @@ const IN_FLIGHT_NS: u64 = 1_000_000;
 const MAX_DEAD_TABLES: usize = 32;
 /// Rules that are gone from a living table and still kept, for the same reason.
 const MAX_DEAD_RULES: usize = 4096;
+/// Rules kept that had the same handle one after the other.
+const MAX_REPLACED: usize = 8;
 /// Moments of doubt kept for each table.
 const MAX_DOUBTS: usize = 64;
 
@@ -56,7 +58,20 @@ struct Life {
     from_ns: u64,
     until_ns: u64,
     chains: BTreeMap<String, Option<BaseChain>>,
-    rules: BTreeMap<u64, (String, String)>,
+    /// By handle: more than one where rules were replaced. The last may be the one before a replacement that has
+    /// not been listed yet.
+    rules: BTreeMap<u64, Vec<Reign>>,
+    /// From when on the next rule listed with a handle holds.
+    awaited: BTreeMap<u64, u64>,
+}
+
+/// A rule for as long as it had its handle.
+#[derive(Debug, Clone)]
+struct Reign {
+    chain: String,
+    rule: Rule,
+    from_ns: u64,
+    until_ns: u64,
 }
 
 impl Life {
@@ -70,6 +85,37 @@ impl Life {
 
     fn covers(&self, time_ns: u64) -> bool {
         self.from_ns <= time_ns && time_ns < self.until_ns
+    }
+
+    /// Another rule took the handle at some moment within the doubt.
+    fn replace(&mut self, handle: u64, doubt: &Doubt) {
+        if let Some(last) = self.rules.get_mut(&handle).and_then(|reigns| reigns.last_mut()) {
+            last.until_ns = last.until_ns.min(doubt.begins_ns());
+        }
+        self.awaited.insert(handle, doubt.ends_ns());
+    }
+
+    /// A rule is listed; `since_ns` is when the ruleset was listed before.
+    fn tell(&mut self, chain: &str, rule: &Rule, since_ns: Option<u64>, time_ns: u64) {
+        let awaited = self.awaited.remove(&rule.handle);
+        let reigns = self.rules.entry(rule.handle).or_default();
+        let mut from_ns = awaited.unwrap_or(0);
+        if awaited.is_none()
+            && let Some(last) = reigns.last_mut()
+        {
+            if last.rule.text == rule.text && last.chain == chain {
+                // Which tools told it can differ.
+                last.rule.iptables = rule.iptables.clone().or(last.rule.iptables.take());
+                return;
+            }
+            // Nobody told of the replacement.
+            last.until_ns = last.until_ns.min(since_ns.unwrap_or(0));
+            from_ns = time_ns;
+        }
+        reigns.push(Reign { chain: chain.to_owned(), rule: rule.clone(), from_ns, until_ns: u64::MAX });
+        if reigns.len() > MAX_REPLACED {
+            reigns.remove(0);
+        }
     }
 }
 
@@ -98,9 +144,16 @@ impl Doubt {
         Self { first_ns, last_ns, before_ns: COMMIT_MARGIN_NS, after_ns: COMMIT_MARGIN_NS }
     }
 
+    fn begins_ns(&self) -> u64 {
+        self.first_ns.saturating_sub(self.before_ns)
+    }
+
+    fn ends_ns(&self) -> u64 {
+        self.last_ns.saturating_add(self.after_ns)
+    }
+
     fn covers(&self, time_ns: u64) -> bool {
-        self.first_ns.saturating_sub(self.before_ns) <= time_ns
-            && time_ns <= self.last_ns.saturating_add(self.after_ns)
+        self.begins_ns() <= time_ns && time_ns <= self.ends_ns()
     }
 }
 
@@ -118,6 +171,11 @@ impl History {
             }
             if ended {
                 self.doubt(*family, name, Doubt::around(time_ns, commit));
+            }
+        }
+        for (family, name, handle) in &commit.replaced_rules {
+            for life in self.lives.iter_mut().filter(|l| l.alive() && l.is(*family, name)) {
+                life.replace(*handle, &Doubt::around(time_ns, commit));
             }
         }
         for (family, name, handle) in &commit.new_tables {
@@ -142,6 +200,7 @@ impl History {
                 until_ns: u64::MAX,
                 chains: BTreeMap::new(),
                 rules: BTreeMap::new(),
+                awaited: BTreeMap::new(),
             });
         }
         self.forget_old();
@@ -167,7 +226,10 @@ impl History {
             for chain in &table.chains {
                 life.chains.insert(chain.name.clone(), chain.base.clone());
                 for rule in &chain.rules {
-                    life.rules.insert(rule.handle, (chain.name.clone(), rule.text.clone()));
+                    // What was listed before a replacement is not the rule that is waited for.
+                    if !(stale && life.awaited.contains_key(&rule.handle)) {
+                        life.tell(&chain.name, rule, previous_ns, time_ns);
+                    }
                 }
             }
             let listed: usize = table.chains.iter().map(|c| c.rules.len()).sum();
@@ -175,6 +237,7 @@ impl History {
                 let kept: std::collections::BTreeSet<u64> =
                     table.chains.iter().flat_map(|c| c.rules.iter().map(|r| r.handle)).collect();
                 life.rules.retain(|handle, _| kept.contains(handle));
+                life.awaited.retain(|handle, _| kept.contains(handle));
             }
         }
         if !stale {
@@ -228,6 +291,7 @@ impl History {
             until_ns,
             chains: BTreeMap::new(),
             rules: BTreeMap::new(),
+            awaited: BTreeMap::new(),
         });
         self.lives.len() - 1
     }
@@ -277,12 +341,13 @@ impl History {
         }
     }
 
-    /// The text of a rule at a moment, or `None` when it cannot be known.
+    /// A rule as it was at a moment, or `None` when that cannot be known.
     #[must_use]
-    pub fn text(&self, rule: &RuleName<'_>, time_ns: u64) -> Option<&str> {
-        let life = self.life(rule.family, rule.table, rule.table_handle, time_ns)?;
-        let (chain, text) = life.rules.get(&rule.handle)?;
-        (chain == rule.chain).then_some(text.as_str())
+    pub fn rule(&self, name: &RuleName<'_>, time_ns: u64) -> Option<&Rule> {
+        let life = self.life(name.family, name.table, name.table_handle, time_ns)?;
+        let reigns = life.rules.get(&name.handle)?;
+        let reign = reigns.iter().find(|r| r.from_ns <= time_ns && time_ns < r.until_ns)?;
+        (reign.chain == name.chain).then_some(&reign.rule)
     }
 
     /// Where a chain hangs, when it is a base chain. Answers also in moments of doubt, as long as every
@@ -337,7 +402,7 @@ fn newer(a: u32, b: u32) -> bool {
 mod tests {
     use super::*;
     use crate::event::HookPoint;
-    use crate::ruleset::{Chain, Rule, Table};
+    use crate::ruleset::{Chain, Table};
 
     const MS: u64 = 1_000_000;
 
@@ -345,14 +410,23 @@ mod tests {
         let base = BaseChain {
             kind: "filter".to_owned(),
             hook: HookPoint::Forward,
+            devices: Vec::new(),
             priority: 0,
             policy: "accept".to_owned(),
         };
-        let rules = rules.iter().map(|(handle, text)| Rule { handle: *handle, text: (*text).to_owned() });
+        let rules = rules.iter().map(|(handle, text)| Rule {
+            handle: *handle,
+            text: (*text).to_owned(),
+            iptables: None,
+        });
         let chain = Chain { name: "c".to_owned(), handle: 1, base: Some(base), rules: rules.collect() };
         let table =
             Table { family: NfFamily::Inet, name: "t".to_owned(), handle: table_handle, chains: vec![chain] };
         Listing { generation: Some(generation), tables: vec![table] }
+    }
+
+    fn text<'a>(history: &'a History, name: &RuleName<'_>, time_ns: u64) -> Option<&'a str> {
+        history.rule(name, time_ns).map(|rule| rule.text.as_str())
     }
 
     fn name(handle: u64, table_handle: Option<u64>) -> RuleName<'static> {
@@ -365,7 +439,55 @@ mod tests {
             deleted_tables: vec![(NfFamily::Inet, "t".to_owned(), handles.then_some(8))],
             new_tables: vec![(NfFamily::Inet, "t".to_owned(), handles.then_some(9))],
             changes: 2,
-            uncertain_ns: None,
+            ..Commit::default()
+        }
+    }
+
+    fn replacement(generation: u32) -> Commit {
+        Commit {
+            generation,
+            replaced_rules: vec![(NfFamily::Inet, "t".to_owned(), 4)],
+            changes: 3,
+            uncertain_ns: Some(2 * MS),
+            ..Commit::default()
+        }
+    }
+
+    #[test]
+    fn a_replaced_rule_leaves_its_handle_and_not_its_text() {
+        let mut history = History::default();
+        history.list(100 * MS, &listing(1, 8, &[(4, "first"), (5, "other")]));
+        history.commit(200 * MS, &replacement(2));
+        for table in [None, Some(8)] {
+            assert_eq!(text(&history, &name(4, table), 150 * MS), Some("first"));
+            assert_eq!(text(&history, &name(4, table), 199 * MS), None, "by either");
+            assert_eq!(text(&history, &name(4, table), 205 * MS), None, "not listed yet");
+            assert_eq!(text(&history, &name(5, table), 205 * MS), Some("other"));
+        }
+        // Listed before the replacement, read after it.
+        history.list(205 * MS, &listing(1, 8, &[(4, "first"), (5, "other")]));
+        assert_eq!(text(&history, &name(4, None), 205 * MS), None);
+        history.list(210 * MS, &listing(2, 8, &[(4, "second"), (5, "other")]));
+        history.commit(300 * MS, &replacement(3));
+        history.list(310 * MS, &listing(3, 8, &[(4, "third"), (5, "other")]));
+        for (ms, expected) in
+            [(150, Some("first")), (200, None), (202, Some("second")), (299, None), (302, Some("third"))]
+        {
+            assert_eq!(text(&history, &name(4, None), ms * MS), expected, "at {ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_replacement_that_nobody_told_of_leaves_the_span_between_the_listings_unknown() {
+        let mut history = History::default();
+        history.list(100 * MS, &listing(1, 8, &[(4, "first")]));
+        history.list(500 * MS, &listing(2, 8, &[(4, "second")]));
+        // Its notification comes after the listing that has it already: another listing follows.
+        history.commit(400 * MS, &replacement(2));
+        history.list(600 * MS, &listing(2, 8, &[(4, "second")]));
+        for (ms, expected) in [(50, Some("first")), (300, None), (450, Some("second")), (700, Some("second"))]
+        {
+            assert_eq!(text(&history, &name(4, None), ms * MS), expected, "at {ms} ms");
         }
     }
 
@@ -375,9 +497,9 @@ mod tests {
         history.list(100 * MS, &listing(1, 8, &[(4, "old")]));
         history.commit(500 * MS, &Commit { uncertain_ns: Some(2 * MS), ..reload(2, true) });
         history.list(700 * MS, &listing(2, 9, &[(4, "new")]));
-        assert_eq!(history.text(&name(4, None), 497 * MS), Some("old"));
-        assert_eq!(history.text(&name(4, None), 499 * MS), None, "by either");
-        assert_eq!(history.text(&name(4, None), 502 * MS), Some("new"));
+        assert_eq!(text(&history, &name(4, None), 497 * MS), Some("old"));
+        assert_eq!(text(&history, &name(4, None), 499 * MS), None, "by either");
+        assert_eq!(text(&history, &name(4, None), 502 * MS), Some("new"));
     }
 
     #[test]
@@ -385,10 +507,10 @@ mod tests {
         for handles in [true, false] {
             let mut history = History::default();
             history.list(100 * MS, &listing(1, 8, &[(4, "old")]));
-            assert_eq!(history.text(&name(4, None), 50 * MS), Some("old"), "before the first listing");
+            assert_eq!(text(&history, &name(4, None), 50 * MS), Some("old"), "before the first listing");
             history.commit(500 * MS, &reload(2, handles));
             assert!(!history.is_current());
-            assert_eq!(history.text(&name(4, None), 600 * MS), None, "not listed yet");
+            assert_eq!(text(&history, &name(4, None), 600 * MS), None, "not listed yet");
             history.list(700 * MS, &listing(2, 9, &[(4, "new")]));
             assert!(history.is_current());
             let cases = [
@@ -400,11 +522,11 @@ mod tests {
                 (900, Some("new")),
             ];
             for (ms, expected) in cases {
-                assert_eq!(history.text(&name(4, None), ms * MS), expected, "at {ms} ms");
+                assert_eq!(text(&history, &name(4, None), ms * MS), expected, "at {ms} ms");
             }
-            assert_eq!(history.text(&name(4, Some(8)), 500 * MS), Some("old"));
-            assert_eq!(history.text(&name(4, Some(9)), 500 * MS), Some("new"));
-            assert_eq!(history.text(&name(4, Some(10)), 500 * MS), None);
+            assert_eq!(text(&history, &name(4, Some(8)), 500 * MS), Some("old"));
+            assert_eq!(text(&history, &name(4, Some(9)), 500 * MS), Some("new"));
+            assert_eq!(text(&history, &name(4, Some(10)), 500 * MS), None);
         }
     }
 
@@ -414,12 +536,12 @@ mod tests {
         history.commit(500 * MS, &reload(2, false));
         history.list(510 * MS, &listing(1, 8, &[(4, "old")]));
         assert!(!history.is_current());
-        assert_eq!(history.text(&name(4, None), 600 * MS), None);
+        assert_eq!(text(&history, &name(4, None), 600 * MS), None);
         history.list(520 * MS, &listing(2, 9, &[(4, "new")]));
         for (ms, expected) in [(400, Some("old")), (490, None), (510, None), (600, Some("new"))] {
-            assert_eq!(history.text(&name(4, None), ms * MS), expected, "at {ms} ms");
+            assert_eq!(text(&history, &name(4, None), ms * MS), expected, "at {ms} ms");
         }
-        assert_eq!(history.text(&name(4, Some(8)), 600 * MS), Some("old"));
+        assert_eq!(text(&history, &name(4, Some(8)), 600 * MS), Some("old"));
     }
 
     #[test]
@@ -428,7 +550,7 @@ mod tests {
         history.list(100 * MS, &listing(1, 8, &[(4, "old")]));
         history.list(500 * MS, &listing(2, 9, &[(4, "new")]));
         for (ms, expected) in [(50, Some("old")), (300, None), (510, None), (600, Some("new"))] {
-            assert_eq!(history.text(&name(4, None), ms * MS), expected, "at {ms} ms");
+            assert_eq!(text(&history, &name(4, None), ms * MS), expected, "at {ms} ms");
         }
     }
 
@@ -437,11 +559,11 @@ mod tests {
         let mut history = History::default();
         history.list(100 * MS, &listing(1, 8, &[(4, "first")]));
         history.commit(200 * MS, &Commit { generation: 2, ..Commit::default() });
-        assert_eq!(history.text(&name(4, None), 200 * MS), Some("first"), "no table came or went");
+        assert_eq!(text(&history, &name(4, None), 200 * MS), Some("first"), "no table came or went");
         history.list(210 * MS, &listing(2, 8, &[(5, "second")]));
-        assert_eq!(history.text(&name(4, None), 150 * MS), Some("first"));
-        assert_eq!(history.text(&name(5, None), 205 * MS), Some("second"));
-        assert_eq!(history.text(&name(6, None), 205 * MS), None);
+        assert_eq!(text(&history, &name(4, None), 150 * MS), Some("first"));
+        assert_eq!(text(&history, &name(5, None), 205 * MS), Some("second"));
+        assert_eq!(text(&history, &name(6, None), 205 * MS), None);
     }
 
     #[test]
@@ -449,7 +571,7 @@ mod tests {
         let mut history = History::default();
         history.list(100 * MS, &listing(1, 8, &[(4, "first")]));
         let elsewhere = RuleName { chain: "d", ..name(4, None) };
-        assert_eq!(history.text(&elsewhere, 150 * MS), None);
+        assert_eq!(text(&history, &elsewhere, 150 * MS), None);
     }
 
     #[test]
@@ -473,7 +595,7 @@ mod tests {
                 deleted_tables: vec![(NfFamily::Inet, "t".to_owned(), Some(old))],
                 new_tables: vec![(NfFamily::Inet, "t".to_owned(), Some(new))],
                 changes: 2,
-                uncertain_ns: None,
+                ..Commit::default()
             };
             let at = u64::from(i) * 100 * MS;
             history.commit(at, &commit);

@@ -1,12 +1,25 @@
 //! What a rule's text says it does to addresses.
 
+use super::iptables_target;
 use crate::event::Manip;
+
+/// Whether a rule, in the syntax of nft or of iptables, has packets rewritten at the end `nat`.
+#[must_use]
+pub fn does_nat(text: &str, nat: Manip) -> bool {
+    match iptables_target(text) {
+        Some("DNAT" | "REDIRECT") => nat == Manip::Dnat,
+        Some("SNAT" | "MASQUERADE") => nat == Manip::Snat,
+        // The end is that of the hook.
+        Some("NETMAP") => true,
+        Some(_) => false,
+        None => nat_statement(text) == Some(nat),
+    }
+}
 
 /// The NAT statement of a rule in nft's syntax, as the end it rewrites: `dnat` and `redirect` the
 /// destination, `snat` and `masquerade` the source. Matches on `ct status dnat`, chains and sets of that
 /// name, and comments are not statements.
-#[must_use]
-pub fn nat_statement(text: &str) -> Option<Manip> {
+fn nat_statement(text: &str) -> Option<Manip> {
     // `xt target "DNAT"` is how nft shows a rule of iptables-nft that it cannot translate.
     let unquoted: Vec<(bool, &str)> = text
         .split('"')
@@ -125,6 +138,20 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(nat_statement(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn targets_of_iptables_are_told_from_matches() {
+        let cases = [
+            ("-A PREROUTING -p tcp --dport 1222 -j DNAT --to-destination 192.168.70.10:22", (true, false)),
+            ("-A POSTROUTING -o eth0 -j MASQUERADE", (false, true)),
+            ("-A PREROUTING -d 10.1.0.0/16 -j NETMAP --to 10.2.0.0/16", (true, true)),
+            ("-A FORWARD -m conntrack --ctstatus DNAT -j ACCEPT", (false, false)),
+            ("-A u -m comment --comment \"dnat to 1.2.3.4\"", (false, false)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!((does_nat(text, Manip::Dnat), does_nat(text, Manip::Snat)), expected, "{text}");
         }
     }
 }

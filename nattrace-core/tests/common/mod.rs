@@ -126,10 +126,12 @@ fn chain(name: &str, handle: u64, base: Option<(&str, HookPoint, i32)>, rules: &
     let base = base.map(|(kind, hook, priority)| BaseChain {
         kind: kind.to_owned(),
         hook,
+        devices: Vec::new(),
         priority,
         policy: "accept".to_owned(),
     });
-    let rules = rules.iter().map(|(handle, text)| Rule { handle: *handle, text: (*text).to_owned() });
+    let rules =
+        rules.iter().map(|(handle, text)| Rule { handle: *handle, text: (*text).to_owned(), iptables: None });
     Chain { name: name.to_owned(), handle, base, rules: rules.collect() }
 }
 
@@ -217,6 +219,7 @@ impl Stream {
     pub fn reload(&mut self, generation: u32, old: u64, new: u64) -> &mut Self {
         let table = |handle| (NfFamily::Inet, "filter".to_owned(), Some(handle));
         self.push(Body::Commit(Commit {
+            replaced_rules: Vec::new(),
             generation,
             deleted_tables: vec![table(old)],
             new_tables: vec![table(new)],

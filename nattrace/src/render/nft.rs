@@ -143,7 +143,7 @@ impl<'a> Writer<'a> {
         self.packet(rule.family, &rule.table, &rule.chain);
         self.chains.said(&step.verdict);
         let verdict = escape_verdict(&step.verdict);
-        let line = match &rule.text {
+        let line = match rule.in_nft() {
             Some(text) => format!("rule {} (verdict {verdict})", escape(text)),
             None => format!("unknown rule handle {} (verdict {verdict})", rule.handle),
         };

@@ -57,6 +57,7 @@ pub(super) fn rule(chain: &str, handle: u64, text: &str) -> RuleRef {
         chain: words.next().unwrap().to_owned(),
         handle,
         text: Some(text.to_owned()),
+        nft_text: None,
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn watch<T: Send + 'static>(
 fn look(plan: &TracePlan, known: &BTreeSet<NetnsId>) -> (Changed, BTreeSet<NetnsId>) {
     let (new, present) = netns::others(known);
     let open = |netns| {
-        let watched = Watched::open(netns, plan, &mut States::default());
+        let mut watched = Watched::open(netns, plan, &mut States::default());
         let follow = watched.follow_by(plan);
         (watched, follow)
     };

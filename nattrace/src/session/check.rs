@@ -18,7 +18,7 @@ use crate::source::bpf::symbols::Symbols;
 use crate::source::netlink::conntrack::ConntrackSocket;
 use crate::source::netlink::ruleset_changes;
 use crate::source::netlink::trace::TraceSocket;
-use crate::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableSpec, describe};
+use crate::source::netlink::trace_table::{Beside, FollowBy, TraceTable, TraceTableSpec, describe};
 use crate::source::{netns, ruleset};
 
 /// Tries each capability for a moment, and says what a missing one costs.
@@ -219,7 +219,8 @@ pub(super) fn dry_run(plan: &TracePlan) -> Result<ExitStatus> {
                     follows: crossing.then_some(-1),
                 };
                 text.push_str("  install, until the end:\n");
-                text.push_str(&describe(&spec));
+                let listed = ruleset::list(netns).unwrap_or_default();
+                text.push_str(&describe(&spec, &Beside::wanted(&listed.listing, &plan.filter)));
             }
         }
     }

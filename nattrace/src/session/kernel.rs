@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd as _, RawFd};
 
 use anyhow::{Result, bail};
-use nattrace_core::event::{Event, Source};
+use nattrace_core::event::{Event, NfFamily, Source};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::clock;
@@ -15,7 +15,9 @@ use crate::source::bpf::fields::KernelTypes;
 use crate::source::bpf::filter::{Selection, kernel_filter};
 use crate::source::bpf::load::{Programs, Wanted};
 use crate::source::bpf::memory;
-use crate::source::netlink::trace_table::{FollowBy, StaticKeyHolder, TraceTableError, TraceTableSpec};
+use crate::source::netlink::trace_table::{
+    FollowBy, StaticKeyHolder, TraceTable, TraceTableError, TraceTableSpec,
+};
 
 /// What is said when trace tables cannot ask a program.
 const ONLY_BY_FILTER: &str =
@@ -61,7 +63,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
         namespaces.into_iter().map(|netns| Watched::open(netns, plan, &mut states)).collect();
     let can_trace = watched.iter().any(|w| w.trace.is_some());
     let wants_table = plan.trace_table && can_trace;
-    let follows: Vec<FollowBy> = watched.iter().map(|w| w.follow_by(plan)).collect();
+    let follows: Vec<FollowBy> = watched.iter_mut().map(|w| w.follow_by(plan)).collect();
 
     let comes_and_goes = plan.netns == NetnsChoice::All;
     let selection = Selection {
@@ -125,12 +127,10 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
         bail!("nothing here shows packets ({}); see `nattrace check`", why.join("; "));
     }
     let mut introduction = Vec::new();
-    for watched in &watched {
-        introduction.extend(watched.introduction());
-        match watched.listing() {
-            Ok(listing) => introduction.push(listing),
-            Err(error) => notes.push(format!("no rule text: {error}")),
-        }
+    for watched in &mut watched {
+        let (events, missing) = watched.introduction();
+        introduction.extend(events);
+        notes.extend(missing);
     }
     // The types of the kernel were needed until here.
     memory::trim();
@@ -195,8 +195,13 @@ fn install_tables(
             installed => installed,
         };
         match installed {
-            Ok(()) => {
-                notes.push(format!("installed table inet {}{place}; it is gone when this ends", spec.name));
+            Ok(refused) => {
+                let families = watched.table.iter().flat_map(TraceTable::families).map(NfFamily::name);
+                for family in families {
+                    let name = &spec.name;
+                    notes.push(format!("installed table {family} {name}{place}; it is gone when this ends"));
+                }
+                notes.extend(refused);
             }
             Err(error) => {
                 notes.push(format!("no trace table{place}: {error}"));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use nattrace_core::event::{Body, Event, Source};
+use nattrace_core::ruleset::Listing;
 
 use super::clock::now_ns;
 use crate::cli::plan::{NetnsChoice, TracePlan};
@@ -13,9 +14,9 @@ use crate::source::netlink::conntrack::{self, ConntrackSocket};
 use crate::source::netlink::route;
 use crate::source::netlink::ruleset_changes::{self, RulesetSocket};
 use crate::source::netlink::trace::TraceSocket;
-use crate::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableError, TraceTableSpec};
+use crate::source::netlink::trace_table::{Beside, FollowBy, TraceTable, TraceTableError, TraceTableSpec};
 use crate::source::netns::{self, Netns};
-use crate::source::ruleset;
+use crate::source::ruleset::{self, ListError, Listed};
 
 /// A watched namespace with its sockets. Dropping it removes the trace table.
 #[derive(Debug)]
@@ -25,6 +26,16 @@ pub(super) struct Watched {
     pub(super) ruleset: Option<RulesetSocket>,
     pub(super) conntrack: Option<ConntrackSocket>,
     pub(super) table: Option<TraceTable>,
+    /// The ruleset before the trace table was installed. That table's own notification leads to the next listing.
+    listed: Option<TimedListing>,
+}
+
+/// A listing, or why there is none, and when it was complete, in nanoseconds since the epoch.
+type TimedListing = (u64, Result<Listed, ListError>);
+
+fn list(netns: &Netns) -> TimedListing {
+    let listed = ruleset::list(netns);
+    (now_ns(), listed)
 }
 
 /// The namespaces the plan names. A namespace given twice is watched once.
@@ -77,8 +88,14 @@ impl Watched {
     /// Opens the sockets that are wanted; what cannot be opened is noted in `states`.
     pub(super) fn open(netns: Netns, plan: &TracePlan, states: &mut States) -> Self {
         let wants = |source| plan.sources.set.contains(&source);
-        let mut watched =
-            Self { netns: Arc::new(netns), trace: None, ruleset: None, conntrack: None, table: None };
+        let mut watched = Self {
+            netns: Arc::new(netns),
+            trace: None,
+            ruleset: None,
+            conntrack: None,
+            table: None,
+            listed: None,
+        };
         if wants(Source::Nft) {
             // Asking makes the kernel load nf_tables.
             let opened = watched
@@ -117,45 +134,62 @@ impl Watched {
     }
 
     /// How replies can be recognised here without switching anything on that is off.
-    pub(super) fn follow_by(&self, plan: &TracePlan) -> FollowBy {
+    pub(super) fn follow_by(&mut self, plan: &TracePlan) -> FollowBy {
         if !plan.follow {
             return FollowBy::No;
         }
-        let listing = ruleset::list(&self.netns).unwrap_or_default();
         let (other, tracked) =
             self.inside(|| (ruleset::iptables_rules(), conntrack::tracked())).unwrap_or_default();
-        if conntrack::in_use(&listing, &other, tracked) {
+        let (_, listed) = self.listed.insert(list(&self.netns));
+        let nothing = Listing::default();
+        let listing = listed.as_ref().map_or(&nothing, |listed| &listed.listing);
+        if conntrack::in_use(listing, &other, tracked) {
             FollowBy::Conntrack
         } else {
             FollowBy::MirroredHeaders
         }
     }
 
-    /// Installs the trace table.
-    pub(super) fn install_table(&mut self, spec: &TraceTableSpec) -> Result<(), TraceTableError> {
-        self.table = Some(self.inside(|| TraceTable::install(spec))??);
-        Ok(())
+    /// Installs the trace table, and those beside it that the ruleset asks for; what could not be installed of these.
+    pub(super) fn install_table(&mut self, spec: &TraceTableSpec) -> Result<Vec<String>, TraceTableError> {
+        let mut table = self.inside(|| TraceTable::install(spec))??;
+        let (_, listed) = self.listed.get_or_insert_with(|| list(&self.netns));
+        let wanted = listed.as_ref().map(|listed| Beside::wanted(&listed.listing, &spec.filter));
+        let mut refused = Vec::new();
+        // They are the socket's, which knows its namespace.
+        for beside in wanted.unwrap_or_default() {
+            let family = beside.family().name();
+            if let Err(error) = table.add(spec, beside) {
+                refused.push(format!("no trace table in the family {family}: {error}"));
+            }
+        }
+        self.table = Some(table);
+        Ok(refused)
     }
 
-    /// What is known before the first packet: the namespace's name, our table, its devices.
-    pub(super) fn introduction(&self) -> Vec<Event> {
+    /// What is known before the first packet: the namespace's name, its devices, our table, the ruleset; and what
+    /// is to be said about texts that are missing.
+    pub(super) fn introduction(&mut self) -> (Vec<Event>, Vec<String>) {
         let time_ns = now_ns();
         let event = |body| Event { time_ns, cpu: u32::MAX, netns: self.netns.inum, body };
         let mut events = vec![event(Body::Namespace { name: self.netns.name.clone() })];
         if let Some(table) = &self.table {
-            events.push(event(Body::OwnTable { family: table.family(), name: table.name().to_owned() }));
+            let own = |family| event(Body::OwnTable { family, name: table.name().to_owned() });
+            events.extend(table.families().map(own));
         }
         if let Ok(Ok(links)) = self.inside(route::links) {
             events.extend(links.into_iter().map(|link| event(Body::Link(link))));
         }
-        events
-    }
-
-    /// The ruleset.
-    pub(super) fn listing(&self) -> Result<Event, ruleset::ListError> {
-        let time_ns = now_ns();
-        let body = Body::Ruleset(ruleset::list(&self.netns)?);
-        Ok(Event { time_ns, cpu: u32::MAX, netns: self.netns.inum, body })
+        let (listed_ns, listed) = self.listed.take().unwrap_or_else(|| list(&self.netns));
+        let notes = match listed {
+            Ok(listed) => {
+                events.push(Event { time_ns: listed_ns, ..event(Body::Ruleset(listed.listing)) });
+                let note = |tool| format!("without {tool}: what iptables-nft made is shown in nft's words");
+                listed.missing.into_iter().map(note).collect()
+            }
+            Err(error) => vec![format!("no rule text: {error}")],
+        };
+        (events, notes)
     }
 }
 

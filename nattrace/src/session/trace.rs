@@ -347,15 +347,16 @@ impl<'a> Session<'a> {
             }
         }
         for (watched, follow) in changed.came {
-            let netns = watched.netns.inum;
             for note in self.kernel.add(watched, follow, self.plan) {
                 say(&note);
             }
-            let Some(watched) = self.kernel.watched.last() else { continue };
-            let introduction = watched.introduction();
+            let Some(watched) = self.kernel.watched.last_mut() else { continue };
+            let (introduction, missing) = watched.introduction();
+            for note in &missing {
+                say(note);
+            }
             self.take(introduction)?;
             self.spawn_sockets()?;
-            self.list(netns);
         }
         Ok(())
     }
@@ -555,7 +556,7 @@ fn spawn_reader(
 }
 
 fn list_in(netns: &Netns) -> Result<nattrace_core::ruleset::Listing, String> {
-    ruleset::list(netns).map_err(|error| error.to_string())
+    ruleset::list(netns).map(|listed| listed.listing).map_err(|error| error.to_string())
 }
 
 fn clock(time_ns: u64) -> Event {

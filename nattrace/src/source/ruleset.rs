@@ -2,9 +2,11 @@
 //!
 //! `nft -a -s -t list ruleset`: with handles, without counters and without the contents of named sets, which
 //! can be millions. No `-n`: text is to be what `nft list` shows, and that is what its author recognises.
-//! Anonymous sets are part of their rule and are listed all the same (checked with nft 1.0.6).
+//! Anonymous sets are part of their rule and are listed all the same (checked with nft 1.0.6). What iptables-nft
+//! made is then listed by its own tool, too.
 
 mod command;
+mod iptables;
 mod parse;
 
 use std::fs;
@@ -55,11 +57,20 @@ impl From<CommandError> for ListError {
 ///
 /// The generation is told only when it was the same before and after: then every rule of the listing was
 /// in force at that generation.
-pub fn list(netns: &Netns) -> Result<Listing, ListError> {
+pub fn list(netns: &Netns) -> Result<Listed, ListError> {
     netns::run_in(netns, list_here)?
 }
 
-fn list_here() -> Result<Listing, ListError> {
+/// A listing, and what it lacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The ruleset.
+    pub listing: Listing,
+    /// Programs of iptables-nft that could tell the rules of tables in their own syntax, and cannot be run.
+    pub missing: Vec<&'static str>,
+}
+
+fn list_here() -> Result<Listed, ListError> {
     let mut tables = Vec::new();
     for _ in 0..TRIES {
         let before = generation().ok();
@@ -67,11 +78,13 @@ fn list_here() -> Result<Listing, ListError> {
         if before.is_none() {
             break;
         }
+        let mut both = tables.clone();
+        let missing = iptables::tell(&mut both, TIMEOUT);
         if generation().ok() == before {
-            return Ok(Listing { generation: before, tables });
+            return Ok(Listed { listing: Listing { generation: before, tables: both }, missing });
         }
     }
-    Ok(Listing { generation: None, tables })
+    Ok(Listed { listing: Listing { generation: None, tables }, missing: Vec::new() })
 }
 
 /// What nft calls itself: `nftables v1.0.6 (Lester Gooch #5)`.

@@ -99,7 +99,7 @@ fn a_listing_ends_at_its_limit() {
 fn whether_conntrack_is_in_use_is_known_before_it_is_used() {
     in_namespace(|| {
         let used = || {
-            let listing = ruleset::list(&netns::current().expect("a namespace")).expect("a listing");
+            let listing = ruleset::list(&netns::current().expect("a namespace")).expect("a listing").listing;
             in_use(&listing, &ruleset::iptables_rules(), tracked())
         };
         assert!(!used());

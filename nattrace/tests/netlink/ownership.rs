@@ -117,6 +117,6 @@ fn what_a_dry_run_says_is_what_nft_lists() {
             let lines = text.lines().map(|line| line.split('#').next().unwrap_or("").trim().to_owned());
             lines.filter(|line| !line.is_empty()).collect()
         };
-        assert_eq!(words(&describe(&spec)), words(&nft("list table inet nattrace_test")));
+        assert_eq!(words(&describe(&spec, &[])), words(&nft("list table inet nattrace_test")));
     });
 }

@@ -31,7 +31,7 @@ fn collect(socket: &mut RulesetSocket) -> Vec<Commit> {
 }
 
 fn list() -> Listing {
-    ruleset::list(&netns::current().expect("a namespace")).expect("a listing")
+    ruleset::list(&netns::current().expect("a namespace")).expect("a listing").listing
 }
 
 /// Loads a file of nft commands in one transaction.

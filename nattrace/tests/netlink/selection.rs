@@ -143,7 +143,7 @@ fn exactly_what_the_filter_matches_is_selected() {
             let missed: Vec<_> = expected.iter().filter(|e| !selected.contains(e)).collect();
             let wrong: Vec<_> = selected.iter().filter(|e| !expected.contains(e)).collect();
             let same = selected == expected;
-            let table = describe(&spec("x", filter.clone()));
+            let table = describe(&spec("x", filter.clone()), &[]);
             assert!(same, "{filter:?}\n{table}\nmissed {missed:#?}\nwrong {wrong:#?}");
         }
     });

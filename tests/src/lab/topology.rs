@@ -26,6 +26,8 @@ struct Plan {
     /// Role and gateway.
     defaults: &'static [(&'static str, &'static str)],
     forwarding: &'static [&'static str],
+    /// Role whose devices are ports of a bridge, and the bridge's name.
+    bridge: Option<(&'static str, &'static str)>,
 }
 
 /// The article: a client, the machine that runs the container, the container.
@@ -51,6 +53,7 @@ const ARTICLE: Plan = Plan {
         ("container", "fd00:70::1"),
     ],
     forwarding: &["router"],
+    bridge: None,
 };
 
 /// One host and somebody who talks to it.
@@ -61,6 +64,7 @@ const HOST: Plan = Plan {
     )],
     defaults: &[("client", "10.3.0.1"), ("client", "fd00:3::1"), ("host", "10.3.0.2"), ("host", "fd00:3::2")],
     forwarding: &[],
+    bridge: None,
 };
 
 /// Two hosts, each of them watched: what leaves one is seen again in the other.
@@ -71,6 +75,24 @@ const PAIR: Plan = Plan {
     )],
     defaults: &[],
     forwarding: &[],
+    bridge: None,
+};
+
+/// Two hosts of one network, and the bridge between them.
+const BRIDGE: Plan = Plan {
+    links: &[
+        (
+            End { role: "left", device: "eth0", addresses: &["10.5.0.1/24", "fd00:5::1/64"] },
+            End { role: "bridge", device: "port1", addresses: &[] },
+        ),
+        (
+            End { role: "right", device: "eth0", addresses: &["10.5.0.2/24", "fd00:5::2/64"] },
+            End { role: "bridge", device: "port2", addresses: &[] },
+        ),
+    ],
+    defaults: &[],
+    forwarding: &[],
+    bridge: Some(("bridge", "br0")),
 };
 
 /// Builds the topology `name` in `lab`.
@@ -79,7 +101,8 @@ pub(crate) fn build(lab: &mut Lab, name: &str) -> Result<()> {
         "article" => &ARTICLE,
         "host" => &HOST,
         "pair" => &PAIR,
-        _ => bail!("there is no topology `{name}` (there are article, host, pair)"),
+        "bridge" => &BRIDGE,
+        _ => bail!("there is no topology `{name}` (there are article, host, pair, bridge)"),
     };
     plan.build(lab).with_context(|| format!("the topology `{name}` cannot be built"))
 }
@@ -122,22 +145,42 @@ impl Plan {
         Ok(())
     }
 
+    /// Who is at the other end of a link, by link address: behind a bridge, everybody else.
+    fn reached(&self, link: usize, side: usize, there: &End) -> Vec<(String, &'static str)> {
+        let at = |link: usize, side: usize, end: &End| {
+            end.addresses.iter().map(move |address| (link_address(link, side), *address)).collect::<Vec<_>>()
+        };
+        if self.bridge.is_none_or(|(bridging, _)| bridging != there.role) {
+            return at(link, 1 - side, there);
+        }
+        let others = self.links.iter().enumerate().filter(|(number, _)| *number != link);
+        others.flat_map(|(number, (a, b))| [at(number, 0, a), at(number, 1, b)].concat()).collect()
+    }
+
     /// What `ip -batch` must do inside the namespace of `role`.
     fn configuration(&self, role: &str) -> Result<String> {
         let mut script = String::from("link set lo up\n");
+        let bridge = self.bridge.filter(|(bridging, _)| *bridging == role);
+        if let Some((_, bridge)) = bridge {
+            // No port has to learn before it forwards.
+            writeln!(script, "link add {bridge} type bridge forward_delay 0 mcast_snooping 0")?;
+            writeln!(script, "link set {bridge} up")?;
+        }
         for (number, (a, b)) in self.links.iter().enumerate() {
             for (side, here, there) in [(0, a, b), (1, b, a)] {
                 if here.role != role {
                     continue;
+                }
+                if let Some((_, bridge)) = bridge {
+                    writeln!(script, "link set {} master {bridge}", here.device)?;
                 }
                 writeln!(script, "link set {} up", here.device)?;
                 for address in here.addresses {
                     let nodad = if address.contains(':') { " nodad" } else { "" };
                     writeln!(script, "address add {address} dev {}{nodad}", here.device)?;
                 }
-                for address in there.addresses {
+                for (lladdr, address) in self.reached(number, side, there) {
                     let address = address.split('/').next().unwrap_or_default();
-                    let lladdr = link_address(number, 1 - side);
                     writeln!(
                         script,
                         "neigh replace {address} lladdr {lladdr} dev {} nud permanent",

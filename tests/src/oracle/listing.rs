@@ -22,12 +22,15 @@ pub(crate) struct Snapshot {
     pub(crate) rules: BTreeMap<(Place, u64), String>,
 }
 
-/// Reads the output of `nft -a -s list ruleset`.
-pub(crate) fn rules(listing: &str) -> BTreeMap<(Place, u64), String> {
-    let mut rules = BTreeMap::new();
+/// A rule's place and handle, and its text.
+pub(crate) type Listed = ((Place, u64), String);
+
+/// Reads the output of `nft -a -s list ruleset`, in its order.
+pub(crate) fn rules(listing: &str) -> Vec<Listed> {
+    let mut rules = Vec::new();
     let mut table: Option<(String, String)> = None;
     let mut chain: Option<String> = None;
-    for line in listing.lines() {
+    for line in logical_lines(listing, |line| line.matches('"').count()) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match (line.chars().take_while(|c| *c == '\t').count(), words.as_slice()) {
             (0, ["table", family, name, ..]) => table = Some(((*family).to_owned(), (*name).to_owned())),
@@ -38,13 +41,31 @@ pub(crate) fn rules(listing: &str) -> BTreeMap<(Place, u64), String> {
                     && let (text, Some(handle)) = split_handle(line.trim())
                 {
                     let place = Place { family: family.clone(), table: table.clone(), chain: chain.clone() };
-                    rules.insert((place, handle), text.to_owned());
+                    rules.push(((place, handle), text.to_owned()));
                 }
             }
             _ => {}
         }
     }
     rules
+}
+
+/// Lines, with those that follow while a text between quotes goes on. A quote in such a text must be none of those
+/// that `quotes` counts.
+pub(super) fn logical_lines(text: &str, quotes: impl Fn(&str) -> usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut open = false;
+    for line in text.lines() {
+        match lines.last_mut().filter(|_| open) {
+            Some(last) => {
+                last.push('\n');
+                last.push_str(line);
+            }
+            None => lines.push(line.to_owned()),
+        }
+        open ^= !quotes(line).is_multiple_of(2);
+    }
+    lines
 }
 
 /// Complaints about rule steps whose text was not in force at their time.
@@ -118,7 +139,7 @@ table inet filter { # handle 2
 ";
 
     fn snapshot(begun_ns: u64, ended_ns: u64, listing: &str) -> Snapshot {
-        Snapshot { inum: 5, begun_ns, ended_ns, rules: rules(listing) }
+        Snapshot { inum: 5, begun_ns, ended_ns, rules: rules(listing).into_iter().collect() }
     }
 
     fn journey(time: u64, text: &str) -> Value {
@@ -133,6 +154,15 @@ table inet filter { # handle 2
         let ((place, handle), text) = rules.into_iter().next().expect("one rule");
         assert_eq!((place.to_string().as_str(), handle), ("inet filter forward", 6));
         assert_eq!(text, "ct status dnat jump allowed_dnats");
+    }
+
+    #[test]
+    fn a_comment_may_have_lines_of_its_own() {
+        let rules =
+            rules(&LISTING.replace("dnats # handle 6", "dnats comment \"a\n}\nb # handle 7\" # handle 6"));
+        let ((_, handle), text) = rules.first().expect("a rule");
+        assert_eq!((*handle, rules.len()), (6, 1));
+        assert_eq!(text, "ct status dnat jump allowed_dnats comment \"a\n}\nb # handle 7\"");
     }
 
     #[test]

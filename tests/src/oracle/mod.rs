@@ -12,3 +12,4 @@ pub(crate) mod listing;
 pub(crate) mod monitor;
 pub(crate) mod replay;
 pub(crate) mod seen;
+pub(crate) mod xtables;

@@ -26,6 +26,10 @@ impl Stage {
             Action::Nft { at, run } => {
                 self.change_ruleset(at, |lab| lab.output(Some(at), "nft", &[run]).map(drop))
             }
+            Action::Iptables { at, run } => {
+                let run = self.filled(std::slice::from_ref(run))?.remove(0);
+                self.change_ruleset(at, |lab| lab.output(Some(at), "sh", &["-ec", &run]).map(drop))
+            }
             Action::Shell { at, run } => {
                 let run = self.filled(std::slice::from_ref(run))?.remove(0);
                 self.lab.output(at.as_deref(), "sh", &["-ec", &run]).map(drop)
@@ -103,6 +107,7 @@ impl Stage {
                 self.lab.small_disk(&path, *kib)
             }
             Action::Kill { at, args, times } => self.kill_again_and_again(at, args, *times),
+            Action::Memory { trace, most, start } => self.memory(trace, *most, *start),
             Action::Cost(cost) => self.cost(cost),
         }
     }
@@ -245,6 +250,7 @@ pub(super) fn name(action: &Action) -> &'static str {
     match action {
         Action::Ruleset { .. } => "ruleset",
         Action::Nft { .. } => "nft",
+        Action::Iptables { .. } => "iptables",
         Action::Shell { .. } => "shell",
         Action::Sleep { .. } => "sleep",
         Action::Serve { .. } => "serve",
@@ -261,6 +267,7 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::Counter { .. } => "counter",
         Action::SmallDisk { .. } => "small-disk",
         Action::Kill { .. } => "kill",
+        Action::Memory { .. } => "memory",
         Action::Cost(_) => "cost",
     }
 }

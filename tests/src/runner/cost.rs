@@ -34,6 +34,23 @@ impl Drop for Counting {
 }
 
 impl Stage {
+    /// How much memory a running trace took at most so far, and how long it took to be ready.
+    pub(super) fn memory(&mut self, name: &str, most: f64, start: f64) -> Result<()> {
+        let trace = self.traces.get(name).with_context(|| format!("no trace is called {name}"))?;
+        let peak = memory_mb(trace.process.id(), "VmHWM")?;
+        let ready = trace.ready_after.context("it has not become ready")?.as_secs_f64();
+        for (what, came, allowed) in
+            [("MB of memory", peak, most), ("s to the ready line", ready, self.lab.limits.patience * start)]
+        {
+            if came > allowed {
+                self.problem(format!("{name}: {came:.1} {what}, at most {allowed:.1} are allowed"));
+            }
+        }
+        let values = [("peak_mb", peak), ("start_seconds", ready)];
+        self.measure("memory", values.map(|(key, value)| (key.to_owned(), json!(round(value)))).into());
+        Ok(())
+    }
+
     /// Measures, reports, and complains about what is above its bound.
     pub(super) fn cost(&mut self, cost: &Cost) -> Result<()> {
         let trace =
@@ -70,11 +87,11 @@ impl Stage {
         let runs_after = runs(id)?;
         let forwarded = self.forwarded()? - forwarded_before;
         drop(counting);
-        let rss_kb = resident_kb(id)?;
+        let rss = memory_mb(id, "VmRSS")?;
 
         let total: u64 = runs_after.iter().map(|(id, now)| now - runs_before.get(id).unwrap_or(&0)).sum();
         #[expect(clippy::cast_precision_loss, reason = "a few thousand of each")]
-        let (per_packet, rss) = (total as f64 / forwarded.max(1) as f64, rss_kb as f64 / 1000.0);
+        let per_packet = total as f64 / forwarded.max(1) as f64;
         if forwarded < u64::from(cost.packets) {
             self.problem(format!("{forwarded} of {} packets were forwarded", cost.packets));
         }
@@ -91,7 +108,6 @@ impl Stage {
                 self.problem(format!("{value:.2} {what}, at most {bound}"));
             }
         }
-        let round = |value: f64| (value * 100.0).round() / 100.0;
         self.measure(
             "cost",
             BTreeMap::from([
@@ -161,13 +177,23 @@ fn on_processor_ms(schedstat: &str) -> Option<f64> {
     Some(schedstat.split_whitespace().next()?.parse::<u64>().ok()? as f64 / 1e6)
 }
 
-fn resident_kb(id: u32) -> Result<u64> {
+/// As many digits as a report needs.
+fn round(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// A size in megabytes from `/proc/PID/status`: `VmRSS` now, `VmHWM` at most so far.
+fn memory_mb(id: u32, field: &str) -> Result<f64> {
     let path = format!("/proc/{id}/status");
     let status = std::fs::read_to_string(Path::new(&path)).context("nattrace is gone")?;
     status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok())
-        .context("/proc/PID/status has no VmRSS")
+        .find_map(|line| {
+            let size = line.strip_prefix(field)?.strip_prefix(':')?;
+            size.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()
+        })
+        .map(|kb| kb / 1000.0)
+        .with_context(|| format!("/proc/PID/status has no {field}"))
 }
 
 #[cfg(test)]
@@ -191,6 +217,6 @@ mod tests {
 
     #[test]
     fn own_memory_is_read() {
-        assert!(resident_kb(std::process::id()).expect("status") > 100);
+        assert!(memory_mb(std::process::id(), "VmHWM").expect("status") > 0.1);
     }
 }

@@ -12,6 +12,7 @@ use crate::lab::process::Process;
 use crate::lab::{Lab, Limits, topology};
 use crate::oracle::leftovers::{self, Before};
 use crate::oracle::listing::{self, Snapshot};
+use crate::oracle::xtables;
 use crate::scenario::{Mode, Scenario};
 
 /// What holds for all scenarios of a run.
@@ -38,6 +39,8 @@ pub(super) struct Stage {
     pub(super) lab: Lab,
     /// For all scenarios.
     pub(super) settings: Settings,
+    /// Tables that iptables-nft owns (`ip filter`).
+    pub(super) iptables: Vec<String>,
     /// Rulesets and when they were in force.
     pub(super) snapshots: Vec<Snapshot>,
     /// What was there before nattrace.
@@ -73,6 +76,7 @@ impl Stage {
             background: Vec::new(),
             lab,
             settings: settings.clone(),
+            iptables: scenario.script.iptables.clone(),
             snapshots: Vec::new(),
             before,
             counters: BTreeMap::new(),
@@ -107,12 +111,19 @@ impl Stage {
     ) -> Result<()> {
         let begun_ns = now_ns();
         change(&self.lab)?;
-        let listing = self.lab.output(Some(role), "nft", &["-a", "-s", "list", "ruleset"])?;
+        let listing = self.lab.output(Some(role), "nft", &["-a", "-s", "-t", "list", "ruleset"])?;
+        let mut rules = listing::rules(&listing);
+        for (family, program) in xtables::SAVERS {
+            if self.iptables.iter().any(|table| table.split(' ').next() == Some(family)) {
+                let saved = self.lab.output(Some(role), program, &[])?;
+                xtables::retell_rules(&mut rules, &self.iptables, family, &saved)?;
+            }
+        }
         self.snapshots.push(Snapshot {
             inum: self.lab.namespace(role)?.inum,
             begun_ns,
             ended_ns: now_ns(),
-            rules: listing::rules(&listing),
+            rules: rules.into_iter().collect(),
         });
         Ok(())
     }

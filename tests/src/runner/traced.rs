@@ -1,8 +1,10 @@
 //! A nattrace and its witnesses: started together, ended together, compared at the end.
 
-use std::collections::BTreeSet;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::{File, Permissions};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,7 @@ use crate::lab::netns::Namespace;
 use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
 use crate::oracle::counters::{self, Counts};
-use crate::oracle::{agreement, conntrack, listing, monitor, replay};
+use crate::oracle::{agreement, conntrack, listing, monitor, replay, xtables};
 use crate::scenario::{Agreement, Counting, Format, Mode, Stdout, Trace, Via};
 
 /// The line that says that everything is attached.
@@ -31,8 +33,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// So many complaints of one oracle are enough.
 const ENOUGH: usize = 10;
 
-/// Runs its arguments where nft is a file that cannot be run, for this process and its children only.
-const HIDE_NFT: &str = r#"mount --bind /dev/null "$(command -v nft)" && exec "$0" "$@""#;
+/// Runs its other arguments where the first is a file that cannot be run, for this process and its children only.
+const HIDE: &str = r#"mount --bind /dev/null "$(command -v "$0")" && exec "$@""#;
 
 /// Runs its arguments where the namespaces' names are hidden, for this process and its children only.
 const HIDE_NAMES: &str = r#"mount -t tmpfs none /run/netns && exec "$0" "$@""#;
@@ -71,6 +73,8 @@ pub(super) struct Traced {
 struct Watched {
     role: String,
     monitor: Option<Process>,
+    /// `xtables-monitor --trace`, where iptables-nft owns tables that it can read.
+    xtables: Option<Process>,
     conntrack: Option<Process>,
     /// The counters of its ruleset before the first packet.
     counts: Counts,
@@ -112,6 +116,9 @@ impl Stage {
         let recording = plan.replay.then(|| self.lab.dir.join(format!("{name}.events")));
         let mut command = self.nattrace(plan.at.as_deref(), plan.via)?;
         command.args(&args);
+        if !plan.programs.is_empty() {
+            command.env("PATH", self.programs(&name, &plan.programs)?);
+        }
         if plan.format == Format::Json {
             command.args(["--format", "json"]);
         }
@@ -149,6 +156,19 @@ impl Stage {
         Ok(())
     }
 
+    /// A search path with these shell scripts before everything else.
+    fn programs(&self, name: &str, scripts: &BTreeMap<String, String>) -> Result<OsString> {
+        let dir = self.lab.dir.join(format!("{name}-programs"));
+        std::fs::create_dir_all(&dir)?;
+        for (program, script) in scripts {
+            let path = dir.join(program);
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
+            std::fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        Ok(std::env::join_paths([dir].into_iter().chain(std::env::split_paths(&path)))?)
+    }
+
     /// nattrace, to be run in the namespace of `role`.
     pub(super) fn nattrace(&self, role: Option<&str>, via: Via) -> Result<std::process::Command> {
         let program = self.settings.nattrace.to_str().context("nattrace's path is no text")?;
@@ -175,9 +195,11 @@ impl Stage {
                 command.arg(program).env("NAMES", names.join(" ")).env("DIR", &self.lab.dir);
                 Ok(command)
             }
-            (Via::WithoutNft, _) => {
+            (Via::WithoutNft | Via::WithoutIptables, _) => {
+                // All of iptables-nft is one file.
+                let hidden = if via == Via::WithoutNft { "nft" } else { "iptables-nft-save" };
                 let mut command = self.lab.command(role, "unshare")?;
-                command.args(["-m", "sh", "-c", HIDE_NFT, program]);
+                command.args(["-m", "sh", "-c", HIDE, hidden, program]);
                 Ok(command)
             }
             _ => self.lab.command(role, program),
@@ -186,8 +208,13 @@ impl Stage {
 
     /// Starts the tools that watch in the namespace of `role`.
     fn watch(&mut self, role: &str, plan: &Trace) -> Result<Watched> {
-        let mut watched =
-            Watched { role: role.to_owned(), monitor: None, conntrack: None, counts: Counts::new() };
+        let mut watched = Watched {
+            role: role.to_owned(),
+            monitor: None,
+            xtables: None,
+            conntrack: None,
+            counts: Counts::new(),
+        };
         if !plan.ready || !plan.witnesses {
             return Ok(watched);
         }
@@ -195,8 +222,13 @@ impl Stage {
             let monitor =
                 self.start_witness(role, "nft", &["-a", "-s", "monitor", "trace"], NFTRACE_GROUP)?;
             watched.monitor = Some(monitor);
+            if xtables::is_monitored(&self.iptables) {
+                let args = ["--trace", "--ipv4"];
+                watched.xtables = Some(self.start_witness(role, "xtables-monitor", &args, NFTRACE_GROUP)?);
+            }
         }
-        watched.counts = counters::counts(&self.lab.output(Some(role), "nft", &["-a", "list", "ruleset"])?);
+        watched.counts =
+            counters::counts(&self.lab.output(Some(role), "nft", &["-a", "-t", "list", "ruleset"])?);
         watched.conntrack =
             Some(self.start_witness(role, "conntrack", &["-E", "-o", "id"], CONNTRACK_GROUPS)?);
         Ok(watched)
@@ -263,7 +295,8 @@ impl Stage {
         let (mut printed, mut flows) = (Vec::new(), None);
         for watched in &mut trace.watched {
             let namespace = self.lab.namespace(&watched.role)?;
-            printed.push(end_witness(watched.monitor.take(), namespace, &limits)?);
+            let lines = end_witness(watched.monitor.take(), namespace, &limits)?;
+            printed.push((lines, end_witness(watched.xtables.take(), namespace, &limits)?));
             if let Some(told) = end_witness(watched.conntrack.take(), namespace, &limits)? {
                 flows.get_or_insert_with(String::new).push_str(&told);
             }
@@ -293,22 +326,30 @@ impl Stage {
         if trace.plan.monitor != Agreement::NoTexts {
             ask("ruleset", listing::complaints(&self.snapshots, journeys));
         }
-        for (watched, printed) in trace.watched.iter().zip(printed) {
+        for (watched, (printed, in_iptables)) in trace.watched.iter().zip(printed) {
             let role = Some(watched.role.as_str());
             let inum = self.lab.namespace(&watched.role)?.inum;
             match printed.as_deref().map(monitor::parse) {
-                Some(Ok(lines)) => ask(
-                    "nft monitor trace",
-                    agreement::complaints(&lines, journeys, inum, trace.plan.monitor, trace.plan.ids),
-                ),
+                Some(Ok(mut lines)) => {
+                    let mut texts = xtables::parse(&in_iptables.unwrap_or_default());
+                    xtables::add_saved(&mut texts, &self.snapshots, inum, &self.iptables);
+                    xtables::retell_lines(&mut lines, &self.iptables, &texts);
+                    ask(
+                        "nft monitor trace",
+                        agreement::complaints(&lines, journeys, inum, trace.plan.monitor, trace.plan.ids),
+                    );
+                }
                 Some(Err(line)) => {
                     ask("nft monitor trace", vec![format!("the runner does not understand: {line}")]);
                 }
                 None => {}
             }
-            let after = counters::counts(&self.lab.output(role, "nft", &["-a", "list", "ruleset"])?);
-            let all = trace.plan.counters == Counting::Equal;
-            ask("counters", counters::complaints(&watched.counts, &after, journeys, inum, all));
+            if trace.plan.counters != Counting::Off {
+                let after =
+                    counters::counts(&self.lab.output(role, "nft", &["-a", "-t", "list", "ruleset"])?);
+                let all = trace.plan.counters == Counting::Equal;
+                ask("counters", counters::complaints(&watched.counts, &after, journeys, inum, all));
+            }
             if let Some(flows) = &mut flows {
                 flows.push_str(&self.lab.output(role, "conntrack", &["-L"])?);
                 flows.push_str(&self.lab.output(role, "conntrack", &["-L", "-f", "ipv6"])?);

@@ -41,6 +41,9 @@ pub(crate) struct Script {
     /// Role to nft file, loaded before the first action.
     #[serde(default)]
     pub(crate) rulesets: BTreeMap<String, String>,
+    /// Tables that iptables-nft makes and owns here (`ip filter`): their rules are to be told in its syntax.
+    #[serde(default)]
+    pub(crate) iptables: Vec<String>,
     /// Role to sysctl lines (`net/ipv4/…=1`), set before the first action.
     #[serde(default)]
     pub(crate) sysctls: BTreeMap<String, Vec<String>>,
@@ -94,6 +97,8 @@ pub(crate) enum Via {
     Nameless,
     /// Where there are no namespaces but the topology's, and no processes but its own: it cannot be signalled there.
     Apart,
+    /// Where nobody finds an iptables that can be run.
+    WithoutIptables,
 }
 
 /// What nattrace is to print.
@@ -144,6 +149,8 @@ pub(crate) enum Counting {
     AtMost,
     /// Every packet that a counting rule matches is traced.
     Equal,
+    /// Not compared: a rule is replaced, and its counter begins anew.
+    Off,
 }
 
 /// A signal, by name.
@@ -197,6 +204,8 @@ pub(crate) enum Action {
     Ruleset { at: String, file: String },
     /// `nft COMMAND`.
     Nft { at: String, run: String },
+    /// A shell script that changes the ruleset by other programs than nft.
+    Iptables { at: String, run: String },
     /// A shell command; it must succeed.
     Shell { at: Option<String>, run: String },
     /// Wait.
@@ -287,6 +296,13 @@ pub(crate) enum Action {
     SmallDisk { path: String, kib: u32 },
     /// Start nattrace and kill it at a random moment, again and again; nothing of it may be left.
     Kill { at: String, args: Vec<String>, times: u32 },
+    /// Most memory that a running nattrace took so far, in MB, and longest time to its ready line, in seconds.
+    Memory {
+        #[serde(default = "trace_name")]
+        trace: String,
+        most: f64,
+        start: f64,
+    },
     /// What nattrace costs: runs per forwarded packet, idle processor, memory, start.
     Cost(Cost),
 }
@@ -310,6 +326,9 @@ pub(crate) struct Trace {
     /// How it gets there.
     #[serde(default)]
     pub(crate) via: Via,
+    /// Shell scripts that it finds in the place of programs (`nft`).
+    #[serde(default)]
+    pub(crate) programs: BTreeMap<String, String>,
     /// What it is to print.
     #[serde(default)]
     pub(crate) format: Format,

@@ -25,7 +25,7 @@ const MAKERS: [&str; 4] =
     [INIT, include_str!("image.rs"), include_str!("modules.rs"), include_str!("cpio.rs")];
 
 /// Programs of this machine that every guest has.
-const PROGRAMS: [&str; 31] = [
+const PROGRAMS: [&str; 36] = [
     "bash",
     "busybox",
     "bridge",
@@ -54,6 +54,11 @@ const PROGRAMS: [&str; 31] = [
     "ip6tables-legacy-save",
     "ip6tables-legacy-restore",
     "iptables-translate",
+    "arptables-nft",
+    "arptables-nft-save",
+    "ebtables-nft",
+    "ebtables-nft-save",
+    "xtables-monitor",
     "nsenter",
     "setpriv",
     "unshare",

@@ -4,6 +4,7 @@ use nattrace_core::event::{HookPoint, HookVerdict, NetnsId, NfFamily, Verdict};
 use nattrace_core::journey::{
     DeviceStep, Journey, JourneyId, Outcome, RewrittenBy, RuleRef, RuleStep, Step, StepKind,
 };
+use nattrace_core::ruleset::iptables_target;
 
 use super::words;
 use crate::render::chains::{Chains, Place};
@@ -158,7 +159,7 @@ impl<'a> Writer<'a> {
 
     fn rule(&mut self, step: &'a RuleStep) {
         self.enter(step.hook);
-        let RuleRef { family, table, chain, handle, text } = &step.rule;
+        let RuleRef { family, table, chain, handle, text, .. } = &step.rule;
         let place = self.place(*family, table, chain);
         let role = if step.verdict == Verdict::Drop { Role::DropRule } else { Role::Rule };
         let mut told = match text {
@@ -323,6 +324,9 @@ fn hook_answer(family: NfFamily, verdict: Option<HookVerdict>) -> String {
 
 /// Whether the rule's own text says what it decided, or the decision is only that it goes on.
 fn says(text: &str, verdict: &Verdict) -> bool {
+    if text.starts_with("-A ") {
+        return target_says(iptables_target(text).unwrap_or_default(), verdict);
+    }
     let statements = statements(text);
     let has = |wanted: &str| statements.contains(&wanted);
     if has("vmap") {
@@ -340,6 +344,21 @@ fn says(text: &str, verdict: &Verdict) -> bool {
         Verdict::Jump(chain) | Verdict::Goto(chain) => {
             statements.windows(2).any(|pair| matches!(pair[0], "jump" | "goto") && pair[1] == chain)
         }
+        Verdict::Stolen | Verdict::Unknown(_) => false,
+    }
+}
+
+/// Whether a target of iptables stands for the verdict.
+fn target_says(target: &str, verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Continue | Verdict::Break => true,
+        Verdict::Accept => {
+            matches!(target, "ACCEPT" | "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" | "NETMAP" | "TPROXY")
+        }
+        Verdict::Drop => target == "DROP",
+        Verdict::Return => target == "RETURN",
+        Verdict::Queue(_) => matches!(target, "NFQUEUE" | "QUEUE"),
+        Verdict::Jump(chain) | Verdict::Goto(chain) => target == chain,
         Verdict::Stolen | Verdict::Unknown(_) => false,
     }
 }

@@ -251,7 +251,8 @@ pub fn in_use(listing: &Listing, other_rules: &str, tracked: Option<u64>) -> boo
         return true;
     }
     let rules = listing.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
-    rules.into_iter().any(|rule| tracks(&rule.text)) || other_rules.lines().any(tracks)
+    rules.into_iter().any(|rule| tracks(&rule.text) || rule.iptables.as_deref().is_some_and(tracks))
+        || other_rules.lines().any(tracks)
 }
 
 /// Whether a rule has a word that stands for connection tracking, outside of quoted text.
@@ -338,7 +339,7 @@ mod tests {
                     name: "c".to_owned(),
                     handle: 1,
                     base: None,
-                    rules: vec![Rule { handle: 2, text: text.to_owned() }],
+                    rules: vec![Rule { handle: 2, text: text.to_owned(), iptables: None }],
                 }],
             }],
         };

@@ -1,7 +1,7 @@
 //! What changes in the ruleset, and its generation (net/netfilter/nf_tables_api.c `nf_tables_commit`:
 //! the notifications of a transaction are followed by one `NFT_MSG_NEWGEN`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
@@ -11,8 +11,9 @@ use thiserror::Error;
 
 use super::attribute::AttributeWriter;
 use super::constants::{
-    NFNL_SUBSYS_NFTABLES, NFNLGRP_NFTABLES, NFT_MSG_DELTABLE, NFT_MSG_GETGEN, NFT_MSG_NEWGEN,
-    NFT_MSG_NEWTABLE, NFTA_GEN_ID, NFTA_TABLE_HANDLE, NFTA_TABLE_NAME,
+    NFNL_SUBSYS_NFTABLES, NFNLGRP_NFTABLES, NFT_MSG_DELRULE, NFT_MSG_DELTABLE, NFT_MSG_GETGEN,
+    NFT_MSG_NEWGEN, NFT_MSG_NEWRULE, NFT_MSG_NEWTABLE, NFTA_GEN_ID, NFTA_RULE_HANDLE, NFTA_RULE_TABLE,
+    NFTA_TABLE_HANDLE, NFTA_TABLE_NAME,
 };
 use super::message::{Message, Messages, netfilter_request};
 use super::socket::{NetlinkSocket, OpenError, RECEIVE_BUFFER, Received};
@@ -74,6 +75,8 @@ fn generation_of(message: &Message<'_>) -> Option<u32> {
 pub struct CommitReader {
     deleted: Vec<(NfFamily, String, Option<u64>)>,
     created: Vec<(NfFamily, String, Option<u64>)>,
+    deleted_rules: BTreeSet<(NfFamily, String, u64)>,
+    replaced_rules: Vec<(NfFamily, String, u64)>,
     changes: u32,
 }
 
@@ -85,16 +88,29 @@ impl CommitReader {
         match kind {
             NFT_MSG_NEWTABLE => self.created.extend(table(message)),
             NFT_MSG_DELTABLE => self.deleted.extend(table(message)),
+            NFT_MSG_DELRULE => self.deleted_rules.extend(rule(message)),
+            // `nf_tables_newrule`, NLM_F_REPLACE: the old rule is deleted, the new one has its handle.
+            NFT_MSG_NEWRULE => {
+                let deleted = &self.deleted_rules;
+                self.replaced_rules.extend(rule(message).filter(|rule| deleted.contains(rule)));
+            }
             NFT_MSG_NEWGEN => {
+                let generation = generation_of(message)?;
+                let mut gathered = std::mem::take(self);
+                // In a table that is made anew, handles begin anew.
+                gathered.replaced_rules.retain(|(family, table, _)| {
+                    !gathered.deleted.iter().any(|(f, name, _)| f == family && name == table)
+                });
                 return Some(Commit {
-                    generation: generation_of(message)?,
-                    deleted_tables: std::mem::take(&mut self.deleted),
-                    new_tables: std::mem::take(&mut self.created),
-                    changes: std::mem::take(&mut self.changes),
+                    generation,
+                    deleted_tables: gathered.deleted,
+                    new_tables: gathered.created,
+                    replaced_rules: gathered.replaced_rules,
+                    changes: gathered.changes,
                     uncertain_ns: None,
                 });
             }
-            // Chains, rules, sets: the listing that follows a commit tells them.
+            // Chains, sets, other rules: the listing that follows a commit tells them.
             _ => {}
         }
         None
@@ -102,9 +118,7 @@ impl CommitReader {
 
     /// Forgets a transaction of which messages were lost.
     pub fn clear(&mut self) {
-        self.deleted.clear();
-        self.created.clear();
-        self.changes = 0;
+        *self = Self::default();
     }
 }
 
@@ -113,6 +127,13 @@ fn table(message: &Message<'_>) -> Option<(NfFamily, String, Option<u64>)> {
     let attributes = message.attributes();
     let name = attributes.find_kind(NFTA_TABLE_NAME)?.text().into_owned();
     Some((family, name, attributes.find_kind(NFTA_TABLE_HANDLE).and_then(|a| a.be64())))
+}
+
+fn rule(message: &Message<'_>) -> Option<(NfFamily, String, u64)> {
+    let family = NfFamily::from_number(message.family()?)?;
+    let attributes = message.attributes();
+    let table = attributes.find_kind(NFTA_RULE_TABLE)?.text().into_owned();
+    Some((family, table, attributes.find_kind(NFTA_RULE_HANDLE)?.be64()?))
 }
 
 /// Receives the ruleset changes of one namespace (group `NFNLGRP_NFTABLES`).

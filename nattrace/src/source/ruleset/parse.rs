@@ -82,7 +82,7 @@ impl Parser<'_> {
             if let Some((text, handle)) = split_handle(&rule) {
                 let text = text.to_owned();
                 rule.clear();
-                chain.rules.push(Rule { handle, text });
+                chain.rules.push(Rule { handle, text, iptables: None });
             }
         }
     }
@@ -133,14 +133,23 @@ fn base_chain(words: &str, family: NfFamily) -> Option<BaseChain> {
     let (kind, rest) = words.split_once(" hook ")?;
     let (hook, rest) = rest.split_once(' ')?;
     // Device names come before the priority and can be anything but words between blanks.
-    let (priority, rest) = rest.rsplit_once("priority ")?.1.split_once(';')?;
+    let (devices, rest) = rest.rsplit_once("priority ")?;
+    let (priority, rest) = rest.split_once(';')?;
     let policy = rest.trim().strip_prefix("policy ").and_then(|rest| rest.split(';').next());
     Some(BaseChain {
         kind: kind.to_owned(),
         hook: HookPoint::from_name(hook)?,
+        devices: device_names(devices),
         priority: priority_number(priority, family)?,
         policy: policy.unwrap_or("accept").to_owned(),
     })
+}
+
+/// `device "eth0"`, `devices = { "eth0", "eth1" }`; nft 1.0.6 leaves the quotes out in the second.
+fn device_names(words: &str) -> Vec<String> {
+    let list = words.trim().strip_prefix("device").unwrap_or_default();
+    let list = list.trim_start_matches(['s', ' ', '=', '{']).trim_end_matches(['}', ' ']);
+    list.split(',').map(|name| unquoted(name.trim())).filter(|name| !name.is_empty()).collect()
 }
 
 /// `-150`, `mangle`, `dstnat + 10`, `filter - 5`.
@@ -177,6 +186,18 @@ mod tests {
 
     /// Written by nft 1.0.6 (`nft -a -s -t list ruleset`) for a ruleset with one of everything.
     const LISTING: &str = include_str!("fixtures/listing-1.0.6.txt");
+
+    #[test]
+    fn devices_of_a_chain_are_read_in_both_spellings() {
+        let devices = |words: &str| {
+            let words = format!("filter hook ingress {words}priority filter; policy accept;");
+            base_chain(&words, NfFamily::Netdev).expect("a base chain").devices
+        };
+        assert_eq!(devices("device \"eth0\" "), ["eth0"]);
+        assert_eq!(devices("devices = { eth0, sense } "), ["eth0", "sense"]);
+        assert_eq!(devices("devices = { \"eth0\", \"eth1\" } "), ["eth0", "eth1"]);
+        assert_eq!(devices(""), [""; 0]);
+    }
 
     fn find<'a>(tables: &'a [Table], table: &str, chain: &str) -> &'a Chain {
         let table = tables.iter().find(|t| t.name == table).expect("the table");

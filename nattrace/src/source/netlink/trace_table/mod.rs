@@ -4,6 +4,7 @@
 //! table when the socket that made it is closed: by dropping it, by exit, by kill -9. Nobody else can change
 //! it, and `flush ruleset` passes it by.
 
+mod beside;
 mod expression;
 mod plan;
 mod rule;
@@ -24,6 +25,7 @@ use super::batch::{Batch, BatchError};
 use super::constants as c;
 use super::message::{APPEND, CREATE, EXCLUSIVE};
 use super::socket::{NetlinkSocket, OpenError};
+pub use beside::Beside;
 use plan::{Chain, Plan, Set};
 pub use static_key::StaticKeyHolder;
 
@@ -121,11 +123,13 @@ fn explain(error: BatchError, name: &str) -> TraceTableError {
     }
 }
 
-/// The installed table. It is gone when this is dropped, or when the process ends in whatever way.
+/// The installed table, and those beside it in other families. They are gone when this is dropped, or when
+/// the process ends in whatever way.
 #[derive(Debug)]
 pub struct TraceTable {
     name: String,
-    /// The owner of the table: closing it deletes the table.
+    beside: Vec<Beside>,
+    /// The owner of the tables: closing it deletes them.
     socket: NetlinkSocket,
 }
 
@@ -142,8 +146,19 @@ impl TraceTable {
             xt_bpf::request_modules().map_err(TraceTableError::NoProgramMatch)?;
         }
         let mut socket = NetlinkSocket::open()?;
-        batch(&spec.name, true, &Plan::new(spec)).commit(&mut socket).map_err(|e| explain(e, &spec.name))?;
-        Ok(Self { name: spec.name.clone(), socket })
+        let table = Names { family: INET, name: &spec.name };
+        batch(table, true, &Plan::new(spec)).commit(&mut socket).map_err(|e| explain(e, &spec.name))?;
+        Ok(Self { name: spec.name.clone(), beside: Vec::new(), socket })
+    }
+
+    /// Installs a table of the same name in another family. What was installed before stays, whatever comes of it.
+    pub fn add(&mut self, spec: &TraceTableSpec, beside: Beside) -> Result<(), TraceTableError> {
+        let table = Names { family: beside.family_number(), name: &spec.name };
+        batch(table, true, &beside.plan(spec))
+            .commit(&mut self.socket)
+            .map_err(|error| explain(error, &spec.name))?;
+        self.beside.push(beside);
+        Ok(())
     }
 
     /// Its name.
@@ -152,35 +167,44 @@ impl TraceTable {
         &self.name
     }
 
-    /// Its family.
-    #[must_use]
-    pub fn family(&self) -> NfFamily {
-        NfFamily::Inet
+    /// Its family, and those of the tables beside it.
+    pub fn families(&self) -> impl Iterator<Item = NfFamily> {
+        std::iter::once(NfFamily::Inet).chain(self.beside.iter().map(Beside::family))
     }
 }
 
 impl Drop for TraceTable {
-    /// Deletes the table in a transaction of its own, before the socket is closed: so that it is gone at once,
+    /// Deletes the tables in a transaction of their own, before the socket is closed: so that they are gone at once,
     /// even while another thread is between fork and exec and the child still holds the socket; and so that
     /// others are told, which they are not when an owner just goes.
     fn drop(&mut self) {
         let mut batch = Batch::new();
         let mut w = AttributeWriter::new();
         w.text(c::NFTA_TABLE_NAME, &self.name);
-        batch.add(format!("table inet {}", self.name), c::NFT_MSG_DELTABLE, 0, INET, &w);
+        for family in std::iter::once(INET).chain(self.beside.iter().map(Beside::family_number)) {
+            batch.add(format!("table {}", self.name), c::NFT_MSG_DELTABLE, 0, family, &w);
+        }
         // If that fails, closing the socket will do.
         let _ = batch.commit(&mut self.socket);
     }
 }
 
+/// How messages name a table.
+#[derive(Debug, Clone, Copy)]
+struct Names<'a> {
+    /// `NFPROTO_*`.
+    family: u8,
+    name: &'a str,
+}
+
 /// The transaction that creates a table: in the order in which things refer to each other.
-fn batch(table: &str, owned: bool, plan: &Plan) -> Batch {
+fn batch(table: Names<'_>, owned: bool, plan: &Plan) -> Batch {
     let mut batch = Batch::new();
     let mut w = AttributeWriter::new();
-    w.text(c::NFTA_TABLE_NAME, table);
+    w.text(c::NFTA_TABLE_NAME, table.name);
     w.be32(c::NFTA_TABLE_FLAGS, if owned { c::NFT_TABLE_F_OWNER } else { 0 });
     // Exclusive: a table that is there already is not ours to add to.
-    batch.add(format!("table inet {table}"), c::NFT_MSG_NEWTABLE, CREATE | EXCLUSIVE, INET, &w);
+    batch.add(format!("table {}", table.name), c::NFT_MSG_NEWTABLE, CREATE | EXCLUSIVE, table.family, &w);
     for set in &plan.sets {
         add_set(&mut batch, table, set);
     }
@@ -190,26 +214,26 @@ fn batch(table: &str, owned: bool, plan: &Plan) -> Batch {
     for chain in &plan.chains {
         for rule in &chain.rules {
             let mut w = AttributeWriter::new();
-            w.text(c::NFTA_RULE_TABLE, table).text(c::NFTA_RULE_CHAIN, &chain.name);
+            w.text(c::NFTA_RULE_TABLE, table.name).text(c::NFTA_RULE_CHAIN, &chain.name);
             w.nest(c::NFTA_RULE_EXPRESSIONS, |list| {
                 for expression in &rule.expressions {
                     expression.write(list);
                 }
             });
             let what = format!("rule \"{}\" in chain {}", rule.text, chain.name);
-            batch.add(what, c::NFT_MSG_NEWRULE, CREATE | APPEND, INET, &w);
+            batch.add(what, c::NFT_MSG_NEWRULE, CREATE | APPEND, table.family, &w);
         }
     }
     batch
 }
 
-fn add_set(batch: &mut Batch, table: &str, set: &Set) {
+fn add_set(batch: &mut Batch, table: Names<'_>, set: &Set) {
     let mut w = AttributeWriter::new();
     let constant = !set.elements.is_empty();
     let flags = if constant { c::NFT_SET_CONSTANT } else { c::NFT_SET_TIMEOUT | c::NFT_SET_EVAL };
     let kind = set.types.iter().fold(0, |sum, kind| sum << c::TYPE_BITS | kind);
     let size = if constant { u32::try_from(set.elements.len()).unwrap_or(0) } else { plan::FOLLOW_SIZE };
-    w.text(c::NFTA_SET_TABLE, table).text(c::NFTA_SET_NAME, set.reference.name);
+    w.text(c::NFTA_SET_TABLE, table.name).text(c::NFTA_SET_NAME, set.reference.name);
     w.be32(c::NFTA_SET_ID, set.reference.id).be32(c::NFTA_SET_FLAGS, flags);
     w.be32(c::NFTA_SET_KEY_TYPE, kind).be32(c::NFTA_SET_KEY_LEN, set.key_length);
     w.nest(c::NFTA_SET_DESC, |desc| {
@@ -218,12 +242,12 @@ fn add_set(batch: &mut Batch, table: &str, set: &Set) {
     if !constant {
         w.be64(c::NFTA_SET_TIMEOUT, plan::FOLLOW_MILLIS);
     }
-    batch.add(format!("set {}", set.reference.name), c::NFT_MSG_NEWSET, CREATE, INET, &w);
+    batch.add(format!("set {}", set.reference.name), c::NFT_MSG_NEWSET, CREATE, table.family, &w);
     if !constant {
         return;
     }
     let mut w = AttributeWriter::new();
-    w.text(c::NFTA_SET_ELEM_LIST_TABLE, table).text(c::NFTA_SET_ELEM_LIST_SET, set.reference.name);
+    w.text(c::NFTA_SET_ELEM_LIST_TABLE, table.name).text(c::NFTA_SET_ELEM_LIST_SET, set.reference.name);
     w.be32(c::NFTA_SET_ELEM_LIST_SET_ID, set.reference.id);
     w.nest(c::NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
         for element in &set.elements {
@@ -234,28 +258,48 @@ fn add_set(batch: &mut Batch, table: &str, set: &Set) {
             });
         }
     });
-    batch.add(format!("elements of set {}", set.reference.name), c::NFT_MSG_NEWSETELEM, CREATE, INET, &w);
+    batch.add(
+        format!("elements of set {}", set.reference.name),
+        c::NFT_MSG_NEWSETELEM,
+        CREATE,
+        table.family,
+        &w,
+    );
 }
 
-fn add_chain(batch: &mut Batch, table: &str, chain: &Chain) {
+fn add_chain(batch: &mut Batch, table: Names<'_>, chain: &Chain) {
     let mut w = AttributeWriter::new();
-    w.text(c::NFTA_CHAIN_TABLE, table).text(c::NFTA_CHAIN_NAME, &chain.name);
+    w.text(c::NFTA_CHAIN_TABLE, table.name).text(c::NFTA_CHAIN_NAME, &chain.name);
     if let Some((hook, priority)) = chain.base {
         w.nest(c::NFTA_CHAIN_HOOK, |w| {
             w.be32(c::NFTA_HOOK_HOOKNUM, hook).be32(c::NFTA_HOOK_PRIORITY, priority.cast_unsigned());
+            if !chain.devices.is_empty() {
+                w.nest(c::NFTA_HOOK_DEVS, |list| {
+                    for device in &chain.devices {
+                        list.text(c::NFTA_DEVICE_NAME, device);
+                    }
+                });
+            }
         });
         w.be32(c::NFTA_CHAIN_POLICY, c::NF_ACCEPT.cast_unsigned()).text(c::NFTA_CHAIN_TYPE, "filter");
     }
-    batch.add(format!("chain {}", chain.name), c::NFT_MSG_NEWCHAIN, CREATE, INET, &w);
+    batch.add(format!("chain {}", chain.name), c::NFT_MSG_NEWCHAIN, CREATE, table.family, &w);
 }
 
-/// What [`TraceTable::install`] would install, in nft's syntax: for `--dry-run`.
+/// What [`TraceTable::install`] and then [`TraceTable::add`] would install, in nft's syntax: for `--dry-run`.
 ///
 /// `meta l4proto` and `th` stand where nft, when it lists the table, finds shorter words for the same.
 #[must_use]
-pub fn describe(spec: &TraceTableSpec) -> String {
-    let plan = Plan::new(spec);
-    let mut out = format!("table inet {} {{\n\tflags owner\n", spec.name);
+pub fn describe(spec: &TraceTableSpec, beside: &[Beside]) -> String {
+    let others = beside.iter().map(|beside| (beside.family(), beside.plan(spec)));
+    std::iter::once((NfFamily::Inet, Plan::new(spec)))
+        .chain(others)
+        .map(|(family, plan)| describe_table(family, &spec.name, &plan))
+        .collect()
+}
+
+fn describe_table(family: NfFamily, name: &str, plan: &Plan) -> String {
+    let mut out = format!("table {} {name} {{\n\tflags owner\n", family.name());
     for set in &plan.sets {
         let kinds: Vec<_> = set.types.iter().map(|kind| type_name(*kind)).collect();
         let _ = write!(out, "\n\tset {} {{\n\t\ttype {}\n", set.reference.name, kinds.join(" . "));
@@ -275,9 +319,14 @@ pub fn describe(spec: &TraceTableSpec) -> String {
     }
     for chain in &plan.chains {
         let _ = write!(out, "\n\tchain {} {{\n", chain.name);
-        if let Some((hook, priority)) = chain.base {
-            let hook = plan::hook_name(hook);
-            let _ = writeln!(out, "\t\ttype filter hook {hook} priority {priority}; policy accept;");
+        if let Some((_, priority)) = chain.base {
+            let hook = chain.name.rsplit('_').next().unwrap_or_default();
+            let devices: Vec<_> = chain.devices.iter().map(|device| format!("\"{device}\"")).collect();
+            let devices = match devices.as_slice() {
+                [] => String::new(),
+                devices => format!(" devices = {{ {} }}", devices.join(", ")),
+            };
+            let _ = writeln!(out, "\t\ttype filter hook {hook}{devices} priority {priority}; policy accept;");
         }
         for rule in &chain.rules {
             let _ = writeln!(out, "\t\t{}", rule.text);

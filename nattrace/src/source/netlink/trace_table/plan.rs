@@ -43,11 +43,6 @@ const AFTER_CONNTRACK: i32 = -199;
 const HOOKS: [(u32, &str); 5] =
     [(0, "prerouting"), (1, "input"), (2, "forward"), (3, "output"), (4, "postrouting")];
 
-/// The name of a hook.
-pub(super) fn hook_name(hook: u32) -> &'static str {
-    HOOKS.iter().find(|(number, _)| *number == hook).map_or("", |(_, name)| *name)
-}
-
 /// A set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Set {
@@ -65,6 +60,8 @@ pub(super) struct Chain {
     pub(super) name: String,
     /// Hook number and priority of a base chain.
     pub(super) base: Option<(u32, i32)>,
+    /// Of a base chain at ingress: the devices it hangs at.
+    pub(super) devices: Vec<String>,
     pub(super) rules: Vec<Rule>,
 }
 
@@ -83,17 +80,7 @@ struct Criterion {
 
 impl Plan {
     pub(super) fn new(spec: &TraceTableSpec) -> Self {
-        let mut plan = Self { sets: sets(spec), chains: Vec::new() };
-        let mirrored = match spec.follow {
-            FollowBy::MirroredHeaders => mirror(&spec.filter),
-            FollowBy::No | FollowBy::Conntrack => None,
-        };
-        plan.selection(spec, mirrored.as_ref(), 0, "prerouting", Device::In);
-        plan.selection(spec, mirrored.as_ref(), 3, "output", Device::Out);
-        if let Some(rate) = spec.rate {
-            // One for all ways in, so that there is one rate.
-            plan.chain("limit".to_owned(), vec![Rule::new().over_rate(rate).verdict(Verdict::Accept)]);
-        }
+        let mut plan = Self::of(spec, &[(0, "prerouting", Device::In), (3, "output", Device::Out)]);
         if spec.hook_observers {
             for (hook, name) in HOOKS {
                 if !matches!(hook, 0 | 3) {
@@ -103,6 +90,23 @@ impl Plan {
             for (hook, name) in HOOKS {
                 plan.base(format!("leave_{name}"), hook, i32::MAX, Vec::new());
             }
+        }
+        plan
+    }
+
+    /// The selection in some hooks: their numbers, their names, and which device the filter is asked for there.
+    pub(super) fn of(spec: &TraceTableSpec, hooks: &[(u32, &str, Device)]) -> Self {
+        let mut plan = Self { sets: sets(spec), chains: Vec::new() };
+        let mirrored = match spec.follow {
+            FollowBy::MirroredHeaders => mirror(&spec.filter),
+            FollowBy::No | FollowBy::Conntrack => None,
+        };
+        for (hook, name, device) in hooks {
+            plan.selection(spec, mirrored.as_ref(), *hook, name, *device);
+        }
+        if let Some(rate) = spec.rate {
+            // One for all ways in, so that there is one rate.
+            plan.chain("limit".to_owned(), vec![Rule::new().over_rate(rate).verdict(Verdict::Accept)]);
         }
         plan.drop_unused();
         plan
@@ -188,11 +192,11 @@ impl Plan {
     }
 
     fn chain(&mut self, name: String, rules: Vec<Rule>) {
-        self.chains.push(Chain { name, base: None, rules });
+        self.chains.push(Chain { name, base: None, devices: Vec::new(), rules });
     }
 
-    fn base(&mut self, name: String, hook: u32, priority: i32, rules: Vec<Rule>) {
-        self.chains.push(Chain { name, base: Some((hook, priority)), rules });
+    pub(super) fn base(&mut self, name: String, hook: u32, priority: i32, rules: Vec<Rule>) {
+        self.chains.push(Chain { name, base: Some((hook, priority)), devices: Vec::new(), rules });
     }
 
     /// The chains of the criteria that have several alternatives.

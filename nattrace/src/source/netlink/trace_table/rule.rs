@@ -43,7 +43,7 @@ pub(super) enum IpVersion {
 impl IpVersion {
     pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
-    fn number(self) -> u8 {
+    pub(super) fn number(self) -> u8 {
         match self {
             Self::V4 => 2,
             Self::V6 => 10,

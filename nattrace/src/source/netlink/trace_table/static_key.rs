@@ -7,7 +7,7 @@
 
 use super::plan::{Chain, Plan};
 use super::rule::Rule;
-use super::{TraceTableError, batch, explain};
+use super::{INET, Names, TraceTableError, batch, explain};
 use crate::source::netlink::socket::NetlinkSocket;
 use crate::source::netns;
 
@@ -23,12 +23,19 @@ impl StaticKeyHolder {
     pub fn install() -> Result<Self, TraceTableError> {
         netns::run_in_new(|| {
             let name = "nattrace_key";
-            let chain = Chain { name: "key".to_owned(), base: None, rules: vec![Rule::new().trace()] };
+            let chain = Chain {
+                name: "key".to_owned(),
+                base: None,
+                devices: Vec::new(),
+                rules: vec![Rule::new().trace()],
+            };
             let plan = Plan { sets: Vec::new(), chains: vec![chain] };
             let mut socket = NetlinkSocket::open()?;
             // Not owned: kernels that know no owners are one reason to be here, and the namespace's end is
             // the table's end.
-            batch(name, false, &plan).commit(&mut socket).map_err(|e| explain(e, name))?;
+            batch(Names { family: INET, name }, false, &plan)
+                .commit(&mut socket)
+                .map_err(|e| explain(e, name))?;
             Ok(Self { _socket: socket })
         })?
     }

@@ -1,10 +1,12 @@
 //! The plan for a filter, without a kernel.
 
+use nattrace_core::event::{HookPoint, NfFamily};
 use nattrace_core::filter::{Filter, Masked, PortRange, Prefix};
 use nattrace_core::packet::protocol;
+use nattrace_core::ruleset::{BaseChain, Chain, Listing, Table};
 
 use super::plan::Plan;
-use super::{FollowBy, TraceTableError, TraceTableSpec, describe, explain};
+use super::{Beside, FollowBy, TraceTableError, TraceTableSpec, describe, explain};
 use crate::source::netlink::batch::BatchError;
 
 fn spec(filter: Filter, follow: FollowBy) -> TraceTableSpec {
@@ -37,7 +39,7 @@ fn a_plain_filter_is_one_rule() {
     let filter = Filter { dport: vec![port(1222)], protocols: vec![protocol::TCP], ..Filter::default() };
     let spec = spec(filter, FollowBy::No);
     assert_eq!(
-        describe(&spec),
+        describe(&spec, &[]),
         "table inet nattrace_1 {\n\tflags owner\n\n\tchain enter_prerouting {\n\
          \t\ttype filter hook prerouting priority -2147483648; policy accept;\n\t\tiif \"lo\" accept\n\
          \t\tmeta l4proto tcp th dport 1222 goto mark_prerouting\n\t}\n\n\tchain mark_prerouting {\n\
@@ -47,6 +49,51 @@ fn a_plain_filter_is_one_rule() {
          \t\tjump limit\n\t\tmeta nftrace set 1 accept\n\t}\n\n\tchain limit {\n\
          \t\tlimit rate over 10/second burst 10 packets accept\n\t}\n}\n"
     );
+}
+
+/// A ruleset with one base chain.
+fn listing(family: NfFamily, hook: HookPoint, devices: &[&str]) -> Listing {
+    let devices = devices.iter().map(|device| (*device).to_owned()).collect();
+    let base = BaseChain { kind: "filter".into(), hook, devices, priority: 0, policy: "accept".into() };
+    let chain = Chain { name: "c".into(), handle: 1, base: Some(base), rules: Vec::new() };
+    Listing {
+        generation: None,
+        tables: vec![Table { family, name: "t".into(), handle: 1, chains: vec![chain] }],
+    }
+}
+
+#[test]
+fn other_families_get_a_table_where_rules_hang_there() {
+    let any = Filter::default();
+    let by_ip = Filter { dport: vec![port(99)], ..Filter::default() };
+    let wanted =
+        |family, hook, devices: &[&str], filter| Beside::wanted(&listing(family, hook, devices), filter);
+    let ingress = Beside::Ingress(vec!["eth0".to_owned()]);
+    assert_eq!(
+        wanted(NfFamily::Netdev, HookPoint::Ingress, &["eth0"], &by_ip),
+        std::slice::from_ref(&ingress)
+    );
+    assert_eq!(wanted(NfFamily::Inet, HookPoint::Ingress, &["eth0"], &by_ip), [ingress]);
+    assert_eq!(wanted(NfFamily::Netdev, HookPoint::Egress, &["eth0"], &by_ip), []);
+    assert_eq!(wanted(NfFamily::Bridge, HookPoint::Forward, &[], &by_ip), [Beside::Bridge]);
+    assert_eq!(wanted(NfFamily::Arp, HookPoint::Input, &[], &any), [Beside::Arp]);
+    assert_eq!(wanted(NfFamily::Arp, HookPoint::Input, &[], &by_ip), []);
+    assert_eq!(wanted(NfFamily::Inet, HookPoint::Input, &[], &any), []);
+}
+
+#[test]
+fn outside_of_ip_the_version_is_in_the_ethertype() {
+    let filter = Filter { saddr: vec![prefix("10.0.0.0", 8), prefix("::", 0)], ..Filter::default() };
+    let spec = spec(filter, FollowBy::Conntrack);
+    let beside = [Beside::Ingress(vec!["eth0".to_owned(), "eth1".to_owned()])];
+    let text = describe(&spec, &beside);
+    let (_, text) = text.split_once("table netdev nattrace_1 {").expect("a netdev table");
+    assert!(
+        text.contains("type filter hook ingress devices = { \"eth0\", \"eth1\" } priority -2147483648;"),
+        "{text}"
+    );
+    assert!(text.contains("meta protocol ip6 return") && !text.contains("nfproto"), "{text}");
+    assert!(!text.contains("ct original"), "conntrack comes later: {text}");
 }
 
 #[test]
