@@ -141,8 +141,9 @@ pub enum StepKind {
         decided_for: Option<JourneyId>,
         /// It is the packet quoted by an ICMP error that changed, not the error's own header.
         inner: bool,
-        /// The source port changed although nothing asked for it: the kernel does so where the port is taken.
-        port_taken: bool,
+        /// The source port changed although nothing asked for it: the kernel does so where the port is taken, and where
+        /// another connection of the same source is mapped to that one (`get_unique_tuple`).
+        port_unasked: bool,
         /// The mapping is older than the trace: what decided it cannot be known.
         older: bool,
         /// The kernel function that wrote the new address without conntrack's NAT, where that is known.

@@ -263,13 +263,13 @@ impl Assembler {
                 && decision.rule.is_none()
                 && matches!(decision.by, RewrittenBy::Connection | RewrittenBy::IcmpError)
                 && known.and_then(|k| self.connections.get(k)).is_some_and(Known::is_older);
-            if let Some(StepKind::Rewrite { rule, by, decided_for, port_taken, older, .. }) =
+            if let Some(StepKind::Rewrite { rule, by, decided_for, port_unasked, older, .. }) =
                 open.drafts.get_mut(index).map(|d| &mut d.step.kind)
             {
                 *rule = decision.rule;
                 *by = decision.by;
                 *decided_for = decision.decided_for;
-                *port_taken = decision.port_taken;
+                *port_unasked = decision.port_unasked;
                 *older = since_before;
             }
         }

@@ -105,7 +105,7 @@ fn rewrite_step(nat: Manip, from: Endpoint, to: Endpoint, inner: bool, function:
         by: RewrittenBy::Other,
         decided_for: None,
         inner,
-        port_taken: false,
+        port_unasked: false,
         older: false,
         function,
     }
@@ -120,7 +120,7 @@ pub(super) struct Decision {
     /// Index of the draft of the rule, when it is of this very packet.
     pub(super) draft: Option<usize>,
     /// The port changed although nothing asked for it.
-    pub(super) port_taken: bool,
+    pub(super) port_unasked: bool,
 }
 
 /// Decides for the rewrite at `index`. `is_nat` tells of a chain whether it is of type nat, when known;
@@ -133,7 +133,7 @@ pub(super) fn decide(
     remembered: impl Fn(Manip) -> Option<(RuleRef, Option<JourneyId>)>,
 ) -> Decision {
     let other =
-        Decision { by: RewrittenBy::Other, rule: None, decided_for: None, draft: None, port_taken: false };
+        Decision { by: RewrittenBy::Other, rule: None, decided_for: None, draft: None, port_unasked: false };
     let Some(draft) = drafts.get(index) else { return other };
     let (StepKind::Rewrite { nat, from, to, inner, function, .. }, Note::Rewrite { reply, exact }) =
         (&draft.step.kind, &draft.note)
@@ -155,8 +155,8 @@ pub(super) fn decide(
     }
     let port_changed = *nat == Manip::Snat && from.port != to.port;
     if !reply && let Some((at, rule)) = deciding_rule(drafts, index, *nat, &is_nat) {
-        let port_taken = port_changed && rule.text.as_deref().is_some_and(keeps_port);
-        return Decision { by: RewrittenBy::Rule, rule: Some(rule), draft: Some(at), port_taken, ..other };
+        let port_unasked = port_changed && rule.text.as_deref().is_some_and(keeps_port);
+        return Decision { by: RewrittenBy::Rule, rule: Some(rule), draft: Some(at), port_unasked, ..other };
     }
     if !reply && let Some((at, rule)) = writing_rule(drafts, index, *nat, *to, open, *exact) {
         return Decision { rule: Some(rule), draft: Some(at), ..other };
@@ -173,9 +173,9 @@ pub(super) fn decide(
         return Decision { by: RewrittenBy::Connection, rule: Some(rule), decided_for, ..other };
     }
     // The connection began with this packet: nothing was remembered, and no rule that was seen asked for it. A source
-    // that keeps its address gets another port only where the one it had is taken (nf_nat_alloc_null_binding).
+    // that keeps its address gets another port only from conntrack itself (nf_nat_alloc_null_binding).
     if open.fresh && !reply {
-        return Decision { port_taken: port_changed && from.addr == to.addr, ..other };
+        return Decision { port_unasked: port_changed && from.addr == to.addr, ..other };
     }
     Decision { by: RewrittenBy::Connection, ..other }
 }

@@ -508,15 +508,17 @@ fn line(step: &Step) -> String {
         ),
         StepKind::Policy { table, chain, verdict, .. } => format!("policy {table} {chain} {verdict}"),
         StepKind::Connection { event, .. } => format!("connection {}", event.name()),
-        StepKind::Rewrite { nat, from, to, rule, by, decided_for, inner, port_taken, older, .. } => format!(
-            "{}{} {from} {to} by {by:?} {}{}{}{}",
-            if *inner { "quoted " } else { "" },
-            nat.name(),
-            rule.as_ref().map_or("-".to_owned(), |r| format!("{} {} {}", r.table, r.chain, r.handle)),
-            decided_for.map_or(String::new(), |journey| format!(" for #{journey}")),
-            if *port_taken { " port taken" } else { "" },
-            if *older { " older" } else { "" },
-        ),
+        StepKind::Rewrite { nat, from, to, rule, by, decided_for, inner, port_unasked, older, .. } => {
+            format!(
+                "{}{} {from} {to} by {by:?} {}{}{}{}",
+                if *inner { "quoted " } else { "" },
+                nat.name(),
+                rule.as_ref().map_or("-".to_owned(), |r| format!("{} {} {}", r.table, r.chain, r.handle)),
+                decided_for.map_or(String::new(), |journey| format!(" for #{journey}")),
+                if *port_unasked { " port unasked" } else { "" },
+                if *older { " older" } else { "" },
+            )
+        }
         StepKind::Route { decision, oif, .. } => format!("route {decision:?} {}", or_dash(oif)),
         StepKind::Device { event: DeviceStep::Receive, name } => format!("receive {name}"),
         StepKind::Device { event: DeviceStep::Transmit, name } => format!("transmit {name}"),

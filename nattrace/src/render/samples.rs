@@ -119,7 +119,7 @@ fn until_forward(verdict: HookVerdict) -> Vec<StepKind> {
             by: RewrittenBy::Rule,
             decided_for: None,
             inner: false,
-            port_taken: false,
+            port_unasked: false,
             older: false,
             function: None,
         },

@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// How many scenarios at a time; as many as there are processors when not given
     #[arg(long)]
     jobs: Option<usize>,
+    /// Without those that another scenario has all together
+    #[arg(long)]
+    brief: bool,
     /// How much longer everything may take than on an idle machine
     #[arg(long, default_value_t = 3.0)]
     patience: f64,
@@ -77,7 +80,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         withhold_probes: probes && matches!(args.mode, ModeArg::Reduced),
     };
     let wanted = |scenario: &Scenario| {
-        args.filter.is_empty() || args.filter.iter().any(|part| scenario.name.contains(part.as_str()))
+        let named = args.filter.iter().any(|part| scenario.name.contains(part.as_str()));
+        (args.filter.is_empty() || named) && !(args.brief && scenario.script.thorough)
     };
     let (alone, together): (Vec<Scenario>, Vec<Scenario>) =
         scenarios.into_iter().filter(wanted).partition(|scenario| scenario.script.alone);

@@ -47,6 +47,9 @@ pub(crate) struct Script {
     /// Role to sysctl lines (`net/ipv4/…=1`), set before the first action.
     #[serde(default)]
     pub(crate) sysctls: BTreeMap<String, Vec<String>>,
+    /// One of many that another scenario has all together: left out where time is short (`--brief`).
+    #[serde(default)]
+    pub(crate) thorough: bool,
     /// Nothing else may run at the same time: it measures.
     #[serde(default)]
     pub(crate) alone: bool,

@@ -287,7 +287,7 @@ enum StepKindBody<'a> {
         /// The packet that an ICMP error quotes was changed.
         #[serde(skip_serializing_if = "is_false")]
         inner: bool,
-        /// `taken`: nothing asked for another port; the kernel gives one where the port is taken.
+        /// `unasked`: the kernel chose another port by itself.
         #[serde(skip_serializing_if = "Option::is_none")]
         port_changed: Option<&'static str>,
         /// `older`: decided before the trace began.
@@ -374,7 +374,7 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
             by,
             decided_for,
             inner,
-            port_taken,
+            port_unasked,
             older,
             function,
         } => StepKindBody::Rewrite {
@@ -383,7 +383,7 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
             to: endpoint(*to),
             rule: decided.as_ref().map(rule),
             inner: *inner,
-            port_changed: port_taken.then_some("taken"),
+            port_changed: port_unasked.then_some("unasked"),
             mapping: older.then_some("older"),
             function: function.as_deref(),
             by: match by {

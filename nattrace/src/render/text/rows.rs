@@ -189,7 +189,7 @@ impl<'a> Writer<'a> {
     }
 
     fn rewrite(&mut self, kind: &'a StepKind) {
-        let StepKind::Rewrite { nat, from, to, rule, by, decided_for, inner, port_taken, older, function } =
+        let StepKind::Rewrite { nat, from, to, rule, by, decided_for, inner, port_unasked, older, function } =
             kind
         else {
             return;
@@ -199,11 +199,11 @@ impl<'a> Writer<'a> {
         if *inner {
             text.push(Span::new(Role::Plain, " in the packet it quotes"));
         }
-        if *port_taken {
+        if *port_unasked {
             let port = from.port.map_or_else(String::new, |port| format!(" {port}"));
             text.push(Span::new(
                 Role::Plain,
-                format!("  port{port} is taken, nothing else asked for another"),
+                format!("  unasked: port{port} is taken, or its source is mapped so already"),
             ));
         } else if let (Some(function), RewrittenBy::Other) = (function, by) {
             text.push(Span::new(Role::Faint, format!("  written by {function}, without NAT")));
