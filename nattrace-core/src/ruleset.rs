@@ -1,6 +1,7 @@
 //! Rule text and chains, as listed, and which listing holds for which moment.
 
 mod history;
+pub mod legacy;
 mod statement;
 
 pub use history::{History, RuleName};

@@ -6,7 +6,7 @@ use super::ending::Ending;
 use super::route::Routed;
 use super::{DeviceStep, RouteDecision, Step, StepKind};
 use crate::conntrack::Connection;
-use crate::event::{HookPoint, HookVerdict, NetnsId, NfFamily, PacketId, Verdict};
+use crate::event::{HookPoint, HookVerdict, NetnsId, NfFamily, PacketId, TraceType, Verdict};
 use crate::packet::Packet;
 
 /// More steps than any sane path has; a routing loop is cut off here.
@@ -68,8 +68,20 @@ pub(super) struct Draft {
 #[derive(Debug, Clone)]
 pub(super) enum Note {
     Nothing,
-    Rule { table_handle: Option<u64>, base: ChainName },
-    Rewrite { reply: bool, exact: bool },
+    Rule {
+        table_handle: Option<u64>,
+        base: ChainName,
+    },
+    /// Of legacy iptables, as the kernel calls it.
+    Legacy {
+        called: TraceType,
+    },
+    /// The end of a chain of legacy iptables: not shown.
+    ChainEnd,
+    Rewrite {
+        reply: bool,
+        exact: bool,
+    },
 }
 
 /// Where the packet was last seen.
@@ -315,7 +327,7 @@ impl Open {
     pub(super) fn last_verdict(&self, visit: usize) -> Option<(usize, &Verdict)> {
         self.drafts.iter().enumerate().rev().filter(|(_, d)| d.visit == Some(visit)).find_map(|(at, d)| {
             match &d.step.kind {
-                StepKind::Rule(rule) => Some((at, &rule.verdict)),
+                StepKind::Rule(rule) => Some((at, rule.verdict.as_ref()?)),
                 StepKind::Policy { verdict, .. } => Some((at, verdict)),
                 _ => None,
             }

@@ -13,10 +13,10 @@
 use std::fmt::Write as _;
 
 use nattrace_core::event::{HookPoint, Manip, NetnsId, NfFamily, Verdict};
-use nattrace_core::journey::{DeviceStep, Journey, Outcome, RuleStep, StepKind};
+use nattrace_core::journey::{Backend, DeviceStep, Journey, Outcome, RuleStep, StepKind};
 use nattrace_core::packet::{Endpoint, Family, protocol};
 
-use super::chains::{Chains, Place};
+use super::chains::{Chains, Place, beside_chain};
 use super::escape::escape;
 use super::json::decision_name;
 
@@ -73,6 +73,10 @@ impl<'a> Writer<'a> {
     fn step(&mut self, kind: &'a StepKind) {
         match kind {
             StepKind::Rule(step) => self.rule(step),
+            StepKind::Policy { backend: Backend::Legacy, family, table, chain, verdict, .. } => {
+                self.chains.reset();
+                self.chain_line(*family, table, chain, &format!("policy {verdict} "));
+            }
             StepKind::Policy { family, table, chain, verdict, .. } => {
                 self.packet(*family, table, chain);
                 self.chains.said(verdict);
@@ -136,9 +140,14 @@ impl<'a> Writer<'a> {
 
     fn rule(&mut self, step: &'a RuleStep) {
         let rule = &step.rule;
+        if rule.backend == Backend::Legacy {
+            return self.legacy_rule(step);
+        }
         self.packet(rule.family, &rule.table, &rule.chain);
-        self.chains.said(&step.verdict);
-        let verdict = escape_verdict(&step.verdict);
+        let verdict = step.verdict.as_ref().map_or_else(|| "unknown".into(), escape_verdict);
+        if let Some(verdict) = &step.verdict {
+            self.chains.said(verdict);
+        }
         let line = match &rule.text {
             Some(text) => format!("rule {} (verdict {verdict})", escape(text)),
             None => format!("unknown rule handle {} (verdict {verdict})", rule.handle),
@@ -146,9 +155,24 @@ impl<'a> Writer<'a> {
         self.chain_line(rule.family, &rule.table, &rule.chain, &line);
     }
 
+    /// Rules of legacy iptables, which nft does not see.
+    fn legacy_rule(&mut self, step: &'a RuleStep) {
+        let rule = &step.rule;
+        self.chains.reset();
+        let mut line = match &rule.text {
+            Some(text) => format!("rule {}", escape(beside_chain(rule, text))),
+            None if step.or_end => format!("unknown rule {} or end of chain", rule.handle),
+            None => format!("unknown rule {}", rule.handle),
+        };
+        if let Some(verdict) = &step.verdict {
+            let _ = write!(line, " (verdict {})", escape_verdict(verdict));
+        }
+        self.chain_line(rule.family, &rule.table, &rule.chain, &line);
+    }
+
     /// nft shows the packet once for each base chain.
     fn packet(&mut self, family: NfFamily, table: &'a str, chain: &'a str) {
-        if self.chains.enter(family, table, chain) != Place::Base {
+        if self.chains.enter(Backend::Nft, family, table, chain) != Place::Base {
             return;
         }
         let mut line = "packet: ".to_owned();

@@ -4,8 +4,8 @@ use nattrace_core::conntrack::{Connection, Direction, IPS_DST_NAT, State, Tuple}
 use nattrace_core::event::{HookPoint, HookVerdict, Manip, NfFamily, Verdict};
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{
-    DeviceStep, DropCause, Journey, JourneyId, Netns, Outcome, RewrittenBy, RouteDecision, RuleRef, RuleStep,
-    Step, StepKind,
+    Backend, DeviceStep, DropCause, Journey, JourneyId, Netns, Outcome, RewrittenBy, RouteDecision, RuleRef,
+    RuleStep, Step, StepKind,
 };
 use nattrace_core::packet::{Endpoint, Family, Packet, protocol};
 
@@ -52,6 +52,7 @@ pub(super) fn tcp(from: &str, to: &str, flags: u8) -> Packet {
 pub(super) fn rule(chain: &str, handle: u64, text: &str) -> RuleRef {
     let mut words = chain.split(' ');
     RuleRef {
+        backend: Backend::Nft,
         family: words.next().and_then(NfFamily::from_name).unwrap(),
         table: words.next().unwrap().to_owned(),
         chain: words.next().unwrap().to_owned(),
@@ -61,7 +62,7 @@ pub(super) fn rule(chain: &str, handle: u64, text: &str) -> RuleRef {
 }
 
 pub(super) fn matched(rule: RuleRef, hook: HookPoint, verdict: Verdict) -> StepKind {
-    StepKind::Rule(RuleStep { rule, verdict, hook: Some(hook), mark: None })
+    StepKind::Rule(RuleStep { rule, verdict: Some(verdict), or_end: false, hook: Some(hook), mark: None })
 }
 
 pub(super) fn hook(hook: HookPoint, devices: (&str, &str), verdict: HookVerdict) -> StepKind {
@@ -205,6 +206,7 @@ pub(super) fn fixed() -> Journey {
         ),
         hook(HookPoint::Postrouting, ("enp0", "veth21"), HookVerdict::Accept),
         StepKind::Policy {
+            backend: Backend::Nft,
             family: NfFamily::Inet,
             table: "nat".to_owned(),
             chain: "postrouting".to_owned(),

@@ -6,8 +6,9 @@ use std::os::fd::AsFd as _;
 use anyhow::{Result, bail};
 use nattrace_core::event::{Event, Source};
 
-use super::clock;
+use super::legacy::LegacyListings;
 use super::namespace::{self, States, Watched};
+use super::{clock, legacy};
 use crate::cli::plan::{NetnsChoice, TracePlan};
 use crate::source::bpf::decode::Decoder;
 use crate::source::bpf::fields::KernelTypes;
@@ -21,6 +22,8 @@ pub(super) struct Kernel {
     pub(super) programs: Option<Programs>,
     pub(super) decoder: Option<Decoder>,
     pub(super) watched: Vec<Watched>,
+    /// When the rules of legacy iptables are listed.
+    pub(super) legacy: LegacyListings,
     pub(super) states: States,
     /// What is known before the first packet.
     pub(super) introduction: Vec<Event>,
@@ -114,9 +117,20 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
             notes.push(format!("no rule text: {warning}"));
         }
     }
+    let (events, legacy) = legacy::introduction(&watched, programs.as_ref(), plan, &mut notes);
+    introduction.extend(events);
     // The types of the kernel were needed until here.
     memory::trim();
-    Ok(Kernel { programs, decoder, watched, states, introduction, notes, _rules_probed: rules_probed })
+    Ok(Kernel {
+        programs,
+        decoder,
+        watched,
+        legacy,
+        states,
+        introduction,
+        notes,
+        _rules_probed: rules_probed,
+    })
 }
 
 /// Installs a trace table in each namespace; why one could not be.

@@ -4,6 +4,7 @@
 mod check;
 mod clock;
 mod kernel;
+mod legacy;
 mod namespace;
 mod output;
 mod readable;

@@ -123,7 +123,7 @@ impl Watched {
         }
         let listing = ruleset::list(&self.netns).unwrap_or_default();
         let (other, tracked) =
-            self.inside(|| (ruleset::iptables_rules(), conntrack::tracked())).unwrap_or_default();
+            self.inside(|| (ruleset::legacy::saved_here(), conntrack::tracked())).unwrap_or_default();
         if conntrack::in_use(&listing, &other, tracked) {
             FollowBy::Conntrack
         } else {

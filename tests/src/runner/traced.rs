@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::lab::netns::Namespace;
 use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
 use crate::oracle::counters::{self, Counts};
-use crate::oracle::{agreement, conntrack, listing, monitor, replay};
+use crate::oracle::{agreement, conntrack, legacy, listing, monitor, replay};
 use crate::scenario::{Agreement, Counting, Format, Mode, Stdout, Trace, Via};
 
 /// The line that says that everything is attached.
@@ -59,6 +60,8 @@ pub(super) struct Traced {
     conntrack: Option<Process>,
     /// The counters of the watched ruleset before the first packet.
     counts: Counts,
+    /// The kernel's log from here on, and the rules of legacy iptables before the first packet.
+    legacy: Option<(File, legacy::Saved)>,
 }
 
 impl Traced {
@@ -106,6 +109,10 @@ impl Stage {
             counts = counters::counts(&self.lab.output(Some(role), "nft", &["-a", "list", "ruleset"])?);
             flows = Some(self.start_witness(role, "conntrack", &["-E", "-o", "id"], CONNTRACK_GROUPS)?);
         }
+        let legacy = match &watch {
+            Some(role) if plan.legacy => Some((kernel_log()?, self.legacy_rules(role)?)),
+            _ => None,
+        };
         let name = self.unique(&plan.name);
         let recording = plan.replay.then(|| self.lab.dir.join(format!("{name}.events")));
         let mut command = self.nattrace(plan.at.as_deref(), plan.via)?;
@@ -145,6 +152,7 @@ impl Stage {
             monitor: witness,
             conntrack: flows,
             counts,
+            legacy,
         };
         self.traces.insert(plan.name.clone(), traced);
         Ok(())
@@ -276,6 +284,15 @@ impl Stage {
             let all = trace.plan.counters == Counting::Equal;
             ask("counters", counters::complaints(&trace.counts, &after, journeys, inum, all));
         }
+        if let (Some(role), Some((log, before))) = (&trace.watch, &trace.legacy) {
+            let inum = self.lab.namespace(role)?.inum;
+            let after = self.legacy_rules(role)?;
+            let all = trace.plan.counters == Counting::Equal;
+            match legacy::logged(&read_log(log)?) {
+                Ok(lines) => ask("legacy", legacy::complaints(&lines, (before, &after), journeys, inum, all)),
+                Err(line) => ask("legacy", vec![format!("the runner does not understand: {line}")]),
+            }
+        }
         if let (Some(role), Some(mut flows)) = (&trace.watch, flows) {
             flows.push_str(&self.lab.output(Some(role), "conntrack", &["-L"])?);
             flows.push_str(&self.lab.output(Some(role), "conntrack", &["-L", "-f", "ipv6"])?);
@@ -285,6 +302,12 @@ impl Stage {
             ask("replay", self.replay(name, code)?);
         }
         Ok(found)
+    }
+
+    /// What the tools of legacy iptables save in a namespace.
+    fn legacy_rules(&self, role: &str) -> Result<legacy::Saved> {
+        let saved = |tool| self.lab.output(Some(role), tool, &["-c"]);
+        Ok(legacy::Saved::read(&saved("iptables-legacy-save")?, &saved("ip6tables-legacy-save")?))
     }
 
     /// In full mode, probes are on; in reduced mode, there is a reason why not.
@@ -368,6 +391,27 @@ fn end_witness(
         bail!("{} lost events: {}", process.name, tail(&stderr));
     }
     Ok(Some(printed))
+}
+
+/// The kernel's log, to be read from now on.
+fn kernel_log() -> Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut log = File::options().read(true).custom_flags(flags).open("/dev/kmsg").context("/dev/kmsg")?;
+    log.seek(SeekFrom::End(0)).context("/dev/kmsg")?;
+    Ok(log)
+}
+
+/// What the kernel has logged since then: a read gives one record.
+fn read_log(mut log: &File) -> Result<String> {
+    let mut text = String::new();
+    let mut record = [0; 8192];
+    loop {
+        match log.read(&mut record) {
+            Ok(length) => text.push_str(&String::from_utf8_lossy(&record[..length])),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(text),
+            Err(error) => return Err(error).context("the kernel's log was overwritten before it was read"),
+        }
+    }
 }
 
 /// /proc/net/netlink of a namespace.

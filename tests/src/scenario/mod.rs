@@ -326,6 +326,9 @@ pub(crate) struct Trace {
     /// How the counters of rules and the steps must agree.
     #[serde(default)]
     pub(crate) counters: Counting,
+    /// Legacy iptables is in use: its lines in the kernel's log, its rules and counters are compared with the steps.
+    #[serde(default)]
+    pub(crate) legacy: bool,
     /// Record the events, replay them, and compare.
     #[serde(default)]
     pub(crate) replay: bool,

@@ -10,6 +10,7 @@ use crate::render::escape::is_unsafe;
 use crate::render::run::{SourceTotals, Tally};
 use crate::render::samples::{RTR, T0, again, at_home, bare, broken, end, fixed, steps, tcp};
 use nattrace_core::event::{HookPoint, Loss};
+use nattrace_core::journey::Backend;
 use nattrace_core::journey::{DropCause, Journey, JourneyId, Outcome};
 use nattrace_core::packet::Family;
 
@@ -143,6 +144,7 @@ fn every_promised_key_is_there_even_when_nothing_is_known() {
 fn every_end_names_its_cause() {
     let end = |outcome| told(&Journey { outcome, ..broken() })["outcome"].clone();
     let policy = DropCause::Policy {
+        backend: Backend::Nft,
         family: NfFamily::Ip6,
         table: "filter".into(),
         chain: "INPUT".into(),

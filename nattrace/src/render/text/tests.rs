@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use nattrace_core::conntrack::{Connection, Direction, State};
 use nattrace_core::event::{HookPoint, HookVerdict, Loss, Manip, NfFamily, Source, Verdict};
 use nattrace_core::findings::{Certainty, Finding};
+use nattrace_core::journey::Backend;
 use nattrace_core::journey::{
     DeviceStep, DropCause, Journey, JourneyId, Outcome, RewrittenBy, RouteDecision, RuleRef, RuleStep,
     StepKind,
@@ -222,7 +223,8 @@ fn from_this_host_through_another_namespace_to_a_socket() {
         hook(HookPoint::Input, ("veth7", ""), HookVerdict::Accept),
         StepKind::Rule(RuleStep {
             rule: RuleRef { text: None, ..rule("inet filter input", 3, "") },
-            verdict: Verdict::Continue,
+            verdict: Some(Verdict::Continue),
+            or_end: false,
             hook: Some(HookPoint::Input),
             mark: Some(0x17),
         }),
@@ -320,6 +322,7 @@ fn ends_that_no_rule_decided() {
     let mut policy = ended(
         1,
         Outcome::Dropped(DropCause::Policy {
+            backend: Backend::Nft,
             family: NfFamily::Ip,
             table: "filter".into(),
             chain: "INPUT".into(),
@@ -327,6 +330,7 @@ fn ends_that_no_rule_decided() {
         }),
     );
     policy.steps = steps(vec![StepKind::Policy {
+        backend: Backend::Nft,
         family: NfFamily::Ip,
         table: "filter".into(),
         chain: "INPUT".into(),

@@ -5,9 +5,12 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nattrace_core::event::HookPoint;
-use nattrace_core::journey::{DropCause, Journey, Outcome, RouteDecision, RuleRef, StepKind};
+use nattrace_core::journey::{
+    Backend, DropCause, Journey, Outcome, RouteDecision, RuleRef, RuleStep, StepKind,
+};
 use nattrace_core::packet::Endpoint;
 
+use crate::render::chains::beside_chain;
 use crate::render::run::Summary;
 use crate::render::style::{Role, Span};
 
@@ -38,8 +41,8 @@ fn dropped(journey: &Journey, cause: &DropCause, last_rule: Option<&RuleRef>) ->
     match cause {
         DropCause::Rule { rule, hook } => {
             let within = within(hook);
-            let place = format!("{} handle {}", chain_of(rule), rule.handle);
-            match &rule.text {
+            let place = format!("{} {}", chain_of(rule), rule.in_chain());
+            match rule.text.as_deref().map(|text| beside_chain(rule, text)) {
                 Some(text) if text.chars().count() <= QUOTED => {
                     format!("{within}by rule \"{text}\" ({place})")
                 }
@@ -48,8 +51,8 @@ fn dropped(journey: &Journey, cause: &DropCause, last_rule: Option<&RuleRef>) ->
                 None => format!("{within}by the rule of {place}"),
             }
         }
-        DropCause::Policy { family, table, chain, hook } => {
-            format!("{}by the policy of {} {table} {chain}", within(hook), family.name())
+        DropCause::Policy { backend, family, table, chain, hook } => {
+            format!("{}by the policy of {} {table} {chain}", within(hook), backend.owner(*family))
         }
         DropCause::Kernel { reason, function, hook, text } => {
             let within = within(hook);
@@ -69,10 +72,10 @@ fn dropped(journey: &Journey, cause: &DropCause, last_rule: Option<&RuleRef>) ->
 pub(super) fn end(journey: &Journey) -> String {
     match &journey.outcome {
         Outcome::Dropped(DropCause::Rule { rule, .. }) => {
-            format!("dropped by {} handle {}", chain_of(rule), rule.handle)
+            format!("dropped by {} {}", chain_of(rule), rule.in_chain())
         }
-        Outcome::Dropped(DropCause::Policy { family, table, chain, .. }) => {
-            format!("dropped by the policy of {} {table} {chain}", family.name())
+        Outcome::Dropped(DropCause::Policy { backend, family, table, chain, .. }) => {
+            format!("dropped by the policy of {} {table} {chain}", backend.owner(*family))
         }
         Outcome::Dropped(DropCause::Kernel { text, .. }) => format!("dropped by the kernel: {text}"),
         Outcome::Delivered => "delivered".to_owned(),
@@ -85,9 +88,19 @@ pub(super) fn end(journey: &Journey) -> String {
     }
 }
 
-/// As one types it after `nft list chain`.
+/// As one types it after `nft list chain`; or whose table it is.
 pub(super) fn chain_of(rule: &RuleRef) -> String {
-    format!("{} {} {}", rule.family.name(), rule.table, rule.chain)
+    format!("{} {} {}", rule.backend.owner(rule.family), rule.table, rule.chain)
+}
+
+/// A rule whose text is not known.
+pub(super) fn unknown_rule(step: &RuleStep) -> String {
+    let rule = step.rule.in_chain();
+    match (step.rule.backend, step.or_end) {
+        (Backend::Nft, _) => format!("rule {rule}, text not known"),
+        (Backend::Legacy, false) => format!("{rule}, text not known"),
+        (Backend::Legacy, true) => format!("{rule} or the end of the chain, text not known"),
+    }
 }
 
 /// The kernel's reason and function, as far as they are known.
