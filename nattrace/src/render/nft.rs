@@ -256,7 +256,7 @@ mod tests {
     use nattrace_core::journey::RuleRef;
     use nattrace_core::packet::Icmp;
 
-    use super::super::samples::{bare, broken, fixed, hook, matched, rule, steps, tcp};
+    use super::super::samples::{bare, broken, fixed, hook, legacy, matched, rule, steps, tcp};
     use super::*;
     use nattrace_core::event::HookVerdict;
 
@@ -278,6 +278,21 @@ mod tests {
              trace id 009c01f8 inet filter allowed_dnats rule drop (verdict drop)\n\
              trace id 009c01f8 ip drop kernel reason NETFILTER_DROP function nft_do_chain\n"
         );
+    }
+
+    #[test]
+    fn rules_of_legacy_iptables_in_the_same_grammar() {
+        assert_eq!(
+            journey(&legacy(true)),
+            "trace id 009c01f8 ip raw PREROUTING policy accept \n\
+             trace id 009c01f8 ip nat PREROUTING rule -p tcp -j DNAT --to-destination 192.168.70.10:22 (verdict accept)\n\
+             trace id 009c01f8 ip nat rewrite dnat 10.1.2.3:1222 to 192.168.70.10:22\n\
+             trace id 009c01f8 ip filter FORWARD rule -p tcp -j web (verdict jump web)\n\
+             trace id 009c01f8 ip filter web rule -j DROP (verdict drop)\n"
+        );
+        let untold = journey(&legacy(false));
+        assert!(untold.contains("ip filter FORWARD unknown rule 1\n"), "{untold}");
+        assert!(untold.contains("ip filter web unknown rule 2 or end of chain\n"), "{untold}");
     }
 
     #[test]

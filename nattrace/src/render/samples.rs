@@ -195,6 +195,57 @@ pub(super) fn again(id: u64, of: &Journey, seconds: f64) -> Journey {
     }
 }
 
+/// A port-forward by legacy iptables that a chain of its own drops; with its rules' texts or without.
+pub(super) fn legacy(texts: bool) -> Journey {
+    let rule = |chain: &str, number, text: &str| RuleRef {
+        backend: Backend::Legacy,
+        text: texts.then(|| text.to_owned()),
+        ..rule(chain, number, text)
+    };
+    let step = |rule, hook, verdict: Verdict, or_end: bool| {
+        StepKind::Rule(RuleStep {
+            rule,
+            verdict: texts.then_some(verdict),
+            or_end: or_end && !texts,
+            hook: Some(hook),
+            mark: None,
+        })
+    };
+    let dnat = rule("ip nat PREROUTING", 1, "-A PREROUTING -p tcp -j DNAT --to-destination 192.168.70.10:22");
+    let drop = rule("ip filter web", 2, "-A web -j DROP");
+    let raw = StepKind::Policy {
+        backend: Backend::Legacy,
+        family: NfFamily::Ip,
+        table: "raw".to_owned(),
+        chain: "PREROUTING".to_owned(),
+        verdict: Verdict::Accept,
+        hook: Some(HookPoint::Prerouting),
+    };
+    let jump = rule("ip filter FORWARD", 1, "-A FORWARD -p tcp -j web");
+    let forward = HookPoint::Forward;
+    let kinds = vec![
+        hook(HookPoint::Prerouting, ("enp0", ""), HookVerdict::Accept),
+        raw,
+        step(dnat.clone(), HookPoint::Prerouting, Verdict::Accept, false),
+        StepKind::Rewrite {
+            nat: Manip::Dnat,
+            from: end("10.1.2.3:1222"),
+            to: end("192.168.70.10:22"),
+            rule: Some(dnat),
+            by: RewrittenBy::Rule,
+            decided_for: None,
+        },
+        hook(forward, ("enp0", "veth21"), HookVerdict::Drop),
+        step(jump, forward, Verdict::Jump("web".to_owned()), false),
+        step(drop.clone(), forward, Verdict::Drop, true),
+    ];
+    Journey {
+        steps: steps(kinds),
+        outcome: Outcome::Dropped(DropCause::Rule { rule: drop, hook: Some(forward) }),
+        ..article()
+    }
+}
+
 /// The article's port-forward after the fix.
 pub(super) fn fixed() -> Journey {
     let mut kinds = until_forward(HookVerdict::Accept);

@@ -5,15 +5,16 @@ use jiff::tz::TimeZone;
 use nattrace_core::conntrack::{Connection, Direction, State};
 use nattrace_core::event::{HookPoint, HookVerdict, Loss, Manip, NfFamily, Source, Verdict};
 use nattrace_core::findings::{Certainty, Finding};
-use nattrace_core::journey::Backend;
 use nattrace_core::journey::{
-    DeviceStep, DropCause, Journey, JourneyId, Outcome, RewrittenBy, RouteDecision, RuleRef, RuleStep,
-    StepKind,
+    Backend, DeviceStep, DropCause, Journey, JourneyId, Outcome, RewrittenBy, RouteDecision, RuleRef,
+    RuleStep, StepKind,
 };
 use nattrace_core::packet::{Icmp, protocol};
 
 use super::Text;
-use crate::render::samples::{again, at_home, bare, broken, end, fixed, hook, matched, rule, steps, tcp};
+use crate::render::samples::{
+    again, at_home, bare, broken, end, fixed, hook, legacy, matched, rule, steps, tcp,
+};
 use crate::render::{Namespaces, SourceTotals, Summary, Tally};
 
 fn text() -> Text {
@@ -119,6 +120,29 @@ fn the_article_fixed() {
                → SENT       out veth21
         "#]],
     );
+}
+
+#[test]
+fn rules_of_legacy_iptables() {
+    check(&[legacy(true), legacy(false)], Some(100), &expect![[r##"
+        #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                                     in enp0  22:13:20.000
+           prerouting   iptables raw PREROUTING  policy accept
+                        iptables nat PREROUTING  -p tcp -j DNAT --to-destination 192.168.70.10:22
+           ⇒ DNAT       10.1.2.3:1222 → 192.168.70.10:22
+           forward      enp0 → veth21
+                        iptables filter FORWARD  -p tcp -j web
+                        ↳ web                    -j DROP
+           ✗ DROPPED    in forward by rule "-j DROP" (iptables filter web rule 2)
+
+        #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                                     in enp0  22:13:20.000
+           prerouting   iptables raw PREROUTING  policy accept
+                        iptables nat PREROUTING  rule 1, text not known
+           ⇒ DNAT       10.1.2.3:1222 → 192.168.70.10:22
+           forward      enp0 → veth21
+                        iptables filter FORWARD  rule 1, text not known
+                        iptables filter web      rule 2 or the end of the chain, text not known
+           ✗ DROPPED    in forward by the rule above (iptables filter web rule 2)
+    "##]]);
 }
 
 #[test]
