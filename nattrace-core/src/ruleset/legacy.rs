@@ -89,8 +89,8 @@ pub struct History {
     watched_ns: Option<u64>,
     /// Spans in which rules changed, or may have.
     changes: VecDeque<(u64, u64)>,
-    /// Tasks that are changing rules, and since when.
-    under_way: BTreeMap<u64, u64>,
+    /// Tasks that are changing rules: since when, and how many calls deep.
+    under_way: BTreeMap<u64, (u64, u32)>,
     listings: BTreeMap<NetnsId, VecDeque<Listed>>,
 }
 
@@ -106,16 +106,25 @@ impl History {
         match change {
             LegacyChange::Watched => self.watched_ns = self.watched_ns.or(Some(time_ns)),
             LegacyChange::Begun { task } => {
-                if let Some(begun) = self.under_way.insert(task, time_ns) {
-                    self.may_have_changed(begun, time_ns);
+                let call = self.under_way.entry(task).or_insert((time_ns, 0));
+                if call.0.saturating_add(LONGEST_CHANGE_NS) < time_ns {
+                    let begun = std::mem::replace(call, (time_ns, 1)).0;
+                    self.may_have_changed(begun, begun.saturating_add(LONGEST_CHANGE_NS));
+                } else {
+                    call.1 += 1;
                 }
             }
-            LegacyChange::Ended { task } => {
-                let begun = self.under_way.remove(&task);
-                // Where the entry was missed, it was not long before.
-                let begun = begun.unwrap_or(time_ns.saturating_sub(LONGEST_CHANGE_NS));
-                self.may_have_changed(begun, time_ns);
-            }
+            LegacyChange::Ended { task } => match self.under_way.get_mut(&task) {
+                // Registering a table replaces the empty one that it begins with: one call within another.
+                Some((_, depth)) if *depth > 1 => *depth -= 1,
+                Some((begun, _)) => {
+                    let begun = *begun;
+                    self.under_way.remove(&task);
+                    self.may_have_changed(begun, time_ns);
+                }
+                // The entry was missed.
+                None => self.may_have_changed(time_ns.saturating_sub(LONGEST_CHANGE_NS), time_ns),
+            },
         }
     }
 
@@ -149,7 +158,7 @@ impl History {
     fn is_unchanged(&self, first_ns: u64, last_ns: u64) -> bool {
         let overlaps = |(begun, ended): (u64, u64)| begun <= last_ns && first_ns <= ended;
         let under_way =
-            self.under_way.values().map(|begun| (*begun, begun.saturating_add(LONGEST_CHANGE_NS)));
+            self.under_way.values().map(|(begun, _)| (*begun, begun.saturating_add(LONGEST_CHANGE_NS)));
         self.watched_ns.is_some_and(|watched| watched <= first_ns)
             && !self.changes.iter().copied().chain(under_way).any(overlaps)
     }
@@ -414,6 +423,37 @@ mod tests {
             assert_eq!(text(&history, ms), *expected, "at {ms} ms");
         }
         assert!(!history.may_be_listed(NETNS, 150 * MS, 300 * MS));
+    }
+
+    #[test]
+    fn a_call_within_a_call_is_one_change() {
+        let mut history = watched();
+        history.list(NETNS, 20 * MS, listing(10, &["-s 10.0.0.1 -j ACCEPT"]));
+        for (ms, change) in [
+            (100, LegacyChange::Begun { task: 1 }),
+            (101, LegacyChange::Begun { task: 1 }),
+            (102, LegacyChange::Ended { task: 1 }),
+            (150, LegacyChange::Ended { task: 1 }),
+        ] {
+            history.change(ms * MS, change);
+        }
+        assert!(text(&history, 99).is_some());
+        assert!(!history.may_be_listed(NETNS, 140 * MS, 300 * MS), "the outer call was under way");
+        assert!(history.may_be_listed(NETNS, 200 * MS, 300 * MS));
+        history.change(400 * MS, LegacyChange::Ended { task: 2 });
+        assert_eq!(text(&history, 99), None, "whose beginning was not told");
+    }
+
+    #[test]
+    fn a_change_whose_end_was_not_told_ends_at_last() {
+        let mut history = watched();
+        history.change(100 * MS, LegacyChange::Begun { task: 1 });
+        assert!(!history.may_be_listed(NETNS, 9000 * MS, 9100 * MS));
+        assert!(history.may_be_listed(NETNS, 11_000 * MS, 11_100 * MS));
+        history.change(12_000 * MS, LegacyChange::Begun { task: 1 });
+        history.change(12_001 * MS, LegacyChange::Ended { task: 1 });
+        assert!(history.may_be_listed(NETNS, 13_000 * MS, 13_100 * MS));
+        assert!(!history.may_be_listed(NETNS, 9000 * MS, 9100 * MS));
     }
 
     #[test]

@@ -139,7 +139,7 @@ pub(super) fn introduction(
         missing = missing.or(why);
         if marked && let Some(logger) = watched.inside(legacy::logger).ok().flatten() {
             notes.push(format!(
-                "the kernel logs what legacy iptables does with traced packets, too (by {logger})"
+                "legacy iptables has a logger ({logger}): the kernel may log its rules for traced packets, too"
             ));
         }
     }

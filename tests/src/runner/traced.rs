@@ -32,8 +32,10 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// So many complaints of one oracle are enough.
 const ENOUGH: usize = 10;
 
-/// Runs its arguments where nft is a file that cannot be run, for this process and its children only.
-const HIDE_NFT: &str = r#"mount --bind /dev/null "$(command -v nft)" && exec "$0" "$@""#;
+/// Runs its arguments where a program is a file that cannot be run, for this process and its children only.
+fn hide(program: &str) -> String {
+    format!(r#"mount --bind /dev/null "$(command -v {program})" && exec "$0" "$@""#)
+}
 
 /// The bit of `NFNLGRP_NFTRACE` and those of the conntrack groups in /proc/net/netlink.
 const NFTRACE_GROUP: u32 = 1 << 8;
@@ -172,9 +174,10 @@ impl Stage {
                 command.args(["--bounding-set", "-all,+net_admin", "--inh-caps", "-all,+net_admin", program]);
                 Ok(command)
             }
-            (Via::WithoutNft, _) => {
+            (Via::WithoutNft | Via::WithoutLegacySave, _) => {
+                let hidden = if via == Via::WithoutNft { "nft" } else { "iptables-legacy-save" };
                 let mut command = self.lab.command(role, "unshare")?;
-                command.args(["-m", "sh", "-c", HIDE_NFT, program]);
+                command.args(["-m", "sh", "-c", &hide(hidden), program]);
                 Ok(command)
             }
             _ => self.lab.command(role, program),

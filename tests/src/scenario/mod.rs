@@ -88,6 +88,8 @@ pub(crate) enum Via {
     NetAdmin,
     /// Where nobody finds an nft that can be run.
     WithoutNft,
+    /// Where nobody finds a tool that lists legacy iptables.
+    WithoutLegacySave,
 }
 
 /// What nattrace is to print.

@@ -124,7 +124,10 @@ fn the_article_fixed() {
 
 #[test]
 fn rules_of_legacy_iptables() {
-    check(&[legacy(true), legacy(false)], Some(100), &expect![[r##"
+    check(
+        &[legacy(true), legacy(false)],
+        Some(100),
+        &expect![[r##"
         #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                                     in enp0  22:13:20.000
            prerouting   iptables raw PREROUTING  policy accept
                         iptables nat PREROUTING  -p tcp -j DNAT --to-destination 192.168.70.10:22
@@ -142,7 +145,8 @@ fn rules_of_legacy_iptables() {
                         iptables filter FORWARD  rule 1, text not known
                         iptables filter web      rule 2 or the end of the chain, text not known
            ✗ DROPPED    in forward by the rule above (iptables filter web rule 2)
-    "##]]);
+    "##]],
+    );
 }
 
 #[test]
