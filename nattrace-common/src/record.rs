@@ -28,8 +28,12 @@ pub enum Kind {
     Rule = 11,
     /// [`CommitRecord`]: nf_tables tells of a transaction that it committed.
     Commit = 12,
+    /// [`LegacyRecord`]: legacy iptables matched a rule or came to a chain's end.
+    Legacy = 13,
     /// [`DeliverRecord`]: a function outside of conntrack's NAT is about to write into the headers.
     Writer = 14,
+    /// [`LegacyChangeRecord`]: a table of legacy iptables is being replaced, or has been.
+    LegacyChange = 15,
 }
 
 impl Kind {
@@ -49,7 +53,9 @@ impl Kind {
             10 => Self::Nft,
             11 => Self::Rule,
             12 => Self::Commit,
+            13 => Self::Legacy,
             14 => Self::Writer,
+            15 => Self::LegacyChange,
             _ => return None,
         })
     }
@@ -343,6 +349,46 @@ pub struct RuleRecord {
     pub chain: [u8; NAME_BYTES],
     /// Chain of a jump or goto, NUL-terminated.
     pub target: [u8; NAME_BYTES],
+}
+
+/// `XT_TABLE_MAXNAMELEN`; chains' names are shorter (`XT_FUNCTION_MAXNAMELEN`).
+pub const XT_NAME_BYTES: usize = 32;
+
+/// What legacy iptables would log of a traced packet: the arguments of `nf_log_trace` (net/ipv4/netfilter/ip_tables.c
+/// `trace_packet`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LegacyRecord {
+    /// Head.
+    pub head: Head,
+    /// `NF_INET_*`.
+    pub hook: u32,
+    /// `NFPROTO_IPV4` or `NFPROTO_IPV6`.
+    pub pf: u32,
+    /// Number in the chain, from 1; that of a policy is one more than the chain has rules.
+    pub rulenum: u32,
+    /// Padding, always 0.
+    pub zero: u32,
+    /// `rule`, `return` or `policy`, NUL-terminated.
+    pub comment: [u8; 8],
+    /// Table, NUL-terminated.
+    pub table: [u8; XT_NAME_BYTES],
+    /// Chain, NUL-terminated.
+    pub chain: [u8; XT_NAME_BYTES],
+}
+
+/// `xt_replace_table` or `xt_register_table` was entered, or returned.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LegacyChangeRecord {
+    /// Head; the namespace is not told.
+    pub head: Head,
+    /// `bpf_get_current_pid_tgid`: ties a return to its entry.
+    pub task: u64,
+    /// 1 when it returned.
+    pub ended: u32,
+    /// Padding, always 0.
+    pub zero: u32,
 }
 
 /// Why a record was not made; indices of the `LOST` map.

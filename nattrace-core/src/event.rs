@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conntrack::{Connection, Direction};
 use crate::packet::Packet;
-use crate::ruleset::Listing;
+use crate::ruleset::{Listing, legacy};
 
 /// A followed packet: unique within one run. Made in the kernel when the packet is selected, inherited by
 /// the same buffer until it is freed. Never an address: addresses are reused within microseconds.
@@ -40,6 +40,8 @@ pub enum Body {
     Rewrite(Rewrite),
     /// nf_tables sent a trace message.
     NftTrace(NftTrace),
+    /// Legacy iptables matched a rule, or came to the end of a chain.
+    LegacyRule(LegacyRule),
     /// A device handed the packet to the stack (`netif_receive_skb`).
     Receive(DeviceEvent),
     /// The stack handed the packet to a device's driver (`net_dev_start_xmit`).
@@ -69,6 +71,10 @@ pub enum Body {
     Commit(Commit),
     /// The ruleset as listed.
     Ruleset(Listing),
+    /// The rules of legacy iptables as listed.
+    LegacyRuleset(legacy::Listing),
+    /// The rules of legacy iptables change, in whatever namespace.
+    LegacyChange(LegacyChange),
     /// A network device.
     Link(Link),
     /// A namespace that is watched.
@@ -493,6 +499,45 @@ impl TraceMessage {
             ct_state: None,
         }
     }
+}
+
+/// What legacy iptables tells of a packet that is traced (net/ipv4/netfilter/ip_tables.c `trace_packet`, v7.3): not what
+/// it decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegacyRule {
+    /// The packet.
+    pub packet: PacketId,
+    /// `NFPROTO_IPV4` or `NFPROTO_IPV6`.
+    pub family: NfFamily,
+    /// The hook it is in.
+    pub hook: HookPoint,
+    /// Table.
+    pub table: String,
+    /// Chain.
+    pub chain: String,
+    /// Number in the chain, from 1; the chain's end (a base chain's policy) counts as one more rule.
+    pub rulenum: u32,
+    /// What the kernel calls it. A rule that accepts, drops or returns without any condition is called as the end of
+    /// its chain is: `policy` in a base chain, `return` in others.
+    pub called: TraceType,
+}
+
+/// The rules of legacy iptables are replaced as a whole, table by table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "lowercase")]
+pub enum LegacyChange {
+    /// From now on changes are told.
+    Watched,
+    /// A task replaces a table; the new rules come into force before it has ended.
+    Begun {
+        /// Which.
+        task: u64,
+    },
+    /// It has.
+    Ended {
+        /// Which.
+        task: u64,
+    },
 }
 
 /// A device took or gave a packet.

@@ -2,10 +2,11 @@
 
 mod history;
 mod iptables;
+pub mod legacy;
 mod statement;
 
 pub use history::{History, RuleName};
-pub use iptables::{iptables_quote_is_open, iptables_target};
+pub use iptables::{Target, iptables_quote_is_open, iptables_target};
 pub use statement::{does_nat, keeps_port};
 
 use serde::{Deserialize, Serialize};

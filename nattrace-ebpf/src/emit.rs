@@ -2,19 +2,21 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_skb_load_bytes},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_skb_load_bytes,
+    },
     maps::ring_buf::RingBufEntry,
     programs::SkBuffContext,
 };
 use nattrace_common::record::{
     CommitRecord, DeliverRecord, DeviceRecord, FreeRecord, Head, HookRecord, Kind, LOST_NFT, LOST_PROBES,
-    LOST_TRACEPOINTS, NFT_LARGE, NFT_MEDIUM, NFT_SMALL, NftHead, NftRecord, RewriteRecord, RuleRecord,
-    Snapshot,
+    LOST_TRACEPOINTS, LegacyChangeRecord, LegacyRecord, NFT_LARGE, NFT_MEDIUM, NFT_SMALL, NftHead, NftRecord,
+    RewriteRecord, RuleRecord, Snapshot,
 };
 
 use crate::{
     maps::{Before, CURRENT, EVENTS, Entry, LOST, MANIPS, Manip, NOTIFIES, NotifyKey},
-    read::{self, HookState, Skb, field},
+    read::{self, Passage, Skb, field},
     select::{self, State},
 };
 
@@ -44,12 +46,12 @@ fn head(kind: Kind, packet: u64, netns: u32, time_ns: u64) -> Head {
 
 /// A hook's entry, unless it was told already for this passage.
 #[inline(always)]
-pub(crate) fn hook_once(skb: Skb, state: HookState, netns: u32, entry: &mut Entry) {
-    let inside = state.place();
+pub(crate) fn hook_once(skb: Skb, passage: Passage, netns: u32, entry: &mut Entry) {
+    let inside = passage.place();
     if entry.hook != inside {
         entry.hook = inside;
         entry.netns = netns;
-        hook(Kind::Hook, skb, state, netns, entry.id, 0, true);
+        hook(Kind::Hook, skb, passage, netns, entry.id, 0, true);
         select::follow_connection(skb);
     }
 }
@@ -59,7 +61,7 @@ pub(crate) fn hook_once(skb: Skb, state: HookState, netns: u32, entry: &mut Entr
 pub(crate) fn hook(
     kind: Kind,
     skb: Skb,
-    state: HookState,
+    passage: Passage,
     netns: u32,
     packet: u64,
     verdict: i32,
@@ -70,12 +72,12 @@ pub(crate) fn hook(
     // SAFETY: every byte of the record is written before it is submitted.
     unsafe {
         (*record).head = head(kind, packet, netns, 0);
-        (*record).hook = state.hook();
-        (*record).pf = state.pf();
+        (*record).hook = passage.hook;
+        (*record).pf = passage.pf;
         (*record).verdict = verdict;
         (*record).alive = u32::from(alive);
-        read::device(state.iif(), &raw mut (*record).iif);
-        read::device(state.oif(), &raw mut (*record).oif);
+        read::device(passage.iif, &raw mut (*record).iif);
+        read::device(passage.oif, &raw mut (*record).oif);
         // After a verdict other than accept the buffer may be another's: nothing of it is read.
         let skb = if alive { skb } else { Skb(0) };
         skb.snapshot(skb.network_header(), &raw mut (*record).snapshot);
@@ -234,6 +236,39 @@ pub(crate) fn rule(info: u64, chain: u64, kind: u32, netns: u32, packet: u64) {
         let target = if (*record).verdict == -3 || (*record).verdict == -4 { target } else { 0 };
         read::name(target, field!(chain_name), &raw mut (*record).target);
     }
+    entry.submit(0);
+}
+
+/// What legacy iptables would log of a packet; `sp` is the stack pointer at the entry of `nf_log_trace`.
+#[inline(always)]
+pub(crate) fn legacy_rule(sp: u64, passage: Passage, netns: u32, packet: u64) {
+    let Some(mut entry) = reserve::<LegacyRecord>(LOST_PROBES) else { return };
+    let record = entry.as_mut_ptr();
+    let text = |index| read::log_trace_argument::<u64>(sp, index).unwrap_or(0);
+    // SAFETY: every byte of the record is written before it is submitted.
+    unsafe {
+        (*record).head = head(Kind::Legacy, packet, netns, 0);
+        (*record).hook = passage.hook;
+        (*record).pf = passage.pf;
+        (*record).rulenum = read::log_trace_argument(sp, 3).unwrap_or(0);
+        (*record).zero = 0;
+        read::short_name(text(2), &raw mut (*record).comment);
+        read::short_name(text(0), &raw mut (*record).table);
+        read::short_name(text(1), &raw mut (*record).chain);
+    }
+    entry.submit(0);
+}
+
+/// A table of legacy iptables is being replaced, or has been.
+#[inline(always)]
+pub(crate) fn legacy_change(ended: bool) {
+    let Some(mut entry) = reserve::<LegacyChangeRecord>(LOST_PROBES) else { return };
+    entry.write(LegacyChangeRecord {
+        head: head(Kind::LegacyChange, 0, 0, 0),
+        task: bpf_get_current_pid_tgid(),
+        ended: u32::from(ended),
+        zero: 0,
+    });
     entry.submit(0);
 }
 

@@ -35,7 +35,7 @@ use nattrace_common::{
 
 use crate::{
     maps::{CALLS, Call, Entry, Manip, NOTIFIES, Notify, NotifyKey},
-    read::{HookState, Skb, field},
+    read::{HookState, Passage, Skb, field},
     select::{Selection, State},
 };
 
@@ -93,11 +93,13 @@ fn enter(skb: Skb, state: HookState) {
     }
     let Some(netns) = state.watched_netns() else { return };
     match known {
-        Some(entry) if entry.state == State::SELECTED => emit::hook_once(skb, state, netns, entry),
+        Some(entry) if entry.state == State::SELECTED => {
+            emit::hook_once(skb, state.passage(), netns, entry);
+        }
         Some(entry) => entry.hook = state.place(),
         None => {
             if let Some(entry) = select::consider(skb, netns, Selection::AtHook(state)) {
-                emit::hook_once(skb, state, netns, entry);
+                emit::hook_once(skb, state.passage(), netns, entry);
             }
         }
     }
@@ -111,7 +113,7 @@ fn leave(skb: Skb, state: HookState, verdict: i32) {
         if let Some(packet) = select::dropped_last(skb)
             && let Some(netns) = state.watched_netns()
         {
-            emit::hook(Kind::HookReturn, skb, state, netns, packet, verdict, false);
+            emit::hook(Kind::HookReturn, skb, state.passage(), netns, packet, verdict, false);
         }
         return;
     }
@@ -143,11 +145,11 @@ fn leave(skb: Skb, state: HookState, verdict: i32) {
         },
     };
     if verdict == 1 {
-        emit::hook(Kind::HookReturn, skb, state, netns, entry.id, verdict, true);
+        emit::hook(Kind::HookReturn, skb, state.passage(), netns, entry.id, verdict, true);
         entry.hook = 0;
         select::follow_connection(skb);
     } else if entry.hook == state.place() {
-        emit::hook(Kind::HookReturn, skb, state, netns, entry.id, verdict, false);
+        emit::hook(Kind::HookReturn, skb, state.passage(), netns, entry.id, verdict, false);
         entry.hook = 0;
     }
 }
@@ -229,7 +231,7 @@ fn notify(pkt: u64, info: u64) {
         let _ = NOTIFIES.remove(key);
         return;
     };
-    emit::hook_once(skb, state, netns, entry);
+    emit::hook_once(skb, state.passage(), netns, entry);
     let value = Notify { packet: entry.id, netns, zero: 0, table_handle: read::table_handle(info) };
     let _ = NOTIFIES.insert(key, value, 0);
 }
@@ -273,6 +275,46 @@ fn __nft_trace_packet(ctx: ProbeContext) -> u32 {
     {
         emit::rule(info, chain, kind, netns, entry.id);
     }
+    0
+}
+
+// nf_log_trace(net, pf, hooknum, skb, in, out, loginfo, fmt, table, chain, comment, rulenum): where legacy iptables
+// tells of a rule that matched a packet with skb->nf_trace, which nf_tables' `meta nftrace set 1` sets as well. Its
+// logger is looked up within, so it is called whether one is bound or not.
+
+#[kprobe]
+fn nf_log_trace(ctx: ProbeContext) -> u32 {
+    let (Some(net), Some(pf), Some(hook)) = (ctx.arg::<u64>(0), ctx.arg::<u32>(1), ctx.arg::<u32>(2)) else {
+        return 0;
+    };
+    let (Some(skb), Some(iif), Some(oif)) = (ctx.arg(3), ctx.arg(4), ctx.arg(5)) else { return 0 };
+    let skb = Skb(skb);
+    let Some(entry) = select::known(skb) else { return 0 };
+    let Some(netns) = read::watched(net) else { return 0 };
+    if entry.state != State::SELECTED {
+        if !select::is_selected_now(skb, entry) {
+            return 0;
+        }
+        select::promote(skb, netns, entry);
+        entry.hook = 0;
+    }
+    let passage = Passage { hook, pf: pf & 0xff, iif, oif };
+    emit::hook_once(skb, passage, netns, entry);
+    emit::legacy_rule(read::stack_pointer(ctx.as_ptr()), passage, netns, entry.id);
+    0
+}
+
+// xt_replace_table, xt_register_table: the rules of a legacy table change between entry and return.
+
+#[kprobe]
+fn xt_replace_table(_ctx: ProbeContext) -> u32 {
+    emit::legacy_change(false);
+    0
+}
+
+#[kretprobe]
+fn xt_replace_table_return(_ctx: RetProbeContext) -> u32 {
+    emit::legacy_change(true);
     0
 }
 

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use nattrace_common::{
     fields::ABSENT,
-    record::{Conn, Device, HEADER_BYTES, NAME_BYTES, Route, Snapshot, TUPLE_BYTES},
+    record::{Conn, Device, HEADER_BYTES, NAME_BYTES, Route, Snapshot, TUPLE_BYTES, XT_NAME_BYTES},
 };
 
 use crate::{FILTER, maps::WATCHED};
@@ -97,7 +97,7 @@ pub(crate) fn stack_pointer(ctx: *mut c_void) -> u64 {
 
 /// `struct net`'s inode number, when the namespace is watched.
 #[inline(always)]
-fn watched(net: u64) -> Option<u32> {
+pub(crate) fn watched(net: u64) -> Option<u32> {
     let inum: u32 = at(net, field!(net_inum))?;
     let len = filter!(netns_len);
     if len == 0 {
@@ -163,6 +163,52 @@ pub(crate) fn name(base: u64, offset: u32, target: *mut [u8; NAME_BYTES]) {
     }
 }
 
+/// Copies a NUL-terminated string of legacy iptables.
+#[inline(always)]
+pub(crate) fn short_name<const N: usize>(source: u64, target: *mut [u8; N]) {
+    const { assert!(N <= XT_NAME_BYTES) };
+    // SAFETY: `target` points to a record of this program; the helper checks the source.
+    unsafe {
+        *target = [0; N];
+        if source != 0 {
+            bpf_probe_read_kernel_str(target.cast(), N as u32, source as *const c_void);
+        }
+    }
+}
+
+/// The arguments of the variadic `nf_log_trace(net, pf, hooknum, skb, in, out, loginfo, fmt, ...)` behind its format:
+/// on the stack, after the return address and what found no register before them.
+#[inline(always)]
+pub(crate) fn log_trace_argument<T: Copy>(sp: u64, index: u32) -> Option<T> {
+    #[cfg(bpf_target_arch = "x86_64")]
+    const FIRST: u32 = 24;
+    #[cfg(bpf_target_arch = "aarch64")]
+    const FIRST: u32 = 0;
+    at(sp, FIRST + 8 * index)
+}
+
+/// Where in the kernel a packet passes hooks: what of a `struct nf_hook_state` is told.
+#[derive(Clone, Copy)]
+pub(crate) struct Passage {
+    /// `NF_INET_*`, or what the family has instead.
+    pub(crate) hook: u32,
+    /// `NFPROTO_*`.
+    pub(crate) pf: u32,
+    /// Device in, as an address.
+    pub(crate) iif: u64,
+    /// Device out, as an address.
+    pub(crate) oif: u64,
+}
+
+impl Passage {
+    /// Hook and family in one number that is never 0. The family belongs to it: a bridge's hooks and those of IP
+    /// are entered within each other (br_netfilter).
+    #[inline(always)]
+    pub(crate) fn place(self) -> u32 {
+        ((self.pf & 0xff) << 8 | (self.hook & 0xff)) + 1
+    }
+}
+
 /// A `struct nf_hook_state`.
 #[derive(Clone, Copy)]
 pub(crate) struct HookState(pub(crate) u64);
@@ -184,11 +230,16 @@ impl HookState {
         at::<u8>(self.0, field!(state_pf)).map_or(0, u32::from)
     }
 
-    /// Hook and family in one number that is never 0. The family belongs to it: a bridge's hooks and those of IP
-    /// are entered within each other (br_netfilter).
+    /// What is told of it.
+    #[inline(always)]
+    pub(crate) fn passage(self) -> Passage {
+        Passage { hook: self.hook(), pf: self.pf(), iif: self.iif(), oif: self.oif() }
+    }
+
+    /// As [`Passage::place`].
     #[inline(always)]
     pub(crate) fn place(self) -> u32 {
-        ((self.pf() & 0xff) << 8 | (self.hook() & 0xff)) + 1
+        Passage { hook: self.hook(), pf: self.pf(), iif: 0, oif: 0 }.place()
     }
 
     /// A hook of IPv4 or IPv6, in which a trace table can have marked the packet.

@@ -31,14 +31,14 @@ fn dropped_by_rule(journey: &Journey, cause: &DropCause) -> Option<Finding> {
     let place = hook.map(|hook| format!(" in {}", hook.name())).unwrap_or_default();
     let text = match &rule.text {
         Some(text) => format!(
-            "The rule \"{text}\" in chain {chain} of table {} {table} (handle {}) dropped it{place}.",
-            rule.family.name(),
-            rule.handle
+            "The rule \"{text}\" in chain {chain} of table {} {table} ({}) dropped it{place}.",
+            rule.backend.owner(rule.family),
+            rule.in_chain()
         ),
         None => format!(
-            "The rule with handle {} in chain {chain} of table {} {table} dropped it{place}; its text is not known.",
-            rule.handle,
-            rule.family.name()
+            "The rule with {} in chain {chain} of table {} {table} dropped it{place}; its text is not known.",
+            rule.in_chain(),
+            rule.backend.owner(rule.family)
         ),
     };
     // The rules that led into the chain are part of the proof.
@@ -48,9 +48,13 @@ fn dropped_by_rule(journey: &Journey, cause: &DropCause) -> Option<Finding> {
         let StepKind::Rule(step) = &step.kind else { continue };
         let leads = matches!(
             &step.verdict,
-            crate::event::Verdict::Jump(to) | crate::event::Verdict::Goto(to) if *to == wanted
+            Some(crate::event::Verdict::Jump(to) | crate::event::Verdict::Goto(to)) if *to == wanted
         );
-        if leads && step.rule.table == *table && step.rule.family == rule.family {
+        if leads
+            && step.rule.table == *table
+            && step.rule.family == rule.family
+            && step.rule.backend == rule.backend
+        {
             steps.push(index);
             wanted.clone_from(&step.rule.chain);
         }
@@ -61,15 +65,15 @@ fn dropped_by_rule(journey: &Journey, cause: &DropCause) -> Option<Finding> {
 }
 
 fn dropped_by_policy(journey: &Journey, cause: &DropCause) -> Option<Finding> {
-    let DropCause::Policy { family, table, chain, hook } = cause else { return None };
+    let DropCause::Policy { backend, family, table, chain, hook } = cause else { return None };
     let at = last_step(
         journey,
-        |kind| matches!(kind, StepKind::Policy { family: f, table: t, chain: c, .. } if f == family && t == table && c == chain),
+        |kind| matches!(kind, StepKind::Policy { backend: b, family: f, table: t, chain: c, .. } if b == backend && f == family && t == table && c == chain),
     )?;
     let place = hook.map(|hook| format!(" in {}", hook.name())).unwrap_or_default();
     let text = format!(
         "No rule accepted it, so the policy of chain {chain} of table {} {table}, which is drop, dropped it{place}.",
-        family.name()
+        backend.owner(*family)
     );
     let certainty = Certainty::Certain;
     Some(Finding { code: "dropped-by-policy", text, fix: Vec::new(), certainty, steps: vec![at] })

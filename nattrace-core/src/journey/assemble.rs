@@ -26,7 +26,7 @@ use crate::event::{
 use crate::filter::Filter;
 use crate::findings::reasons;
 use crate::packet::Packet;
-use crate::ruleset::History;
+use crate::ruleset::{History, legacy};
 
 /// Losses that are remembered, to mark the journeys they may have hurt.
 const MAX_LOSSES: usize = 256;
@@ -106,6 +106,7 @@ pub struct Assembler {
     pub(super) options: Options,
     pub(super) names: Names,
     pub(super) rulesets: BTreeMap<NetnsId, History>,
+    pub(super) legacy: legacy::History,
     own_tables: BTreeSet<(NetnsId, NfFamily, String)>,
     pub(super) opens: BTreeMap<u64, Open>,
     /// Flows without a connection that `--oif` lets through.
@@ -131,6 +132,7 @@ impl Assembler {
             options,
             names: Names::default(),
             rulesets: BTreeMap::new(),
+            legacy: legacy::History::default(),
             own_tables: BTreeSet::new(),
             opens: BTreeMap::new(),
             untracked_out: BTreeSet::new(),
@@ -158,6 +160,7 @@ impl Assembler {
             Body::HookReturn(back) => self.hook_return(at, &back),
             Body::Rewrite(rewrite) => self.rewrite(at, &rewrite),
             Body::NftTrace(trace) => self.trace(at, &trace),
+            Body::LegacyRule(rule) => self.change(rule.packet, |open| open.legacy_rule(at, &rule)),
             Body::Receive(device) => self.device(at, &device, DeviceStep::Receive),
             Body::Transmit(device) => self.device(at, &device, DeviceStep::Transmit),
             Body::Deliver(deliver) => self.deliver(at, deliver),
@@ -172,6 +175,8 @@ impl Assembler {
             Body::Conntrack(change) => self.conntrack(at, &change),
             Body::Commit(commit) => self.rulesets.entry(at.netns).or_default().commit(at.time_ns, &commit),
             Body::Ruleset(listing) => self.rulesets.entry(at.netns).or_default().list(at.time_ns, &listing),
+            Body::LegacyRuleset(listing) => self.legacy.list(at.netns, at.time_ns, listing),
+            Body::LegacyChange(change) => self.legacy.change(at.time_ns, change),
             Body::Link(link) => self.names.link(at.netns, link.index, link.name),
             Body::Namespace { name } => self.names.namespace(at.netns, name),
             Body::OwnTable { family, name } => {
@@ -180,6 +185,9 @@ impl Assembler {
             Body::Clock => self.expire(at.time_ns),
             Body::Loss(loss) => {
                 self.counters.loss(&loss);
+                if loss.source == Source::Probes {
+                    self.legacy.may_have_changed(loss.first_ns, loss.last_ns);
+                }
                 self.losses.push_back(loss);
                 if self.losses.len() > MAX_LOSSES {
                     self.losses.pop_front();

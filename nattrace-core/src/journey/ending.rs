@@ -224,7 +224,8 @@ pub(super) fn is_ip(family: NfFamily) -> bool {
 fn cause(draft: &Draft) -> Option<DropCause> {
     match &draft.step.kind {
         StepKind::Rule(step) => Some(DropCause::Rule { rule: step.rule.clone(), hook: step.hook }),
-        StepKind::Policy { family, table, chain, hook, .. } => Some(DropCause::Policy {
+        StepKind::Policy { backend, family, table, chain, hook, .. } => Some(DropCause::Policy {
+            backend: *backend,
             family: *family,
             table: table.clone(),
             chain: chain.clone(),

@@ -2,7 +2,7 @@
 
 use super::open::{ChainName, Evaluation, Moment, Note, Open, Place};
 use super::route::Routed;
-use super::{RuleRef, RuleStep, StepKind};
+use super::{Backend, RuleRef, RuleStep, StepKind};
 use crate::conntrack::{Connection, State};
 use crate::event::{HookPoint, HookVerdict, NfFamily, NftTrace, TraceMessage, TraceType, Verdict};
 use crate::packet::{Packet, decode, decode_arp};
@@ -197,6 +197,7 @@ impl Open {
             (TraceType::Policy, _) => self.push(
                 m.at,
                 StepKind::Policy {
+                    backend: Backend::Nft,
                     family: message.family,
                     table: message.table.clone(),
                     chain: message.chain.clone(),
@@ -208,6 +209,7 @@ impl Open {
             ),
             (TraceType::Rule | TraceType::Return, Some(handle)) => {
                 let rule = RuleRef {
+                    backend: Backend::Nft,
                     family: message.family,
                     table: message.table.clone(),
                     chain: message.chain.clone(),
@@ -215,7 +217,13 @@ impl Open {
                     text: None,
                     nft_text: None,
                 };
-                let step = RuleStep { rule, verdict: verdict.clone(), hook, mark: message.mark };
+                let step = RuleStep {
+                    rule,
+                    verdict: Some(verdict.clone()),
+                    or_end: false,
+                    hook,
+                    mark: message.mark,
+                };
                 let note = Note::Rule { table_handle: m.trace.table_handle, base };
                 self.push(m.at, StepKind::Rule(step), visit, note)
             }

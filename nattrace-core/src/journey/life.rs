@@ -66,6 +66,7 @@ impl Open {
             Note::Rule { base, .. } => {
                 priority(base, draft).is_some_and(|priority| priority < CONNTRACK_PRIORITY)
             }
+            Note::Legacy { .. } | Note::ChainEnd => is_legacy_raw(&draft.step.kind),
             _ => false,
         };
         let earlier = self.drafts.iter().enumerate().take(from).skip(hook + 1);
@@ -81,10 +82,20 @@ impl Open {
     }
 }
 
+/// Of legacy iptables' tables, `raw` alone comes before conntrack (`NF_IP_PRI_RAW`).
+fn is_legacy_raw(kind: &StepKind) -> bool {
+    match kind {
+        StepKind::Rule(step) => step.rule.table == "raw",
+        StepKind::Policy { table, .. } => table == "raw",
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{HookPoint, NfFamily, Verdict};
+    use crate::event::{HookPoint, NfFamily, TraceType, Verdict};
+    use crate::journey::Backend;
     use crate::packet::{Endpoint, Family, Packet};
 
     const AT: Moment = Moment { time_ns: 1, cpu: 0, netns: 1 };
@@ -142,24 +153,37 @@ mod tests {
         assert_eq!(steps_of, ["created", "confirmed"]);
     }
 
-    #[test]
-    fn the_entry_is_made_behind_raw_chains_and_before_nat() {
+    /// The step at which the entry stands, after the hook and these chains.
+    fn created_at(backend: Backend, chains: [(&str, &str, Note); 2]) -> Option<usize> {
         let mut open = open();
         let visit = open.enter(AT, HookPoint::Prerouting, NfFamily::Ip, None, None, true);
-        for chain in ["raw", "nat"] {
-            let base = ChainName { family: NfFamily::Ip, table: "t".to_owned(), chain: chain.to_owned() };
+        for (table, chain, note) in chains {
             let kind = StepKind::Policy {
+                backend,
                 family: NfFamily::Ip,
-                table: "t".to_owned(),
+                table: table.to_owned(),
                 chain: chain.to_owned(),
                 verdict: Verdict::Accept,
                 hook: None,
             };
-            open.push(AT, kind, Some(visit), Note::Rule { table_handle: None, base });
+            open.push(AT, kind, Some(visit), note);
         }
         open.connection_lives(AT, &seen(1, 0));
         open.place_creation(|base, _| Some(if base.chain == "raw" { -300 } else { -100 }));
-        assert!(matches!(open.drafts[2].step.kind, StepKind::Connection { .. }));
+        open.drafts.iter().position(|draft| matches!(draft.step.kind, StepKind::Connection { .. }))
+    }
+
+    #[test]
+    fn the_entry_is_made_behind_raw_chains_and_before_nat() {
+        let nft = |chain: &str| Note::Rule {
+            table_handle: None,
+            base: ChainName { family: NfFamily::Ip, table: "t".to_owned(), chain: chain.to_owned() },
+        };
+        let chains = [("t", "raw", nft("raw")), ("t", "nat", nft("nat"))];
+        assert_eq!(created_at(Backend::Nft, chains), Some(2));
+        let legacy = Note::Legacy { called: TraceType::Policy };
+        let chains = [("raw", "PREROUTING", legacy.clone()), ("nat", "PREROUTING", legacy)];
+        assert_eq!(created_at(Backend::Legacy, chains), Some(2));
     }
 
     #[test]

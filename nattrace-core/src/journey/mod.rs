@@ -6,6 +6,7 @@ mod counters;
 mod ending;
 mod evaluation;
 mod identity;
+mod legacy;
 mod life;
 mod names;
 mod open;
@@ -114,6 +115,8 @@ pub enum StepKind {
     Rule(RuleStep),
     /// A base chain's policy decided.
     Policy {
+        /// Whose chain it is.
+        backend: Backend,
         /// Family of the table.
         family: NfFamily,
         /// Table.
@@ -199,8 +202,11 @@ pub enum StepKind {
 pub struct RuleStep {
     /// Which rule.
     pub rule: RuleRef,
-    /// What it said.
-    pub verdict: Verdict,
+    /// What it said; `None` where legacy iptables does not tell, and its text leaves it open or is not known.
+    pub verdict: Option<Verdict>,
+    /// It may have been the end of the chain, or its policy, instead: legacy iptables calls that as it does a rule
+    /// without conditions, and how many rules the chain had is not known.
+    pub or_end: bool,
     /// The hook its base chain hangs in, when known.
     pub hook: Option<HookPoint>,
     /// `skb->mark` after it, when the trace message tells.
@@ -210,13 +216,15 @@ pub struct RuleStep {
 /// A rule, named so that it can be found again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleRef {
+    /// Whose rule it is.
+    pub backend: Backend,
     /// Family of the table.
     pub family: NfFamily,
     /// Table.
     pub table: String,
     /// Chain.
     pub chain: String,
-    /// Handle.
+    /// Handle; of legacy iptables, which has none, the rule's number in its chain, from 1.
     pub handle: u64,
     /// The text in force when the packet passed, as the tool that owns the table writes it; `None` when that
     /// cannot be known.
@@ -237,6 +245,39 @@ impl RuleRef {
     #[must_use]
     pub fn in_nft(&self) -> Option<&str> {
         self.nft_text.as_deref().or(self.text.as_deref())
+    }
+}
+
+impl RuleRef {
+    /// Which of its chain's rules it is: `handle 7`, or `rule 2` of legacy iptables.
+    #[must_use]
+    pub fn in_chain(&self) -> String {
+        match self.backend {
+            Backend::Nft => format!("handle {}", self.handle),
+            Backend::Legacy => format!("rule {}", self.handle),
+        }
+    }
+}
+
+/// What evaluates a rule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Backend {
+    /// nf_tables.
+    #[default]
+    Nft,
+    /// ip_tables and ip6_tables: legacy iptables.
+    Legacy,
+}
+
+impl Backend {
+    /// What users call the place of a table: nft's name of its family, or the program whose table it is.
+    #[must_use]
+    pub fn owner(self, family: NfFamily) -> &'static str {
+        match (self, family) {
+            (Self::Nft, family) => family.name(),
+            (Self::Legacy, NfFamily::Ip6) => "ip6tables",
+            (Self::Legacy, _) => "iptables",
+        }
     }
 }
 
@@ -347,6 +388,8 @@ pub enum DropCause {
     },
     /// A base chain's policy.
     Policy {
+        /// Whose chain it is.
+        backend: Backend,
         /// Family of the table.
         family: NfFamily,
         /// Table.

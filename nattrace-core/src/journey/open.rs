@@ -7,7 +7,7 @@ use super::rewrite::quoted;
 use super::route::Routed;
 use super::{DeviceStep, RouteDecision, Step, StepKind};
 use crate::conntrack::Connection;
-use crate::event::{HookPoint, HookVerdict, NetnsId, NfFamily, PacketId, Verdict};
+use crate::event::{HookPoint, HookVerdict, NetnsId, NfFamily, PacketId, TraceType, Verdict};
 use crate::packet::{Packet, Quoted};
 
 /// More steps than any sane path has; a routing loop is cut off here.
@@ -69,8 +69,20 @@ pub(super) struct Draft {
 #[derive(Debug, Clone)]
 pub(super) enum Note {
     Nothing,
-    Rule { table_handle: Option<u64>, base: ChainName },
-    Rewrite { reply: bool, exact: bool },
+    Rule {
+        table_handle: Option<u64>,
+        base: ChainName,
+    },
+    /// Of legacy iptables, as the kernel calls it.
+    Legacy {
+        called: TraceType,
+    },
+    /// The end of a chain of legacy iptables: not shown.
+    ChainEnd,
+    Rewrite {
+        reply: bool,
+        exact: bool,
+    },
 }
 
 /// Where the packet was last seen.
@@ -325,7 +337,7 @@ impl Open {
     pub(super) fn last_verdict(&self, visit: usize) -> Option<(usize, &Verdict)> {
         self.drafts.iter().enumerate().rev().filter(|(_, d)| d.visit == Some(visit)).find_map(|(at, d)| {
             match &d.step.kind {
-                StepKind::Rule(rule) => Some((at, &rule.verdict)),
+                StepKind::Rule(rule) => Some((at, rule.verdict.as_ref()?)),
                 StepKind::Policy { verdict, .. } => Some((at, verdict)),
                 _ => None,
             }

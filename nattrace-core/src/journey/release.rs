@@ -78,10 +78,15 @@ impl Assembler {
         if closed.at_ns.saturating_add(self.options.text_wait_ns) <= self.now_ns {
             return false;
         }
-        closed.open.drafts.iter().any(|draft| {
-            matches!(draft.note, Note::Rule { .. })
-                && self.rule_of(draft).is_none()
-                && !self.rulesets.get(&draft.step.netns).is_some_and(crate::ruleset::History::is_current)
+        closed.open.drafts.iter().any(|draft| match draft.note {
+            Note::Rule { .. } => {
+                self.rule_of(draft).is_none()
+                    && !self.rulesets.get(&draft.step.netns).is_some_and(crate::ruleset::History::is_current)
+            }
+            Note::Legacy { .. } => {
+                self.legacy.may_be_listed(draft.step.netns, draft.step.time_ns, self.now_ns)
+            }
+            _ => false,
         })
     }
 
@@ -111,6 +116,7 @@ impl Assembler {
             }
         }
         self.fill_texts(&mut open);
+        self.fill_legacy(&mut open);
         self.fill_connection(&mut open);
         open.place_creation(|base, draft| {
             let Note::Rule { table_handle, .. } = &draft.note else { return None };
@@ -145,7 +151,12 @@ impl Assembler {
             packet: open.packet,
             iif: open.iif,
             connection: open.connection,
-            steps: open.drafts.into_iter().map(|draft| draft.step).collect(),
+            steps: open
+                .drafts
+                .into_iter()
+                .filter(|draft| !matches!(draft.note, Note::ChainEnd))
+                .map(|draft| draft.step)
+                .collect(),
             outcome,
             findings: Vec::new(),
             retransmission_of: None,
@@ -301,6 +312,10 @@ impl Assembler {
         for open in first {
             let mut drafts = open.drafts.clone();
             for draft in &mut drafts {
+                self.fill_legacy_draft(draft, false);
+                if !matches!(draft.note, Note::Rule { .. }) {
+                    continue;
+                }
                 let rule = self.rule_of(draft);
                 if let StepKind::Rule(step) = &mut draft.step.kind {
                     step.rule.tell(rule);

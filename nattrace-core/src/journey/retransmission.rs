@@ -89,9 +89,9 @@ pub(super) fn path(journey: &Journey) -> String {
                 let r = &rule.rule;
                 write!(
                     path,
-                    "{} rule {} {} {} {} {};",
+                    "{} rule {} {} {} {} {:?};",
                     step.netns,
-                    r.family.name(),
+                    r.backend.owner(r.family),
                     r.table,
                     r.chain,
                     r.handle,

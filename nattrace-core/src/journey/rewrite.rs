@@ -229,17 +229,25 @@ fn deciding_rule(
 ) -> Option<(usize, RuleRef)> {
     let visit = drafts.get(index)?.visit?;
     let mut unknown_text = None;
+    let mut later = false;
     for (at, draft) in drafts.iter().enumerate().take(index).rev().filter(|(_, d)| d.visit == Some(visit)) {
+        if !matches!(draft.step.kind, StepKind::Rule(_) | StepKind::Policy { .. }) {
+            continue;
+        }
+        let last = !std::mem::replace(&mut later, true);
         let (StepKind::Rule(step), Note::Rule { base, .. }) = (&draft.step.kind, &draft.note) else {
+            if let Some(rule) = super::legacy::deciding_rule(draft, nat, last) {
+                return Some((at, rule));
+            }
             continue;
         };
         if is_nat(base, draft) == Some(false) {
             continue;
         }
         match &step.rule.text {
-            Some(text) if does_nat(text, nat) => return Some((at, step.rule.clone())),
+            Some(text) if does_nat(text, nat, step.hook) => return Some((at, step.rule.clone())),
             // A NAT statement accepts; so where no text is known, the rule of a nat chain that did is it.
-            None if step.verdict == Verdict::Accept
+            None if step.verdict == Some(Verdict::Accept)
                 && is_nat(base, draft) == Some(true)
                 && unknown_text.is_none() =>
             {
@@ -275,7 +283,7 @@ mod tests {
     use super::*;
     use crate::conntrack::{State, Tuple};
     use crate::event::{HookVerdict, NfFamily};
-    use crate::journey::RuleStep;
+    use crate::journey::{Backend, RuleStep};
     use crate::packet::{Family, Icmp, protocol};
 
     fn end(last: u8, port: u16) -> Endpoint {
@@ -312,6 +320,7 @@ mod tests {
         let visit = open.enter(AT, HookPoint::Prerouting, NfFamily::Ip, None, None, true);
         for (handle, text, verdict) in rules {
             let rule = RuleRef {
+                backend: Backend::Nft,
                 family: NfFamily::Inet,
                 table: "nat".to_owned(),
                 chain: "prerouting".to_owned(),
@@ -319,7 +328,8 @@ mod tests {
                 text: text.map(str::to_owned),
                 nft_text: None,
             };
-            let step = RuleStep { rule, verdict: verdict.clone(), hook: None, mark: None };
+            let step =
+                RuleStep { rule, verdict: Some(verdict.clone()), or_end: false, hook: None, mark: None };
             let note = Note::Rule { table_handle: None, base: base() };
             open.push(AT, StepKind::Rule(step), Some(visit), note);
         }

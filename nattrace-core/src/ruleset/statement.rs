@@ -1,18 +1,27 @@
 //! What a rule's text says it does to addresses.
 
 use super::iptables_target;
-use crate::event::Manip;
+use crate::event::{HookPoint, Manip};
 
-/// Whether a rule, in the syntax of nft or of iptables, has packets rewritten at the end `nat`.
+/// Whether a rule, in the syntax of nft or of iptables, has packets rewritten at the end `nat`. `hook` is that of its base
+/// chain, when known.
 #[must_use]
-pub fn does_nat(text: &str, nat: Manip) -> bool {
-    match iptables_target(text) {
+pub fn does_nat(text: &str, nat: Manip, hook: Option<HookPoint>) -> bool {
+    let Some(target) = iptables_target(text) else { return nat_statement(text) == Some(nat) };
+    match target.name() {
         Some("DNAT" | "REDIRECT") => nat == Manip::Dnat,
         Some("SNAT" | "MASQUERADE") => nat == Manip::Snat,
         // The end is that of the hook.
-        Some("NETMAP") => true,
-        Some(_) => false,
-        None => nat_statement(text) == Some(nat),
+        Some("NETMAP") => hook.is_none_or(|hook| end_of(hook) == nat),
+        _ => false,
+    }
+}
+
+/// The end that is rewritten in a hook (`HOOK2MANIP`, include/net/netfilter/nf_nat.h, v6.12).
+fn end_of(hook: HookPoint) -> Manip {
+    match hook {
+        HookPoint::Prerouting | HookPoint::Output => Manip::Dnat,
+        _ => Manip::Snat,
     }
 }
 
@@ -143,15 +152,26 @@ mod tests {
 
     #[test]
     fn targets_of_iptables_are_told_from_matches() {
+        let (first, last) = (Some(HookPoint::Prerouting), Some(HookPoint::Postrouting));
         let cases = [
-            ("-A PREROUTING -p tcp --dport 1222 -j DNAT --to-destination 192.168.70.10:22", (true, false)),
-            ("-A POSTROUTING -o eth0 -j MASQUERADE", (false, true)),
-            ("-A PREROUTING -d 10.1.0.0/16 -j NETMAP --to 10.2.0.0/16", (true, true)),
-            ("-A FORWARD -m conntrack --ctstatus DNAT -j ACCEPT", (false, false)),
-            ("-A u -m comment --comment \"dnat to 1.2.3.4\"", (false, false)),
+            (
+                "-A PREROUTING -p tcp --dport 1222 -j DNAT --to-destination 192.168.70.10:22",
+                first,
+                (true, false),
+            ),
+            ("-A PREROUTING -j REDIRECT --to-ports 8080", first, (true, false)),
+            ("-A POSTROUTING -o eth0 -j MASQUERADE", last, (false, true)),
+            ("-A POSTROUTING -j SNAT --to-source 10.0.0.1", None, (false, true)),
+            ("-A PREROUTING -d 10.1.0.0/16 -j NETMAP --to 10.2.0.0/16", None, (true, true)),
+            ("-A PREROUTING -d 10.1.0.0/16 -j NETMAP --to 10.2.0.0/16", first, (true, false)),
+            ("-A POSTROUTING -j NETMAP --to 10.0.0.0/24", last, (false, true)),
+            ("-A FORWARD -m conntrack --ctstatus DNAT -j ACCEPT", None, (false, false)),
+            ("-A PREROUTING -m comment --comment \"-j DNAT\" -j ACCEPT", first, (false, false)),
+            ("-A u -m comment --comment \"dnat to 1.2.3.4\"", None, (false, false)),
         ];
-        for (text, expected) in cases {
-            assert_eq!((does_nat(text, Manip::Dnat), does_nat(text, Manip::Snat)), expected, "{text}");
+        for (text, hook, expected) in cases {
+            let found = (does_nat(text, Manip::Dnat, hook), does_nat(text, Manip::Snat, hook));
+            assert_eq!(found, expected, "{text}");
         }
     }
 }

@@ -504,7 +504,7 @@ fn line(step: &Step) -> String {
             rule.rule.chain,
             rule.rule.handle,
             rule.rule.text.as_deref().unwrap_or("-"),
-            rule.verdict
+            rule.verdict.as_ref().map_or("-".to_owned(), ToString::to_string)
         ),
         StepKind::Policy { table, chain, verdict, .. } => format!("policy {table} {chain} {verdict}"),
         StepKind::Connection { event, .. } => format!("connection {}", event.name()),

@@ -1,6 +1,7 @@
 //! How the chains of a journey call each other, as its rules' verdicts tell.
 
 use nattrace_core::event::{NfFamily, Verdict};
+use nattrace_core::journey::{Backend, RuleRef};
 
 /// The call stack of chains within one hook.
 #[derive(Debug, Default)]
@@ -11,6 +12,7 @@ pub(super) struct Chains<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Chain<'a> {
+    backend: Backend,
     family: NfFamily,
     table: &'a str,
     name: &'a str,
@@ -36,11 +38,18 @@ impl<'a> Chains<'a> {
     }
 
     /// A rule or the policy of a chain is next.
-    pub(super) fn enter(&mut self, family: NfFamily, table: &'a str, name: &'a str) -> Place {
-        let chain = Chain { family, table, name };
+    pub(super) fn enter(
+        &mut self,
+        backend: Backend,
+        family: NfFamily,
+        table: &'a str,
+        name: &'a str,
+    ) -> Place {
+        let chain = Chain { backend, family, table, name };
         let called = self.called.take();
         let top = self.stack.last().copied();
-        if called == Some(name) && top.is_some_and(|top| (top.family, top.table) == (family, table)) {
+        let same_table = |top: Chain<'_>| (top.backend, top.family, top.table) == (backend, family, table);
+        if called == Some(name) && top.is_some_and(same_table) {
             self.stack.push(chain);
             return Place::Called(self.stack.len() - 1);
         }
@@ -65,6 +74,15 @@ impl<'a> Chains<'a> {
     }
 }
 
+/// A rule's text where its chain is told beside it: without the `-A CHAIN` of legacy iptables.
+pub(super) fn beside_chain<'a>(rule: &RuleRef, text: &'a str) -> &'a str {
+    let rest = || text.strip_prefix("-A ")?.strip_prefix(rule.chain.as_str());
+    match rule.backend {
+        Backend::Nft => text,
+        Backend::Legacy => rest().map_or(text, str::trim_start),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,21 +92,25 @@ mod tests {
         let mut chains = Chains::default();
         let jump = |chain: &str| Verdict::Jump(chain.to_owned());
         let (a, b) = (jump("a"), jump("b"));
-        assert_eq!(chains.enter(NfFamily::Inet, "filter", "input"), Place::Base);
+        assert_eq!(chains.enter(Backend::Nft, NfFamily::Inet, "filter", "input"), Place::Base);
         chains.said(&a);
-        assert_eq!(chains.enter(NfFamily::Inet, "filter", "a"), Place::Called(1));
+        assert_eq!(chains.enter(Backend::Nft, NfFamily::Inet, "filter", "a"), Place::Called(1));
         chains.said(&Verdict::Continue);
-        assert_eq!(chains.enter(NfFamily::Inet, "filter", "a"), Place::Same);
+        assert_eq!(chains.enter(Backend::Nft, NfFamily::Inet, "filter", "a"), Place::Same);
         chains.said(&b);
-        assert_eq!(chains.enter(NfFamily::Inet, "filter", "b"), Place::Called(2));
+        assert_eq!(chains.enter(Backend::Nft, NfFamily::Inet, "filter", "b"), Place::Called(2));
         chains.said(&Verdict::Return);
-        assert_eq!(chains.enter(NfFamily::Inet, "filter", "input"), Place::Back(0));
+        assert_eq!(chains.enter(Backend::Nft, NfFamily::Inet, "filter", "input"), Place::Back(0));
         chains.said(&a);
         // Nothing matched in the called chain.
-        assert_eq!(chains.enter(NfFamily::Inet, "filter", "input"), Place::Same);
+        assert_eq!(chains.enter(Backend::Nft, NfFamily::Inet, "filter", "input"), Place::Same);
         chains.said(&Verdict::Accept);
-        assert_eq!(chains.enter(NfFamily::Inet, "filter", "input"), Place::Base, "evaluated again");
+        assert_eq!(
+            chains.enter(Backend::Nft, NfFamily::Inet, "filter", "input"),
+            Place::Base,
+            "evaluated again"
+        );
         chains.said(&a);
-        assert_eq!(chains.enter(NfFamily::Ip, "filter", "a"), Place::Base, "another table's");
+        assert_eq!(chains.enter(Backend::Nft, NfFamily::Ip, "filter", "a"), Place::Base, "another table's");
     }
 }

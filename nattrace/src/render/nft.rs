@@ -13,10 +13,10 @@
 use std::fmt::Write as _;
 
 use nattrace_core::event::{HookPoint, Manip, NetnsId, NfFamily, Verdict};
-use nattrace_core::journey::{DeviceStep, Journey, Outcome, RuleStep, StepKind};
+use nattrace_core::journey::{Backend, DeviceStep, Journey, Outcome, RuleStep, StepKind};
 use nattrace_core::packet::{Endpoint, Family, protocol};
 
-use super::chains::{Chains, Place};
+use super::chains::{Chains, Place, beside_chain};
 use super::escape::escape;
 use super::json::decision_name;
 
@@ -73,6 +73,10 @@ impl<'a> Writer<'a> {
     fn step(&mut self, kind: &'a StepKind) {
         match kind {
             StepKind::Rule(step) => self.rule(step),
+            StepKind::Policy { backend: Backend::Legacy, family, table, chain, verdict, .. } => {
+                self.chains.reset();
+                self.chain_line(*family, table, chain, &format!("policy {verdict} "));
+            }
             StepKind::Policy { family, table, chain, verdict, .. } => {
                 self.packet(*family, table, chain);
                 self.chains.said(verdict);
@@ -140,9 +144,14 @@ impl<'a> Writer<'a> {
 
     fn rule(&mut self, step: &'a RuleStep) {
         let rule = &step.rule;
+        if rule.backend == Backend::Legacy {
+            return self.legacy_rule(step);
+        }
         self.packet(rule.family, &rule.table, &rule.chain);
-        self.chains.said(&step.verdict);
-        let verdict = escape_verdict(&step.verdict);
+        let verdict = step.verdict.as_ref().map_or_else(|| "unknown".into(), escape_verdict);
+        if let Some(verdict) = &step.verdict {
+            self.chains.said(verdict);
+        }
         let line = match rule.in_nft() {
             Some(text) => format!("rule {} (verdict {verdict})", escape(text)),
             None => format!("unknown rule handle {} (verdict {verdict})", rule.handle),
@@ -150,9 +159,24 @@ impl<'a> Writer<'a> {
         self.chain_line(rule.family, &rule.table, &rule.chain, &line);
     }
 
+    /// Rules of legacy iptables, which nft does not see.
+    fn legacy_rule(&mut self, step: &'a RuleStep) {
+        let rule = &step.rule;
+        self.chains.reset();
+        let mut line = match &rule.text {
+            Some(text) => format!("rule {}", escape(beside_chain(rule, text))),
+            None if step.or_end => format!("unknown rule {} or end of chain", rule.handle),
+            None => format!("unknown rule {}", rule.handle),
+        };
+        if let Some(verdict) = &step.verdict {
+            let _ = write!(line, " (verdict {})", escape_verdict(verdict));
+        }
+        self.chain_line(rule.family, &rule.table, &rule.chain, &line);
+    }
+
     /// nft shows the packet once for each base chain.
     fn packet(&mut self, family: NfFamily, table: &'a str, chain: &'a str) {
-        if self.chains.enter(family, table, chain) != Place::Base {
+        if self.chains.enter(Backend::Nft, family, table, chain) != Place::Base {
             return;
         }
         let mut line = "packet: ".to_owned();
@@ -236,7 +260,7 @@ mod tests {
     use nattrace_core::journey::RuleRef;
     use nattrace_core::packet::Icmp;
 
-    use super::super::samples::{bare, broken, fixed, hook, matched, rule, steps, tcp};
+    use super::super::samples::{bare, broken, fixed, hook, legacy, matched, rule, steps, tcp};
     use super::*;
     use nattrace_core::event::HookVerdict;
 
@@ -258,6 +282,21 @@ mod tests {
              trace id 009c01f8 inet filter allowed_dnats rule drop (verdict drop)\n\
              trace id 009c01f8 ip drop kernel reason NETFILTER_DROP function nft_do_chain\n"
         );
+    }
+
+    #[test]
+    fn rules_of_legacy_iptables_in_the_same_grammar() {
+        assert_eq!(
+            journey(&legacy(true)),
+            "trace id 009c01f8 ip raw PREROUTING policy accept \n\
+             trace id 009c01f8 ip nat PREROUTING rule -p tcp -j DNAT --to-destination 192.168.70.10:22 (verdict accept)\n\
+             trace id 009c01f8 ip nat rewrite dnat 10.1.2.3:1222 to 192.168.70.10:22\n\
+             trace id 009c01f8 ip filter FORWARD rule -p tcp -j web (verdict jump web)\n\
+             trace id 009c01f8 ip filter web rule -j DROP (verdict drop)\n"
+        );
+        let untold = journey(&legacy(false));
+        assert!(untold.contains("ip filter FORWARD unknown rule 1\n"), "{untold}");
+        assert!(untold.contains("ip filter web unknown rule 2 or end of chain\n"), "{untold}");
     }
 
     #[test]

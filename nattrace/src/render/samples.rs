@@ -4,8 +4,8 @@ use nattrace_core::conntrack::{Connection, Direction, IPS_DST_NAT, State, Tuple}
 use nattrace_core::event::{HookPoint, HookVerdict, Manip, NfFamily, Verdict};
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{
-    DeviceStep, DropCause, Journey, JourneyId, Netns, Outcome, RewrittenBy, RouteDecision, RuleRef, RuleStep,
-    Step, StepKind,
+    Backend, DeviceStep, DropCause, Journey, JourneyId, Netns, Outcome, RewrittenBy, RouteDecision, RuleRef,
+    RuleStep, Step, StepKind,
 };
 use nattrace_core::packet::{Endpoint, Family, Packet, protocol};
 
@@ -52,6 +52,7 @@ pub(super) fn tcp(from: &str, to: &str, flags: u8) -> Packet {
 pub(super) fn rule(chain: &str, handle: u64, text: &str) -> RuleRef {
     let mut words = chain.split(' ');
     RuleRef {
+        backend: Backend::Nft,
         family: words.next().and_then(NfFamily::from_name).unwrap(),
         table: words.next().unwrap().to_owned(),
         chain: words.next().unwrap().to_owned(),
@@ -62,7 +63,7 @@ pub(super) fn rule(chain: &str, handle: u64, text: &str) -> RuleRef {
 }
 
 pub(super) fn matched(rule: RuleRef, hook: HookPoint, verdict: Verdict) -> StepKind {
-    StepKind::Rule(RuleStep { rule, verdict, hook: Some(hook), mark: None })
+    StepKind::Rule(RuleStep { rule, verdict: Some(verdict), or_end: false, hook: Some(hook), mark: None })
 }
 
 pub(super) fn hook(hook: HookPoint, devices: (&str, &str), verdict: HookVerdict) -> StepKind {
@@ -200,6 +201,61 @@ pub(super) fn again(id: u64, of: &Journey, seconds: f64) -> Journey {
     }
 }
 
+/// A port-forward by legacy iptables that a chain of its own drops; with its rules' texts or without.
+pub(super) fn legacy(texts: bool) -> Journey {
+    let rule = |chain: &str, number, text: &str| RuleRef {
+        backend: Backend::Legacy,
+        text: texts.then(|| text.to_owned()),
+        ..rule(chain, number, text)
+    };
+    let step = |rule, hook, verdict: Verdict, or_end: bool| {
+        StepKind::Rule(RuleStep {
+            rule,
+            verdict: texts.then_some(verdict),
+            or_end: or_end && !texts,
+            hook: Some(hook),
+            mark: None,
+        })
+    };
+    let dnat = rule("ip nat PREROUTING", 1, "-A PREROUTING -p tcp -j DNAT --to-destination 192.168.70.10:22");
+    let drop = rule("ip filter web", 2, "-A web -j DROP");
+    let raw = StepKind::Policy {
+        backend: Backend::Legacy,
+        family: NfFamily::Ip,
+        table: "raw".to_owned(),
+        chain: "PREROUTING".to_owned(),
+        verdict: Verdict::Accept,
+        hook: Some(HookPoint::Prerouting),
+    };
+    let jump = rule("ip filter FORWARD", 1, "-A FORWARD -p tcp -j web");
+    let forward = HookPoint::Forward;
+    let kinds = vec![
+        hook(HookPoint::Prerouting, ("enp0", ""), HookVerdict::Accept),
+        raw,
+        step(dnat.clone(), HookPoint::Prerouting, Verdict::Accept, false),
+        StepKind::Rewrite {
+            nat: Manip::Dnat,
+            from: end("10.1.2.3:1222"),
+            to: end("192.168.70.10:22"),
+            rule: Some(dnat),
+            by: RewrittenBy::Rule,
+            decided_for: None,
+            inner: false,
+            port_taken: false,
+            older: false,
+            function: None,
+        },
+        hook(forward, ("enp0", "veth21"), HookVerdict::Drop),
+        step(jump, forward, Verdict::Jump("web".to_owned()), false),
+        step(drop.clone(), forward, Verdict::Drop, true),
+    ];
+    Journey {
+        steps: steps(kinds),
+        outcome: Outcome::Dropped(DropCause::Rule { rule: drop, hook: Some(forward) }),
+        ..article()
+    }
+}
+
 /// The article's port-forward after the fix.
 pub(super) fn fixed() -> Journey {
     let mut kinds = until_forward(HookVerdict::Accept);
@@ -211,6 +267,7 @@ pub(super) fn fixed() -> Journey {
         ),
         hook(HookPoint::Postrouting, ("enp0", "veth21"), HookVerdict::Accept),
         StepKind::Policy {
+            backend: Backend::Nft,
             family: NfFamily::Inet,
             table: "nat".to_owned(),
             chain: "postrouting".to_owned(),

@@ -84,6 +84,12 @@ fn capabilities() -> Vec<Capability> {
         (Ok(programs), _) | (_, Ok(programs)) => table_that_asks(programs),
         (Err(_), Err(_)) => Err("no programs run".to_owned()),
     };
+    let table = if tables.is_ok() { Ok(()) } else { Err("the trace table is missing".to_owned()) };
+    let legacy_rules = match &probes {
+        Ok(programs) if programs.tells_legacy_rules() => table.map(|()| String::new()),
+        Ok(_) => Err("nf_log_trace cannot be probed".to_owned()),
+        Err(_) => Err("that needs probes".to_owned()),
+    };
     drop((probes, tracepoints));
     let reasons = match &types {
         Ok(types) => types.drop_reasons.as_ref().map(|r| format!("{} known", r.len())),
@@ -129,6 +135,18 @@ fn capabilities() -> Vec<Capability> {
         "the text of rules (the nft program)",
         ruleset::version().map_err(|error| error.to_string()),
         "rules are told by their handles",
+    ));
+    found.push(capability(
+        "legacy-rules",
+        "rules of legacy iptables that matched (a probe at nf_log_trace)",
+        legacy_rules,
+        "rules of legacy iptables are not told; what they drop is, as a drop by the kernel",
+    ));
+    found.push(capability(
+        "legacy-text",
+        "the text of legacy iptables' rules, and with it what they decided (iptables-legacy-save)",
+        ruleset::legacy::version().map_err(|error| error.to_string()),
+        "rules of legacy iptables are told by number, without text and verdict",
     ));
     found.push(capability(
         "conntrack",
@@ -191,10 +209,8 @@ pub(super) fn dry_run(plan: &TracePlan) -> Result<ExitStatus> {
     let wants = |source| plan.sources.set.contains(&source);
     let probes = wants(nattrace_core::event::Source::Probes) && kernel::probes_possible().is_ok();
     if probes {
-        text.push_str(
-            "attach probes: nf_hook_slow, nf_nat_manip_pkt, nft_trace_notify, skb_release_head_state, ",
-        );
-        text.push_str("and where local protocols take packets\n");
+        text.push_str("attach probes: nf_hook_slow, nf_nat_manip_pkt, nft_trace_notify, nf_log_trace, ");
+        text.push_str("xt_replace_table, skb_release_head_state, and where local protocols take packets\n");
     }
     if wants(nattrace_core::event::Source::Tracepoints) {
         text.push_str("attach tracepoints: netif_receive_skb, net_dev_start_xmit, kfree_skb");

@@ -7,8 +7,9 @@ use anyhow::{Result, bail};
 use nattrace_core::event::{Event, NfFamily, Source};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::clock;
+use super::legacy::LegacyListings;
 use super::namespace::{self, States, Watched};
+use super::{clock, legacy};
 use crate::cli::plan::{NetnsChoice, TracePlan};
 use crate::source::bpf::decode::Decoder;
 use crate::source::bpf::fields::KernelTypes;
@@ -36,6 +37,8 @@ pub(super) struct Kernel {
     pub(super) programs: Option<Programs>,
     pub(super) decoder: Option<Decoder>,
     pub(super) watched: Vec<Watched>,
+    /// When the rules of legacy iptables are listed.
+    pub(super) legacy: LegacyListings,
     pub(super) states: States,
     /// What is known before the first packet.
     pub(super) introduction: Vec<Event>,
@@ -132,6 +135,8 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
         introduction.extend(events);
         notes.extend(missing);
     }
+    let (events, legacy) = legacy::introduction(&watched, programs.as_ref(), plan, &mut notes);
+    introduction.extend(events);
     // The types of the kernel were needed until here.
     memory::trim();
     let tables = tables.filter(|_| installed);
@@ -139,6 +144,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
         programs,
         decoder,
         watched,
+        legacy,
         states,
         introduction,
         notes,

@@ -5,6 +5,7 @@ mod appearing;
 mod check;
 mod clock;
 mod kernel;
+mod legacy;
 mod namespace;
 mod output;
 mod readable;

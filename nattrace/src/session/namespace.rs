@@ -139,7 +139,7 @@ impl Watched {
             return FollowBy::No;
         }
         let (other, tracked) =
-            self.inside(|| (ruleset::iptables_rules(), conntrack::tracked())).unwrap_or_default();
+            self.inside(|| (ruleset::legacy::saved_here(), conntrack::tracked())).unwrap_or_default();
         let (_, listed) = self.listed.insert(list(&self.netns));
         let nothing = Listing::default();
         let listing = listed.as_ref().map_or(&nothing, |listed| &listed.listing);

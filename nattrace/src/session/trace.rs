@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use super::appearing::{self, Changed};
 use super::clock::now_ns;
 use super::kernel::{self, Kernel};
+use super::legacy;
 use super::output::{self, Sink};
 use super::readable::readable;
 use super::record::Recorder;
@@ -98,6 +99,8 @@ enum Input {
     Events(Vec<Event>),
     /// A ruleset was listed, or could not be.
     Listed(NetnsId, Result<nattrace_core::ruleset::Listing, String>),
+    /// Rules of legacy iptables were listed; what is missing.
+    LegacyListed(Box<Event>, Option<String>),
     /// Namespaces came or went.
     Namespaces(Changed),
 }
@@ -292,6 +295,9 @@ impl<'a> Session<'a> {
                 self.recorder = None;
             }
             self.report.see(&event);
+            for (netns, after) in self.kernel.legacy.see(&event) {
+                self.list_legacy(netns, after);
+            }
             self.assembler.push(event);
         }
         failed.map_or(Ok(()), Err)
@@ -311,7 +317,7 @@ impl<'a> Session<'a> {
                 {
                     self.list(netns);
                     // New rules can bring a module whose functions were not there to be probed.
-                    self.attach_pending();
+                    self.attach_pending()?;
                 }
                 self.take(events)
             }
@@ -330,6 +336,14 @@ impl<'a> Session<'a> {
                 }
                 taken
             }
+            Input::LegacyListed(event, missing) => {
+                if let Some(missing) = self.kernel.legacy.complaint(missing) {
+                    say(&missing);
+                }
+                // Changes that came before it ended must be known before it speaks.
+                self.drain_once()?;
+                self.take(vec![*event])
+            }
             Input::Namespaces(changed) if !self.ending => self.namespaces(changed),
             Input::Namespaces(_) => Ok(()),
         }
@@ -339,6 +353,7 @@ impl<'a> Session<'a> {
     fn namespaces(&mut self, changed: Changed) -> Result<()> {
         for netns in changed.went {
             self.kernel.watched.retain(|watched| watched.netns.inum != netns);
+            self.kernel.legacy.forget(netns);
             for reader in self.readers.remove(&netns).into_iter().flatten() {
                 reader.abort();
             }
@@ -396,6 +411,22 @@ impl<'a> Session<'a> {
         });
     }
 
+    /// Lists the rules of legacy iptables beside the trace.
+    fn list_legacy(&mut self, netns: NetnsId, after: Duration) {
+        let Some(watched) = self.kernel.watched.iter().find(|w| w.netns.inum == netns) else {
+            self.kernel.legacy.forget(netns);
+            return;
+        };
+        let handle = Arc::clone(&watched.netns);
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            if let Ok((event, missing)) = tokio::task::spawn_blocking(move || legacy::list(&handle)).await {
+                let _ = sender.send(Input::LegacyListed(Box::new(event), missing)).await;
+            }
+        });
+    }
+
     /// Looks whether journeys have ended; the moment is recorded, for a replay to look then, too. What a journey
     /// waits for may still be in the ring when that was not emptied: then it is as late as its records say.
     fn look(&mut self, behind: bool) -> Result<()> {
@@ -407,19 +438,23 @@ impl<'a> Session<'a> {
     }
 
     /// Probes functions of modules that have come meanwhile; their names are new, too.
-    fn attach_pending(&mut self) {
-        let Some(programs) = &mut self.kernel.programs else { return };
-        if programs.attach_pending()
-            && let Some(decoder) = &mut self.kernel.decoder
-        {
+    fn attach_pending(&mut self) -> Result<()> {
+        let Some(programs) = &mut self.kernel.programs else { return Ok(()) };
+        let before = programs.tells_legacy_changes();
+        if !programs.attach_pending() {
+            return Ok(());
+        }
+        let begins = !before && programs.tells_legacy_changes();
+        if let Some(decoder) = &mut self.kernel.decoder {
             decoder.symbols = Symbols::in_background();
         }
+        self.take(begins.then(legacy::watched).into_iter().collect())
     }
 
     /// Looks at what does not announce itself.
     fn poll(&mut self) -> Result<()> {
         let now = now_ns();
-        self.attach_pending();
+        self.attach_pending()?;
         if let Some(programs) = &self.kernel.programs {
             let lost = programs.lost();
             let mut losses = Vec::new();
@@ -479,7 +514,8 @@ impl<'a> Session<'a> {
     async fn last_inputs(&mut self) -> Result<()> {
         let begun = Instant::now();
         while !self.report.is_enough() {
-            let patience = if self.listing.is_empty() { LAST_WORDS } else { LAST_LISTING };
+            let listed = self.listing.is_empty() && !self.kernel.legacy.is_waiting();
+            let patience = if listed { LAST_WORDS } else { LAST_LISTING };
             let left = patience.saturating_sub(begun.elapsed());
             match tokio::time::timeout(left, self.inputs.recv()).await {
                 Ok(Some(input)) => self.input(input)?,

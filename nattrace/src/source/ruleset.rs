@@ -7,9 +7,9 @@
 
 mod command;
 mod iptables;
+pub mod legacy;
 mod parse;
 
-use std::fs;
 use std::io;
 use std::time::Duration;
 
@@ -90,25 +90,4 @@ fn list_here() -> Result<Listed, ListError> {
 /// What nft calls itself: `nftables v1.0.6 (Lester Gooch #5)`.
 pub fn version() -> Result<String, ListError> {
     Ok(run("nft", &["--version"], TIMEOUT)?.trim().to_owned())
-}
-
-/// The rules of legacy iptables in the current namespace, as `iptables-save` writes them; empty where there
-/// are none, or no tool to list them.
-///
-/// Only tables that are in use are listed: looking at another would create it.
-#[must_use]
-pub fn iptables_rules() -> String {
-    let mut text = String::new();
-    for (names, tools) in [
-        ("/proc/thread-self/net/ip_tables_names", ["iptables-legacy-save", "iptables-save"]),
-        ("/proc/thread-self/net/ip6_tables_names", ["ip6tables-legacy-save", "ip6tables-save"]),
-    ] {
-        for table in fs::read_to_string(names).unwrap_or_default().lines() {
-            // Where there is only one backend, its tool has the plain name. The other backend's tool lists
-            // what nft lists too: no harm.
-            let listed = tools.iter().find_map(|tool| run(tool, &["-t", table], TIMEOUT).ok());
-            text.push_str(&listed.unwrap_or_default());
-        }
-    }
-    text
 }

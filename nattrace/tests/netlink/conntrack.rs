@@ -100,7 +100,7 @@ fn whether_conntrack_is_in_use_is_known_before_it_is_used() {
     in_namespace(|| {
         let used = || {
             let listing = ruleset::list(&netns::current().expect("a namespace")).expect("a listing").listing;
-            in_use(&listing, &ruleset::iptables_rules(), tracked())
+            in_use(&listing, &ruleset::legacy::saved_here(), tracked())
         };
         assert!(!used());
         nft("add table inet t { chain c { type filter hook input priority 0; }; }");

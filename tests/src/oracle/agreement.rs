@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::contract::is_legacy;
 use super::journey::{headline, place, steps_in, text};
 use super::monitor::{Line, What};
 use crate::scenario::Agreement;
@@ -189,6 +190,7 @@ fn by_packet(lines: &[Line], with_text: bool) -> BTreeMap<String, Vec<Printed>> 
 
 fn marks_of(journey: &Value, inum: u64, with_text: bool) -> Vec<Mark> {
     steps_in(journey, inum)
+        .filter(|step| !is_legacy(step))
         .filter_map(|step| {
             let rule = match text(step, &["kind"]) {
                 "rule" => true,

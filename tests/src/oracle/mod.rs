@@ -8,6 +8,7 @@ pub(crate) mod contract;
 pub(crate) mod counters;
 pub(crate) mod journey;
 pub(crate) mod leftovers;
+pub(crate) mod legacy;
 pub(crate) mod listing;
 pub(crate) mod monitor;
 pub(crate) mod replay;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::lab::netns::Namespace;
 use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
 use crate::oracle::counters::{self, Counts};
-use crate::oracle::{agreement, conntrack, listing, monitor, replay, xtables};
+use crate::oracle::{agreement, conntrack, legacy, listing, monitor, replay, xtables};
 use crate::scenario::{Agreement, Counting, Format, Mode, Stdout, Trace, Via};
 
 /// The line that says that everything is attached.
@@ -78,6 +78,8 @@ struct Watched {
     conntrack: Option<Process>,
     /// The counters of its ruleset before the first packet.
     counts: Counts,
+    /// The kernel's log from here on, and the rules of legacy iptables before the first packet.
+    legacy: Option<(File, legacy::Saved)>,
 }
 
 impl Traced {
@@ -195,9 +197,13 @@ impl Stage {
                 command.arg(program).env("NAMES", names.join(" ")).env("DIR", &self.lab.dir);
                 Ok(command)
             }
-            (Via::WithoutNft | Via::WithoutIptables, _) => {
-                // All of iptables-nft is one file.
-                let hidden = if via == Via::WithoutNft { "nft" } else { "iptables-nft-save" };
+            (Via::WithoutNft | Via::WithoutIptables | Via::WithoutLegacySave, _) => {
+                let hidden = match via {
+                    Via::WithoutNft => "nft",
+                    Via::WithoutLegacySave => "iptables-legacy-save",
+                    // All of iptables-nft is one file.
+                    _ => "iptables-nft-save",
+                };
                 let mut command = self.lab.command(role, "unshare")?;
                 command.args(["-m", "sh", "-c", HIDE, hidden, program]);
                 Ok(command)
@@ -214,7 +220,11 @@ impl Stage {
             xtables: None,
             conntrack: None,
             counts: Counts::new(),
+            legacy: None,
         };
+        if plan.legacy {
+            watched.legacy = Some((kernel_log()?, self.legacy_rules(role)?));
+        }
         if !plan.ready || !plan.witnesses {
             return Ok(watched);
         }
@@ -350,6 +360,16 @@ impl Stage {
                 let all = trace.plan.counters == Counting::Equal;
                 ask("counters", counters::complaints(&watched.counts, &after, journeys, inum, all));
             }
+            if let Some((log, before)) = &watched.legacy {
+                let after = self.legacy_rules(&watched.role)?;
+                let all = trace.plan.counters == Counting::Equal;
+                match legacy::logged(&read_log(log)?) {
+                    Ok(lines) => {
+                        ask("legacy", legacy::complaints(&lines, (before, &after), journeys, inum, all));
+                    }
+                    Err(line) => ask("legacy", vec![format!("the runner does not understand: {line}")]),
+                }
+            }
             if let Some(flows) = &mut flows {
                 flows.push_str(&self.lab.output(role, "conntrack", &["-L"])?);
                 flows.push_str(&self.lab.output(role, "conntrack", &["-L", "-f", "ipv6"])?);
@@ -362,6 +382,12 @@ impl Stage {
             ask("replay", self.replay(name, code)?);
         }
         Ok(found)
+    }
+
+    /// What the tools of legacy iptables save in a namespace.
+    fn legacy_rules(&self, role: &str) -> Result<legacy::Saved> {
+        let saved = |tool| self.lab.output(Some(role), tool, &["-c"]);
+        Ok(legacy::Saved::read(&saved("iptables-legacy-save")?, &saved("ip6tables-legacy-save")?))
     }
 
     /// In full mode, probes are on; in reduced mode, there is a reason why not.
@@ -441,6 +467,27 @@ fn end_witness(process: Option<Process>, namespace: &Namespace, limits: &Limits)
         bail!("{} lost events: {}", process.name, tail(&stderr));
     }
     Ok(Some(printed))
+}
+
+/// The kernel's log, to be read from now on.
+fn kernel_log() -> Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut log = File::options().read(true).custom_flags(flags).open("/dev/kmsg").context("/dev/kmsg")?;
+    log.seek(SeekFrom::End(0)).context("/dev/kmsg")?;
+    Ok(log)
+}
+
+/// What the kernel has logged since then: a read gives one record.
+fn read_log(mut log: &File) -> Result<String> {
+    let mut text = String::new();
+    let mut record = [0; 8192];
+    loop {
+        match log.read(&mut record) {
+            Ok(length) => text.push_str(&String::from_utf8_lossy(&record[..length])),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(text),
+            Err(error) => return Err(error).context("the kernel's log was overwritten before it was read"),
+        }
+    }
 }
 
 /// /proc/net/netlink of a namespace.

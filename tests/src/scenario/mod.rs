@@ -102,6 +102,8 @@ pub(crate) enum Via {
     Apart,
     /// Where nobody finds an iptables that can be run.
     WithoutIptables,
+    /// Where nobody finds a tool that lists legacy iptables.
+    WithoutLegacySave,
 }
 
 /// What nattrace is to print.
@@ -356,6 +358,9 @@ pub(crate) struct Trace {
     /// How the counters of rules and the steps must agree.
     #[serde(default)]
     pub(crate) counters: Counting,
+    /// Legacy iptables is in use: its lines in the kernel's log, its rules and counters are compared with the steps.
+    #[serde(default)]
+    pub(crate) legacy: bool,
     /// Record the events, replay them, and compare.
     #[serde(default)]
     pub(crate) replay: bool,

@@ -8,7 +8,7 @@ use nattrace_core::conversation::{Conversation, Passage};
 use nattrace_core::event::{HookPoint, NetnsId, Verdict};
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{
-    DeviceStep, DropCause, Journey, Outcome, RewrittenBy, RouteDecision, RuleRef, Step, StepKind,
+    Backend, DeviceStep, DropCause, Journey, Outcome, RewrittenBy, RouteDecision, RuleRef, Step, StepKind,
 };
 use nattrace_core::packet::{Endpoint, Family, Icmp, Packet, Quoted, protocol};
 use serde::Serialize;
@@ -262,7 +262,10 @@ enum StepKindBody<'a> {
     Rule {
         #[serde(flatten)]
         rule: RuleBody<'a>,
-        verdict: String,
+        verdict: Option<String>,
+        /// Of legacy iptables: it may have been the end of the chain, or its policy, instead.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        or_end: bool,
         hook: Option<&'static str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         queue: Option<u16>,
@@ -270,6 +273,8 @@ enum StepKindBody<'a> {
         mark: Option<u32>,
     },
     Policy {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        backend: Option<&'static str>,
         family: &'static str,
         table: &'a str,
         chain: &'a str,
@@ -325,10 +330,15 @@ enum StepKindBody<'a> {
 
 #[derive(Serialize)]
 struct RuleBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend: Option<&'static str>,
     family: &'static str,
     table: &'a str,
     chain: &'a str,
-    handle: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handle: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rulenum: Option<u64>,
     text: Option<&'a str>,
 }
 
@@ -351,15 +361,17 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
         },
         StepKind::Rule(step) => StepKindBody::Rule {
             rule: rule(&step.rule),
-            verdict: step.verdict.to_string(),
+            verdict: step.verdict.as_ref().map(ToString::to_string),
+            or_end: step.or_end,
             hook: step.hook.map(HookPoint::name),
             queue: match step.verdict {
-                Verdict::Queue(number) => Some(number),
+                Some(Verdict::Queue(number)) => Some(number),
                 _ => None,
             },
             mark: step.mark,
         },
-        StepKind::Policy { family, table, chain, verdict, hook } => StepKindBody::Policy {
+        StepKind::Policy { backend, family, table, chain, verdict, hook } => StepKindBody::Policy {
+            backend: backend_name(*backend),
             family: family.name(),
             table,
             chain,
@@ -432,12 +444,23 @@ pub(in crate::render) fn decision_name(decision: RouteDecision) -> &'static str 
     }
 }
 
+/// Named where it is not nf_tables.
+fn backend_name(backend: Backend) -> Option<&'static str> {
+    match backend {
+        Backend::Nft => None,
+        Backend::Legacy => Some("iptables-legacy"),
+    }
+}
+
 fn rule(rule: &RuleRef) -> RuleBody<'_> {
+    let is = |backend| (rule.backend == backend).then_some(rule.handle);
     RuleBody {
+        backend: backend_name(rule.backend),
         family: rule.family.name(),
         table: &rule.table,
         chain: &rule.chain,
-        handle: rule.handle,
+        handle: is(Backend::Nft),
+        rulenum: is(Backend::Legacy),
         text: rule.text.as_deref(),
     }
 }
@@ -448,6 +471,7 @@ fn endpoint(endpoint: Endpoint) -> EndpointBody {
 
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is written at once")]
 enum OutcomeBody<'a> {
     Dropped {
         #[serde(flatten)]
@@ -476,6 +500,8 @@ enum CauseBody<'a> {
         rule: RuleBody<'a>,
     },
     Policy {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        backend: Option<&'static str>,
         family: &'static str,
         table: &'a str,
         chain: &'a str,
@@ -492,8 +518,9 @@ fn outcome(journey: &Journey) -> OutcomeBody<'_> {
         Outcome::Dropped(cause) => {
             let (cause, hook) = match cause {
                 DropCause::Rule { rule: by, hook } => (CauseBody::Rule { rule: rule(by) }, hook),
-                DropCause::Policy { family, table, chain, hook } => {
-                    (CauseBody::Policy { family: family.name(), table, chain }, hook)
+                DropCause::Policy { backend, family, table, chain, hook } => {
+                    let backend = backend_name(*backend);
+                    (CauseBody::Policy { backend, family: family.name(), table, chain }, hook)
                 }
                 DropCause::Kernel { reason, function, hook, text } => {
                     let (reason, function) = (reason.as_deref(), function.as_deref());

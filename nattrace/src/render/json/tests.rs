@@ -3,14 +3,13 @@ use std::collections::BTreeSet;
 use nattrace_core::event::{NfFamily, Source};
 use nattrace_core::filter::Filter;
 use nattrace_core::findings::Certainty;
-use nattrace_core::journey::StepKind;
 use serde_json::{Value, json};
 
 use crate::render::escape::is_unsafe;
 use crate::render::run::{SourceTotals, Tally};
-use crate::render::samples::{RTR, T0, again, at_home, bare, broken, end, fixed, steps, tcp};
+use crate::render::samples::{RTR, T0, again, at_home, bare, broken, end, fixed, legacy, steps, tcp};
 use nattrace_core::event::{HookPoint, Loss};
-use nattrace_core::journey::{DropCause, Journey, JourneyId, Outcome};
+use nattrace_core::journey::{Backend, DropCause, Journey, JourneyId, Outcome, StepKind};
 use nattrace_core::packet::Family;
 
 use super::{journey, loss, start, summary};
@@ -28,6 +27,25 @@ fn told(it: &Journey) -> Value {
 
 fn keys(value: &Value) -> BTreeSet<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn rules_of_legacy_iptables_by_number() {
+    let it = told(&legacy(true));
+    let member = |step: usize, key: &str| it["steps"][step][key].clone();
+    assert_eq!(member(1, "backend"), "iptables-legacy", "a policy");
+    let dnat = json!({"backend": "iptables-legacy", "family": "ip", "table": "nat", "chain": "PREROUTING",
+        "rulenum": 1, "text": "-A PREROUTING -p tcp -j DNAT --to-destination 192.168.70.10:22"});
+    assert_eq!(member(3, "rule"), dnat, "and no handle");
+    assert_eq!((member(6, "verdict"), member(6, "or_end")), (json!("drop"), Value::Null));
+    let outcome = &it["outcome"];
+    assert_eq!((&outcome["backend"], &outcome["rulenum"]), (&json!("iptables-legacy"), &json!(2)));
+    let untold = told(&legacy(false));
+    let step = &untold["steps"][6];
+    assert_eq!(
+        (&step["text"], &step["verdict"], &step["or_end"]),
+        (&Value::Null, &Value::Null, &json!(true))
+    );
 }
 
 #[test]
@@ -143,6 +161,7 @@ fn every_promised_key_is_there_even_when_nothing_is_known() {
 fn every_end_names_its_cause() {
     let end = |outcome| told(&Journey { outcome, ..broken() })["outcome"].clone();
     let policy = DropCause::Policy {
+        backend: Backend::Nft,
         family: NfFamily::Ip6,
         table: "filter".into(),
         chain: "INPUT".into(),

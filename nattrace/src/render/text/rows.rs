@@ -2,12 +2,12 @@
 
 use nattrace_core::event::{HookPoint, HookVerdict, NetnsId, NfFamily, Verdict};
 use nattrace_core::journey::{
-    DeviceStep, Journey, JourneyId, Outcome, RewrittenBy, RuleRef, RuleStep, Step, StepKind,
+    Backend, DeviceStep, Journey, JourneyId, Outcome, RewrittenBy, RuleRef, RuleStep, Step, StepKind,
 };
 use nattrace_core::ruleset::iptables_target;
 
 use super::words;
-use crate::render::chains::{Chains, Place};
+use crate::render::chains::{Chains, Place, beside_chain};
 use crate::render::layout::Row;
 use crate::render::namespaces::Namespaces;
 use crate::render::style::{Role, Span};
@@ -111,9 +111,9 @@ impl<'a> Writer<'a> {
                 }
             }
             StepKind::Rule(rule) => self.rule(rule),
-            StepKind::Policy { family, table, chain, verdict, hook } => {
+            StepKind::Policy { backend, family, table, chain, verdict, hook } => {
                 self.enter(*hook);
-                let place = self.place(*family, table, chain);
+                let place = self.place(*backend, *family, table, chain);
                 let role = if *verdict == Verdict::Drop { Role::DropRule } else { Role::Faint };
                 self.chains.said(verdict);
                 self.in_hook(Some(place), vec![Span::new(role, format!("policy {verdict}"))]);
@@ -159,30 +159,36 @@ impl<'a> Writer<'a> {
 
     fn rule(&mut self, step: &'a RuleStep) {
         self.enter(step.hook);
-        let RuleRef { family, table, chain, handle, text, .. } = &step.rule;
-        let place = self.place(*family, table, chain);
-        let role = if step.verdict == Verdict::Drop { Role::DropRule } else { Role::Rule };
+        let RuleRef { backend, family, table, chain, text, .. } = &step.rule;
+        let place = self.place(*backend, *family, table, chain);
+        let role = if step.verdict == Some(Verdict::Drop) { Role::DropRule } else { Role::Rule };
         let mut told = match text {
-            Some(text) => vec![Span::new(role, text)],
-            None => vec![Span::new(role, format!("rule handle {handle}, text not known"))],
+            Some(text) => vec![Span::new(role, beside_chain(&step.rule, text))],
+            None => vec![Span::new(role, words::unknown_rule(step))],
         };
-        if !says(text.as_deref().unwrap_or(""), &step.verdict) {
-            told.push(Span::new(role, format!(" → {}", step.verdict)));
+        // Of legacy iptables, what it decided is what its text says.
+        if *backend == Backend::Nft
+            && let Some(verdict) = &step.verdict
+            && !says(text.as_deref().unwrap_or(""), verdict)
+        {
+            told.push(Span::new(role, format!(" → {verdict}")));
         }
         if let Some(mark) = step.mark.filter(|mark| *mark != self.mark) {
             self.mark = mark;
             told.push(Span::new(Role::Faint, format!("  mark now {mark:#x}")));
         }
-        self.chains.said(&step.verdict);
+        if let Some(verdict) = &step.verdict {
+            self.chains.said(verdict);
+        }
         self.last_rule = Some(&step.rule);
         self.in_hook(Some(place), told);
     }
 
     /// The place column: the chain in full where evaluation begins, indented by calls, nothing where it goes on.
-    fn place(&mut self, family: NfFamily, table: &'a str, chain: &'a str) -> Span {
-        let place = match self.chains.enter(family, table, chain) {
+    fn place(&mut self, backend: Backend, family: NfFamily, table: &'a str, chain: &'a str) -> Span {
+        let place = match self.chains.enter(backend, family, table, chain) {
             Place::Same => String::new(),
-            Place::Base | Place::Back(0) => format!("{} {table} {chain}", family.name()),
+            Place::Base | Place::Back(0) => format!("{} {table} {chain}", backend.owner(family)),
             Place::Called(depth) | Place::Back(depth) => format!("{}↳ {chain}", "  ".repeat(depth - 1)),
         };
         Span::new(Role::Faint, place)
@@ -324,8 +330,8 @@ fn hook_answer(family: NfFamily, verdict: Option<HookVerdict>) -> String {
 
 /// Whether the rule's own text says what it decided, or the decision is only that it goes on.
 fn says(text: &str, verdict: &Verdict) -> bool {
-    if text.starts_with("-A ") {
-        return target_says(iptables_target(text).unwrap_or_default(), verdict);
+    if let Some(target) = iptables_target(text) {
+        return target_says(target.name().unwrap_or_default(), verdict);
     }
     let statements = statements(text);
     let has = |wanted: &str| statements.contains(&wanted);

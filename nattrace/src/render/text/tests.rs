@@ -6,13 +6,15 @@ use nattrace_core::conntrack::{Connection, Direction, State};
 use nattrace_core::event::{HookPoint, HookVerdict, Loss, Manip, NfFamily, Source, Verdict};
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{
-    DeviceStep, DropCause, Journey, JourneyId, Outcome, RewrittenBy, RouteDecision, RuleRef, RuleStep,
-    StepKind,
+    Backend, DeviceStep, DropCause, Journey, JourneyId, Outcome, RewrittenBy, RouteDecision, RuleRef,
+    RuleStep, StepKind,
 };
 use nattrace_core::packet::{Icmp, protocol};
 
 use super::Text;
-use crate::render::samples::{again, at_home, bare, broken, end, fixed, hook, matched, rule, steps, tcp};
+use crate::render::samples::{
+    again, at_home, bare, broken, end, fixed, hook, legacy, matched, rule, steps, tcp,
+};
 use crate::render::{Namespaces, SourceTotals, Summary, Tally};
 
 fn text() -> Text {
@@ -117,6 +119,33 @@ fn the_article_fixed() {
                postrouting  inet nat postrouting  policy accept
                → SENT       out veth21
         "#]],
+    );
+}
+
+#[test]
+fn rules_of_legacy_iptables() {
+    check(
+        &[legacy(true), legacy(false)],
+        Some(100),
+        &expect![[r##"
+        #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                                     in enp0  22:13:20.000
+           prerouting   iptables raw PREROUTING  policy accept
+                        iptables nat PREROUTING  -p tcp -j DNAT --to-destination 192.168.70.10:22
+           ⇒ DNAT       10.1.2.3:1222 → 192.168.70.10:22
+           forward      enp0 → veth21
+                        iptables filter FORWARD  -p tcp -j web
+                        ↳ web                    -j DROP
+           ✗ DROPPED    in forward by rule "-j DROP" (iptables filter web rule 2)
+
+        #1 tcp 10.2.1.2:36334 → 10.1.2.3:1222  SYN                                     in enp0  22:13:20.000
+           prerouting   iptables raw PREROUTING  policy accept
+                        iptables nat PREROUTING  rule 1, text not known
+           ⇒ DNAT       10.1.2.3:1222 → 192.168.70.10:22
+           forward      enp0 → veth21
+                        iptables filter FORWARD  rule 1, text not known
+                        iptables filter web      rule 2 or the end of the chain, text not known
+           ✗ DROPPED    in forward by the rule above (iptables filter web rule 2)
+    "##]],
     );
 }
 
@@ -226,7 +255,8 @@ fn from_this_host_through_another_namespace_to_a_socket() {
         hook(HookPoint::Input, ("veth7", ""), HookVerdict::Accept),
         StepKind::Rule(RuleStep {
             rule: RuleRef { text: None, ..rule("inet filter input", 3, "") },
-            verdict: Verdict::Continue,
+            verdict: Some(Verdict::Continue),
+            or_end: false,
             hook: Some(HookPoint::Input),
             mark: Some(0x17),
         }),
@@ -328,6 +358,7 @@ fn ends_that_no_rule_decided() {
     let mut policy = ended(
         1,
         Outcome::Dropped(DropCause::Policy {
+            backend: Backend::Nft,
             family: NfFamily::Ip,
             table: "filter".into(),
             chain: "INPUT".into(),
@@ -335,6 +366,7 @@ fn ends_that_no_rule_decided() {
         }),
     );
     policy.steps = steps(vec![StepKind::Policy {
+        backend: Backend::Nft,
         family: NfFamily::Ip,
         table: "filter".into(),
         chain: "INPUT".into(),

@@ -8,10 +8,12 @@ use nattrace_core::conntrack::Tuple;
 use nattrace_core::conversation::Conversation;
 use nattrace_core::event::HookPoint;
 use nattrace_core::journey::{
-    ConnectionStep, DropCause, Journey, JourneyId, Outcome, RouteDecision, RuleRef, StepKind,
+    Backend, ConnectionStep, DropCause, Journey, JourneyId, Outcome, RouteDecision, RuleRef, RuleStep,
+    StepKind,
 };
 use nattrace_core::packet::{Endpoint, protocol};
 
+use crate::render::chains::beside_chain;
 use crate::render::run::Summary;
 use crate::render::style::{Role, Span};
 
@@ -42,8 +44,8 @@ fn dropped(journey: &Journey, cause: &DropCause, last_rule: Option<&RuleRef>) ->
     match cause {
         DropCause::Rule { rule, hook } => {
             let within = within(hook);
-            let place = format!("{} handle {}", chain_of(rule), rule.handle);
-            match &rule.text {
+            let place = format!("{} {}", chain_of(rule), rule.in_chain());
+            match rule.text.as_deref().map(|text| beside_chain(rule, text)) {
                 Some(text) if text.chars().count() <= QUOTED => {
                     format!("{within}by rule \"{text}\" ({place})")
                 }
@@ -52,8 +54,8 @@ fn dropped(journey: &Journey, cause: &DropCause, last_rule: Option<&RuleRef>) ->
                 None => format!("{within}by the rule of {place}"),
             }
         }
-        DropCause::Policy { family, table, chain, hook } => {
-            format!("{}by the policy of {} {table} {chain}", within(hook), family.name())
+        DropCause::Policy { backend, family, table, chain, hook } => {
+            format!("{}by the policy of {} {table} {chain}", within(hook), backend.owner(*family))
         }
         DropCause::Kernel { reason, function, hook, text } => {
             let within = within(hook);
@@ -73,10 +75,10 @@ fn dropped(journey: &Journey, cause: &DropCause, last_rule: Option<&RuleRef>) ->
 pub(super) fn end(journey: &Journey) -> String {
     match &journey.outcome {
         Outcome::Dropped(DropCause::Rule { rule, .. }) => {
-            format!("dropped by {} handle {}", chain_of(rule), rule.handle)
+            format!("dropped by {} {}", chain_of(rule), rule.in_chain())
         }
-        Outcome::Dropped(DropCause::Policy { family, table, chain, .. }) => {
-            format!("dropped by the policy of {} {table} {chain}", family.name())
+        Outcome::Dropped(DropCause::Policy { backend, family, table, chain, .. }) => {
+            format!("dropped by the policy of {} {table} {chain}", backend.owner(*family))
         }
         Outcome::Dropped(DropCause::Kernel { text, .. }) => format!("dropped by the kernel: {text}"),
         Outcome::Delivered => "delivered".to_owned(),
@@ -89,9 +91,19 @@ pub(super) fn end(journey: &Journey) -> String {
     }
 }
 
-/// As one types it after `nft list chain`.
+/// As one types it after `nft list chain`; or whose table it is.
 pub(super) fn chain_of(rule: &RuleRef) -> String {
-    format!("{} {} {}", rule.family.name(), rule.table, rule.chain)
+    format!("{} {} {}", rule.backend.owner(rule.family), rule.table, rule.chain)
+}
+
+/// A rule whose text is not known.
+pub(super) fn unknown_rule(step: &RuleStep) -> String {
+    let rule = step.rule.in_chain();
+    match (step.rule.backend, step.or_end) {
+        (Backend::Nft, _) => format!("rule {rule}, text not known"),
+        (Backend::Legacy, false) => format!("{rule}, text not known"),
+        (Backend::Legacy, true) => format!("{rule} or the end of the chain, text not known"),
+    }
 }
 
 /// The kernel's reason and function, as far as they are known.

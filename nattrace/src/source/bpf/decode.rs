@@ -5,12 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nattrace_common::record::{
     CommitRecord, Conn, DELIVER_FUNCTIONS, DeliverRecord, Device, DeviceRecord, FreeRecord, Head, HookRecord,
-    Kind, NftHead, RewriteRecord, Route, RuleRecord, Snapshot, TUPLE_BYTES, WRITER_FUNCTIONS,
+    Kind, LegacyChangeRecord, LegacyRecord, NftHead, RewriteRecord, Route, RuleRecord, Snapshot, TUPLE_BYTES,
+    WRITER_FUNCTIONS,
 };
 use nattrace_core::conntrack::{Connection, Direction, State, Tuple};
 use nattrace_core::event::{
-    Body, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, Hook, HookPoint, HookReturn, HookVerdict, Manip,
-    NfFamily, NftTrace, Rewrite, RouteRef, TraceMessage, TraceType, Verdict, Writer,
+    Body, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, Hook, HookPoint, HookReturn, HookVerdict,
+    LegacyChange, LegacyRule, Manip, NfFamily, NftTrace, Rewrite, RouteRef, TraceMessage, TraceType, Verdict,
+    Writer,
 };
 use nattrace_core::packet::{Endpoint, Family, Packet, decode, protocol};
 
@@ -81,6 +83,8 @@ impl Decoder {
             Kind::Nft => return self.nft(bytes).map(Decoded::Event),
             Kind::Rule => rule_body(&read(bytes)?)?,
             Kind::Commit => return self.commit(&read(bytes)?),
+            Kind::Legacy => legacy_rule_body(&read(bytes)?)?,
+            Kind::LegacyChange => legacy_change_body(&read(bytes)?),
         };
         Some(Decoded::Event(self.event(&head, body)))
     }
@@ -143,9 +147,6 @@ impl Decoder {
 }
 
 fn rule_body(record: &RuleRecord) -> Option<Body> {
-    let name = |bytes: &[u8]| {
-        String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
-    };
     let kind = trace::trace_type(record.kind)?;
     let verdict = match kind {
         TraceType::Policy if record.policy == 0 => Verdict::Drop,
@@ -175,6 +176,37 @@ fn rule_body(record: &RuleRecord) -> Option<Body> {
     }))
 }
 
+fn legacy_rule_body(record: &LegacyRecord) -> Option<Body> {
+    let family = NfFamily::from_number(u8::try_from(record.pf).ok()?)?;
+    Some(Body::LegacyRule(LegacyRule {
+        packet: record.head.packet,
+        family,
+        hook: hook_point(family, record.hook)?,
+        table: name(&record.table),
+        chain: name(&record.chain),
+        rulenum: record.rulenum,
+        called: match name(&record.comment).as_str() {
+            "rule" => TraceType::Rule,
+            "return" => TraceType::Return,
+            "policy" => TraceType::Policy,
+            _ => return None,
+        },
+    }))
+}
+
+fn legacy_change_body(record: &LegacyChangeRecord) -> Body {
+    let task = record.task;
+    Body::LegacyChange(match record.ended {
+        0 => LegacyChange::Begun { task },
+        _ => LegacyChange::Ended { task },
+    })
+}
+
+/// A NUL-terminated name.
+fn name(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
+}
+
 fn some(number: u64) -> Option<u64> {
     (number != 0).then_some(number)
 }
@@ -201,6 +233,8 @@ impl Record for DeliverRecord {}
 impl Record for NftHead {}
 impl Record for RuleRecord {}
 impl Record for CommitRecord {}
+impl Record for LegacyRecord {}
+impl Record for LegacyChangeRecord {}
 
 /// `NF_INET_*` for IP families, `NF_NETDEV_*` for netdev (include/uapi/linux/netfilter.h); bridge
 /// numbers its hooks likewise, arp has its own.
@@ -301,9 +335,7 @@ fn device(device: &Device) -> Option<DeviceRef> {
     if device.index == 0 {
         return None;
     }
-    let name = device.name.split(|b| *b == 0).next().unwrap_or_default();
-    let name = (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned());
-    Some(DeviceRef { index: device.index, name })
+    Some(DeviceRef { index: device.index, name: Some(name(&device.name)).filter(|name| !name.is_empty()) })
 }
 
 /// `ETH_P_ARP`.

@@ -68,6 +68,8 @@ pub struct Programs {
     pub hooks: Option<HookAttach>,
     /// Capabilities that are missing although they were wanted, with the reason.
     pub missing: Vec<(&'static str, String)>,
+    /// Optional probes that are attached.
+    attached: Vec<&'static str>,
     /// Probes on modules that are not loaded yet.
     pending: Vec<&'static str>,
     socket_filter: bool,
@@ -75,7 +77,7 @@ pub struct Programs {
 
 /// Kprobes that make journeys richer, each missed alone: program (named as the function it is for), what is
 /// lost without it, and whether it may come later with a module.
-const OPTIONAL: [(&str, &str); 18] = [
+const OPTIONAL: [(&str, &str); 20] = [
     ("nft_trace_notify", "exact join of rules to packets"),
     ("tcp_v4_do_rcv", "delivery to TCP sockets"),
     ("tcp_v6_do_rcv", "delivery to TCP sockets over IPv6"),
@@ -94,10 +96,17 @@ const OPTIONAL: [(&str, &str); 18] = [
     ("udp_snat_handler", "that IPVS rewrote an address (UDP)"),
     ("sctp_dnat_handler", "that IPVS rewrote an address (SCTP)"),
     ("sctp_snat_handler", "that IPVS rewrote an address (SCTP)"),
+    (LEGACY_RULES, "rules of legacy iptables"),
+    (LEGACY_CHANGES, "the text of legacy iptables' rules, as changes of it are not told"),
 ];
 
 /// Bytes of the ring where the rate of packets is not limited: room for a burst of 10,000 until it is read.
 const UNLIMITED_RING: u32 = 64 << 20;
+
+/// Where legacy iptables tells of rules.
+const LEGACY_RULES: &str = "nf_log_trace";
+/// Where its rules change.
+const LEGACY_CHANGES: &str = "xt_replace_table";
 
 impl Programs {
     /// Loads and attaches what is wanted and possible.
@@ -146,8 +155,15 @@ impl Programs {
             reason: "the object has no such map".to_owned(),
         })?;
         let ring = RingBuf::try_from(ring)?;
-        let mut programs =
-            Self { ebpf, ring, hooks: None, missing: Vec::new(), pending: Vec::new(), socket_filter: false };
+        let mut programs = Self {
+            ebpf,
+            ring,
+            hooks: None,
+            missing: Vec::new(),
+            attached: Vec::new(),
+            pending: Vec::new(),
+            socket_filter: false,
+        };
         // Ends first, so that nothing is followed whose end would be missed.
         if wanted.probes {
             programs.attach_ends(btf.as_ref())?;
@@ -186,12 +202,24 @@ impl Programs {
                 } else {
                     self.missing.push((lost, error.to_string()));
                 }
-            } else if function == "nf_nat_manip_pkt"
-                && let Err(error) = self.attach_manip_pair()
-            {
+            } else if let Err(error) = self.attach_rest(function) {
                 self.missing.push((lost, error.to_string()));
+            } else {
+                self.attached.push(function);
             }
         }
+    }
+
+    /// Whether rules of legacy iptables are told.
+    #[must_use]
+    pub fn tells_legacy_rules(&self) -> bool {
+        self.attached.contains(&LEGACY_RULES)
+    }
+
+    /// Whether changes of legacy iptables' rules are told.
+    #[must_use]
+    pub fn tells_legacy_changes(&self) -> bool {
+        self.attached.contains(&LEGACY_CHANGES)
     }
 
     /// Tries again what waits for its module: a ruleset with NAT may be loaded while tracing. Whether anything
@@ -205,11 +233,9 @@ impl Programs {
                 continue;
             }
             let attached = self.attach_kprobe(function, function);
-            let pair = attached.and_then(|()| {
-                if function == "nf_nat_manip_pkt" { self.attach_manip_pair() } else { Ok(()) }
-            });
-            if pair.is_err() {
-                self.pending.push(function);
+            match attached.and_then(|()| self.attach_rest(function)) {
+                Ok(()) => self.attached.push(function),
+                Err(_) => self.pending.push(function),
             }
         }
         self.pending.len() < waiting
@@ -221,8 +247,18 @@ impl Programs {
         &self.pending
     }
 
-    fn attach_manip_pair(&mut self) -> Result<(), LoadError> {
-        self.attach_kprobe("manip_leave", "nf_nat_manip_pkt")
+    /// What belongs to the probe at a function.
+    fn attach_rest(&mut self, function: &str) -> Result<(), LoadError> {
+        match function {
+            "nf_nat_manip_pkt" => self.attach_kprobe("manip_leave", "nf_nat_manip_pkt"),
+            LEGACY_CHANGES => {
+                self.attach_kprobe("xt_replace_table_return", LEGACY_CHANGES)?;
+                // On newer kernels a table's first rules do not come by way of the other.
+                self.attach_kprobe(LEGACY_CHANGES, "xt_register_table")?;
+                self.attach_kprobe("xt_replace_table_return", "xt_register_table")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where buffers end: by fentry, or by kprobe where that is refused.
@@ -430,6 +466,7 @@ fn module_of(function: &str) -> Option<&'static str> {
         "tcf_nat_act" => Some("act_nat"),
         "tcf_pedit_act" => Some("act_pedit"),
         handler if handler.ends_with("at_handler") => Some("ip_vs"),
+        LEGACY_CHANGES => Some("x_tables"),
         _ => None,
     }
 }
