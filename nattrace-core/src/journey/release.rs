@@ -368,6 +368,10 @@ fn complete_steps(open: &mut Open, outcome: &Outcome, moves: Vec<(usize, usize)>
     for (from, rule) in moves.into_iter().rev() {
         if rule == from + 1 {
             open.drafts.swap(from, rule);
+            // It was written when the rule ran, which is told after it.
+            if let [.., ran, wrote] = open.drafts.get_mut(..=rule).unwrap_or_default() {
+                wrote.step.time_ns = wrote.step.time_ns.max(ran.step.time_ns);
+            }
         } else if rule + 1 < from && from < open.drafts.len() {
             let draft = open.drafts.remove(from);
             open.drafts.insert(rule + 1, draft);
