@@ -1,6 +1,7 @@
 //! Journeys for tests of the renderers: the article's, and some that stretch the layout.
 
 use nattrace_core::conntrack::{Connection, Direction, IPS_DST_NAT, State, Tuple};
+use nattrace_core::conversation::{Conversation, Passage};
 use nattrace_core::event::{HookPoint, HookVerdict, Manip, NfFamily, Verdict};
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{
@@ -241,7 +242,7 @@ pub(super) fn legacy(texts: bool) -> Journey {
             by: RewrittenBy::Rule,
             decided_for: None,
             inner: false,
-            port_taken: false,
+            port_unasked: false,
             older: false,
             function: None,
         },
@@ -280,5 +281,23 @@ pub(super) fn fixed() -> Journey {
         steps: steps(kinds),
         outcome: Outcome::Transmitted { device: Some("veth21".to_owned()) },
         ..article()
+    }
+}
+
+/// A connection attempt that nobody answered.
+pub(super) fn conversation() -> Conversation {
+    Conversation {
+        netns: 1,
+        id: Some(7),
+        original: Tuple { protocol: 6, source: end("10.2.1.2:36334"), destination: end("10.1.2.3:1222") },
+        reply: Some(Tuple {
+            protocol: 6,
+            source: end("192.168.70.10:22"),
+            destination: end("10.2.1.2:36334"),
+        }),
+        sent: Passage { packets: 3, through: 3, dropped: 0 },
+        answered: Passage::default(),
+        journeys: vec![JourneyId(1), JourneyId(2), JourneyId(3)],
+        text: "3 SYNs through, no answer from 192.168.70.10".to_owned(),
     }
 }

@@ -12,8 +12,9 @@ use nattrace_core::event::{HookPoint, Loss};
 use nattrace_core::journey::{Backend, DropCause, Journey, JourneyId, Outcome, StepKind};
 use nattrace_core::packet::Family;
 
-use super::{journey, loss, start, summary};
+use super::{conversation, journey, loss, start, summary};
 use crate::render::run::{SourceState, Start, Summary};
+use crate::render::samples;
 
 fn parsed(line: &[u8]) -> Value {
     let text = std::str::from_utf8(line).unwrap();
@@ -277,4 +278,15 @@ fn lines_shown_on_a_terminal_do_nothing_to_it() {
     assert!(!text.trim_end().contains(is_unsafe), "{text}");
     assert!(text.contains(r"\u001b[2J\u009b0m\u202e\u007f\udb40\udc01"), "{text}");
     assert_eq!(parsed(&line)["iif"], it.iif.unwrap(), "and say the same");
+}
+
+#[test]
+fn a_connection_says_what_came_of_it() {
+    let line = parsed(&conversation(&samples::conversation(), &at_home()).unwrap());
+    assert_eq!((&line["type"], &line["schema"]), (&json!("connection"), &json!(1)));
+    assert_eq!(line["original"]["daddr"], "10.1.2.3");
+    assert_eq!(line["reply"]["saddr"], "192.168.70.10");
+    assert_eq!(line["sent"], json!({"packets": 3, "through": 3, "dropped": 0}));
+    assert_eq!(line["journeys"], json!(["1", "2", "3"]));
+    assert_eq!(line["text"], "3 SYNs through, no answer from 192.168.70.10");
 }

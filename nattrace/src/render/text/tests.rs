@@ -3,6 +3,7 @@
 use expect_test::{Expect, expect};
 use jiff::tz::TimeZone;
 use nattrace_core::conntrack::{Connection, Direction, State};
+use nattrace_core::conversation::{Conversation, Passage};
 use nattrace_core::event::{HookPoint, HookVerdict, Loss, Manip, NfFamily, Source, Verdict};
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{
@@ -12,6 +13,7 @@ use nattrace_core::journey::{
 use nattrace_core::packet::{Icmp, protocol};
 
 use super::Text;
+use crate::render::samples;
 use crate::render::samples::{
     again, at_home, bare, broken, end, fixed, hook, legacy, matched, rule, steps, tcp,
 };
@@ -624,4 +626,17 @@ fn losses_and_the_sum() {
         No packet matched.
     "#]]
     .assert_eq(&told);
+}
+
+#[test]
+fn a_connection_is_one_paragraph() {
+    let told = text().conversation(&samples::conversation(), Some(80));
+    assert_eq!(
+        told,
+        "⇄ tcp 10.2.1.2:36334 → 10.1.2.3:1222 ⇒ 192.168.70.10:22  3 SYNs through, no\n   \
+         answer from 192.168.70.10  #1–#3\n"
+    );
+    let alone =
+        Conversation { sent: Passage { packets: 1, through: 0, dropped: 1 }, ..samples::conversation() };
+    assert_eq!(text().conversation(&alone, Some(80)), "", "its packet says it all");
 }
