@@ -404,6 +404,7 @@ mod tests {
             same_path: false,
             incomplete: Vec::new(),
             trace_ids: Vec::new(),
+            traced: Vec::new(),
         }
     }
 

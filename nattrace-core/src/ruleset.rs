@@ -65,4 +65,15 @@ pub struct Rule {
     pub handle: u64,
     /// The text `nft -a -s list ruleset` prints, without the handle comment.
     pub text: String,
+    /// The text without `-s`: with the values of counters and quotas; only where it was asked for and differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<String>,
+}
+
+impl Rule {
+    /// A rule with nothing that counts.
+    #[must_use]
+    pub fn new(handle: u64, text: String) -> Self {
+        Self { handle, text, counted: None }
+    }
 }

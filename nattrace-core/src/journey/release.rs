@@ -109,6 +109,7 @@ impl Assembler {
             }
         }
         self.fill_texts(&mut open);
+        self.fill_messages(&mut open);
         self.fill_connection(&mut open);
         open.place_creation(|base, draft| {
             let Note::Rule { table_handle, .. } = &draft.note else { return None };
@@ -150,6 +151,7 @@ impl Assembler {
             same_path: false,
             incomplete,
             trace_ids: open.trace_ids,
+            traced: open.traced,
         };
         self.next_id += 1;
         self.remember_decisions(known, decided, Some(journey.id));
@@ -169,6 +171,23 @@ impl Assembler {
                 step.rule.text = text;
                 step.hook = step.hook.or(hook);
             }
+        }
+    }
+
+    /// The texts of rules as nft's own traces show them.
+    fn fill_messages(&self, open: &mut Open) {
+        for traced in &mut open.traced {
+            let message = &traced.message;
+            let Some(handle) = message.rule_handle else { continue };
+            let name = RuleName {
+                family: message.family,
+                table: &message.table,
+                table_handle: traced.table_handle,
+                chain: &message.chain,
+                handle,
+            };
+            let history = self.rulesets.get(&traced.netns);
+            traced.text = history.and_then(|h| h.counted_text(&name, traced.time_ns)).map(str::to_owned);
         }
     }
 

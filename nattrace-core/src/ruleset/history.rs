@@ -56,7 +56,16 @@ struct Life {
     from_ns: u64,
     until_ns: u64,
     chains: BTreeMap<String, Option<BaseChain>>,
-    rules: BTreeMap<u64, (String, String)>,
+    rules: BTreeMap<u64, Known>,
+}
+
+/// What is known of a rule.
+#[derive(Debug, Clone)]
+struct Known {
+    chain: String,
+    text: String,
+    /// As it was first listed: nft's traces show what it read at its start, not what was counted since.
+    counted: Option<String>,
 }
 
 impl Life {
@@ -167,7 +176,10 @@ impl History {
             for chain in &table.chains {
                 life.chains.insert(chain.name.clone(), chain.base.clone());
                 for rule in &chain.rules {
-                    life.rules.insert(rule.handle, (chain.name.clone(), rule.text.clone()));
+                    let before = life.rules.remove(&rule.handle).filter(|known| known.text == rule.text);
+                    let counted = before.and_then(|known| known.counted).or_else(|| rule.counted.clone());
+                    let known = Known { chain: chain.name.clone(), text: rule.text.clone(), counted };
+                    life.rules.insert(rule.handle, known);
                 }
             }
             let listed: usize = table.chains.iter().map(|c| c.rules.len()).sum();
@@ -280,9 +292,18 @@ impl History {
     /// The text of a rule at a moment, or `None` when it cannot be known.
     #[must_use]
     pub fn text(&self, rule: &RuleName<'_>, time_ns: u64) -> Option<&str> {
+        self.rule(rule, time_ns).map(|known| known.text.as_str())
+    }
+
+    /// As [`Self::text`], with what the rule had counted when it was first listed.
+    #[must_use]
+    pub fn counted_text(&self, rule: &RuleName<'_>, time_ns: u64) -> Option<&str> {
+        self.rule(rule, time_ns).map(|known| known.counted.as_deref().unwrap_or(&known.text))
+    }
+
+    fn rule(&self, rule: &RuleName<'_>, time_ns: u64) -> Option<&Known> {
         let life = self.life(rule.family, rule.table, rule.table_handle, time_ns)?;
-        let (chain, text) = life.rules.get(&rule.handle)?;
-        (chain == rule.chain).then_some(text.as_str())
+        life.rules.get(&rule.handle).filter(|known| known.chain == rule.chain)
     }
 
     /// Where a chain hangs, when it is a base chain. Answers also in moments of doubt, as long as every
@@ -348,7 +369,7 @@ mod tests {
             priority: 0,
             policy: "accept".to_owned(),
         };
-        let rules = rules.iter().map(|(handle, text)| Rule { handle: *handle, text: (*text).to_owned() });
+        let rules = rules.iter().map(|(handle, text)| Rule::new(*handle, (*text).to_owned()));
         let chain = Chain { name: "c".to_owned(), handle: 1, base: Some(base), rules: rules.collect() };
         let table =
             Table { family: NfFamily::Inet, name: "t".to_owned(), handle: table_handle, chains: vec![chain] };
@@ -378,6 +399,25 @@ mod tests {
         assert_eq!(history.text(&name(4, None), 497 * MS), Some("old"));
         assert_eq!(history.text(&name(4, None), 499 * MS), None, "by either");
         assert_eq!(history.text(&name(4, None), 502 * MS), Some("new"));
+    }
+
+    #[test]
+    fn what_a_rule_had_counted_is_that_of_its_first_listing() {
+        let counted = |generation: u32, text: &str, counted: &str| {
+            let mut listing = listing(generation, 8, &[(4, text)]);
+            listing.tables[0].chains[0].rules[0].counted = Some(counted.to_owned());
+            listing
+        };
+        let mut history = History::default();
+        history.list(100 * MS, &counted(1, "counter", "counter packets 0 bytes 0"));
+        history.list(200 * MS, &counted(2, "counter", "counter packets 7 bytes 420"));
+        assert_eq!(history.counted_text(&name(4, None), 300 * MS), Some("counter packets 0 bytes 0"));
+        assert_eq!(history.text(&name(4, None), 300 * MS), Some("counter"));
+        // Replaced: another rule, whose counter began anew.
+        history.list(400 * MS, &counted(3, "counter drop", "counter packets 1 bytes 60 drop"));
+        assert_eq!(history.counted_text(&name(4, None), 500 * MS), Some("counter packets 1 bytes 60 drop"));
+        history.list(600 * MS, &listing(4, 8, &[(4, "drop")]));
+        assert_eq!(history.counted_text(&name(4, None), 700 * MS), Some("drop"), "nothing counts");
     }
 
     #[test]

@@ -98,6 +98,7 @@ pub(super) fn bare(packet: Packet) -> Journey {
         same_path: false,
         incomplete: Vec::new(),
         trace_ids: Vec::new(),
+        traced: Vec::new(),
     }
 }
 

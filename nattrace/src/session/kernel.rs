@@ -108,7 +108,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     }
     let mut introduction = Vec::new();
     for watched in &watched {
-        let (events, warning) = watched.introduction();
+        let (events, warning) = watched.introduction(super::trace::counted(plan));
         introduction.extend(events);
         if let Some(warning) = warning {
             notes.push(format!("no rule text: {warning}"));

@@ -15,7 +15,7 @@ use crate::source::netlink::ruleset_changes::{self, RulesetSocket};
 use crate::source::netlink::trace::TraceSocket;
 use crate::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableError, TraceTableSpec};
 use crate::source::netns::{self, Netns};
-use crate::source::ruleset;
+use crate::source::ruleset::{self, Counted};
 
 /// A watched namespace with its sockets. Dropping it removes the trace table.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Watched {
     }
 
     /// What is known before the first packet: the namespace's name, its devices, our table, the ruleset.
-    pub(super) fn introduction(&self) -> (Vec<Event>, Option<String>) {
+    pub(super) fn introduction(&self, counted: Counted) -> (Vec<Event>, Option<String>) {
         let time_ns = now_ns();
         let event = |body| Event { time_ns, cpu: u32::MAX, netns: self.netns.inum, body };
         let mut events = vec![event(Body::Namespace { name: self.netns.name.clone() })];
@@ -149,7 +149,7 @@ impl Watched {
             events.extend(links.into_iter().map(|link| event(Body::Link(link))));
         }
         let mut warning = None;
-        match ruleset::list(&self.netns) {
+        match ruleset::list_with(&self.netns, counted) {
             Ok(listing) => events.push(event(Body::Ruleset(listing))),
             Err(error) => warning = Some(error.to_string()),
         }
