@@ -10,4 +10,5 @@ pub(crate) mod journey;
 pub(crate) mod leftovers;
 pub(crate) mod listing;
 pub(crate) mod monitor;
+pub(crate) mod nft_format;
 pub(crate) mod replay;

@@ -16,7 +16,7 @@ use crate::lab::netns::Namespace;
 use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
 use crate::oracle::counters::{self, Counts};
-use crate::oracle::{agreement, conntrack, listing, monitor, replay};
+use crate::oracle::{agreement, conntrack, listing, monitor, nft_format, replay};
 use crate::scenario::{Agreement, Counting, Format, Mode, Stdout, Trace, Via};
 
 /// The line that says that everything is attached.
@@ -56,6 +56,8 @@ pub(super) struct Traced {
     recording: Option<PathBuf>,
     watch: Option<String>,
     monitor: Option<Process>,
+    /// `nft monitor trace` as a user types it.
+    plain_monitor: Option<Process>,
     conntrack: Option<Process>,
     /// The counters of the watched ruleset before the first packet.
     counts: Counts,
@@ -90,7 +92,7 @@ impl Stage {
         }
         let args = self.filled(&plan.args)?;
         let watch = plan.watch.clone().or_else(|| plan.at.clone());
-        let (mut witness, mut flows, mut counts) = (None, None, Counts::new());
+        let (mut witness, mut typed, mut flows, mut counts) = (None, None, None, Counts::new());
         if let Some(role) = &watch
             && plan.ready
             && plan.witnesses
@@ -103,15 +105,22 @@ impl Stage {
                     NFTRACE_GROUP,
                 )?);
             }
+            if witness.is_some() {
+                typed = Some(self.start_witness(role, "nft", &["monitor", "trace"], NFTRACE_GROUP)?);
+            }
             counts = counters::counts(&self.lab.output(Some(role), "nft", &["-a", "list", "ruleset"])?);
             flows = Some(self.start_witness(role, "conntrack", &["-E", "-o", "id"], CONNTRACK_GROUPS)?);
         }
         let name = self.unique(&plan.name);
-        let recording = plan.replay.then(|| self.lab.dir.join(format!("{name}.events")));
+        // What nft printed is compared with a replay in nft's words: one run has one format.
+        let recorded = plan.replay || (typed.is_some() && plan.format == Format::Json);
+        let recording = recorded.then(|| self.lab.dir.join(format!("{name}.events")));
         let mut command = self.nattrace(plan.at.as_deref(), plan.via)?;
         command.args(&args);
-        if plan.format == Format::Json {
-            command.args(["--format", "json"]);
+        match plan.format {
+            Format::Json => _ = command.args(["--format", "json"]),
+            Format::Nft => _ = command.args(["--format", "nft"]),
+            Format::Text => {}
         }
         if let Some(recording) = &recording {
             command.arg("--record").arg(recording);
@@ -143,6 +152,7 @@ impl Stage {
             recording,
             watch,
             monitor: witness,
+            plain_monitor: typed,
             conntrack: flows,
             counts,
         };
@@ -230,12 +240,19 @@ impl Stage {
             }
         }
         let (monitor, conntrack) = (trace.monitor.take(), trace.conntrack.take());
+        let plain = trace.plain_monitor.take();
         let watched = trace.watch.as_ref().map(|role| self.lab.namespace(role)).transpose()?;
         let printed = end_witness(monitor, watched, &limits)?;
+        let plain = end_witness(plain, watched, &limits)?;
         let flows = end_witness(conntrack, watched, &limits)?;
         let trace = self.traces.get_mut(name).with_context(|| format!("no trace is called {name}"))?;
         let done = matches!(ended, Ended::Code(0 | 1 | 3)) && trace.plan.stdout == Stdout::File;
-        if trace.plan.format == Format::Text {
+        if trace.plan.format != Format::Json {
+            if trace.plan.format == Format::Nft
+                && let Some(plain) = plain
+            {
+                found.extend(nft_format::complaints(&plain, &trace.results()?, trace.plan.monitor));
+            }
             return Ok(found);
         }
         trace.output = contract::read(&read_lossy(&trace.results)?, !done);
@@ -261,10 +278,15 @@ impl Stage {
         if let (Some(role), Some(printed)) = (&trace.watch, printed) {
             let inum = self.lab.namespace(role)?.inum;
             match monitor::parse(&printed) {
-                Ok(lines) => ask(
-                    "nft monitor trace",
-                    agreement::complaints(&lines, journeys, inum, trace.plan.monitor, trace.plan.ids),
-                ),
+                Ok(lines) => {
+                    ask(
+                        "nft monitor trace",
+                        agreement::complaints(&lines, journeys, inum, trace.plan.monitor, trace.plan.ids),
+                    );
+                    if trace.plan.monitor == Agreement::Handles {
+                        ask("stale texts", nft_format::stale(&lines, &self.snapshots, inum));
+                    }
+                }
                 Err(line) => {
                     ask("nft monitor trace", vec![format!("the runner does not understand: {line}")]);
                 }
@@ -281,8 +303,12 @@ impl Stage {
             flows.push_str(&self.lab.output(Some(role), "conntrack", &["-L", "-f", "ipv6"])?);
             ask("conntrack", conntrack::complaints(&conntrack::flows(&flows), journeys));
         }
-        if trace.recording.is_some() {
+        if trace.plan.replay {
             ask("replay", self.replay(name, code)?);
+        }
+        if let Some(plain) = plain {
+            let told = self.in_nfts_words(name)?;
+            ask("--format nft", nft_format::complaints(&plain, &told, trace.plan.monitor));
         }
         Ok(found)
     }
@@ -317,6 +343,21 @@ impl Stage {
         }
         found.extend(replay::complaints(&trace.output.journeys, &replayed.journeys));
         Ok(found)
+    }
+
+    /// What `nattrace replay --format nft` says of the packets in the watched namespace.
+    fn in_nfts_words(&self, name: &str) -> Result<String> {
+        let trace = &self.traces[name];
+        let (Some(recording), Some(role)) = (&trace.recording, &trace.watch) else { bail!("no recording") };
+        let inum = self.lab.namespace(role)?.inum.to_string();
+        let mut command = self.nattrace(None, Via::Setns)?;
+        command.arg("replay").arg(recording).args(["--format", "nft", "--netns", &inum]);
+        let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-nft"))?;
+        let ended = process.wait(Duration::from_secs(30), &self.lab.limits)?;
+        if !matches!(ended, Ended::Code(0 | 1 | 3)) {
+            bail!("replay --format nft: {ended}: {}", tail(&read_lossy(&process.stderr)?));
+        }
+        read_lossy(&process.stdout)
     }
 
     /// Strings with `${…}` filled in.
