@@ -101,6 +101,7 @@ pub(super) fn bare(packet: Packet) -> Journey {
         like: None,
         incomplete: Vec::new(),
         trace_ids: Vec::new(),
+        traced: Vec::new(),
     }
 }
 
@@ -241,7 +242,7 @@ pub(super) fn legacy(texts: bool) -> Journey {
             by: RewrittenBy::Rule,
             decided_for: None,
             inner: false,
-            port_taken: false,
+            port_unasked: false,
             older: false,
             function: None,
         },

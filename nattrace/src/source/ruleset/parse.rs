@@ -82,7 +82,7 @@ impl Parser<'_> {
             if let Some((text, handle)) = split_handle(&rule) {
                 let text = text.to_owned();
                 rule.clear();
-                chain.rules.push(Rule { handle, text, iptables: None });
+                chain.rules.push(Rule::new(handle, text));
             }
         }
     }
