@@ -75,7 +75,8 @@ pub struct Rule {
     /// of `iptables-nft-save`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iptables: Option<String>,
-    /// The text without `-s`: with the values of counters and quotas; only where it was asked for and differs.
+    /// The text without `-s`, as nft's traces have it: with the values of counters and quotas; only where it was asked
+    /// for and differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<String>,
 }

@@ -91,6 +91,9 @@ fn list_here(counted: Counted) -> Result<Listed, ListError> {
     for _ in 0..TRIES {
         let before = generation().ok();
         tables = parse::parse(&run("nft", &["-a", "-s", "-t", "list", "ruleset"], TIMEOUT)?);
+        for rule in tables.iter_mut().flat_map(|table| &mut table.chains).flat_map(|chain| &mut chain.rules) {
+            rule.text = rule.text.trim_start().to_owned();
+        }
         if counted == Counted::Yes && tables.iter().any(counts) {
             let values = parse::parse(&run("nft", &["-a", "-t", "list", "ruleset"], TIMEOUT)?);
             add_counted(&mut tables, &values);

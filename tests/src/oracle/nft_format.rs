@@ -11,8 +11,9 @@ use super::monitor::{Line, What};
 use crate::scenario::Agreement;
 
 /// Complaints about lines that only one of the two has, or that are in another order. `printed` is what nft said in each
-/// namespace, `told` what nattrace did of the packets in all of them, whose lines do not say where.
-pub(crate) fn complaints(printed: &[String], told: &str, agreement: Agreement) -> Vec<String> {
+/// namespace, `told` what nattrace did of the packets in all of them, whose lines do not say where. `listed` is what
+/// `nft -s list ruleset` says by now: a rule that was added after nft had read the ruleset is unknown to its trace.
+pub(crate) fn complaints(printed: &[String], told: &str, listed: &str, agreement: Agreement) -> Vec<String> {
     let with_text = !matches!(agreement, Agreement::Handles | Agreement::NoTexts);
     let mut nft: BTreeMap<&str, Vec<Vec<String>>> = BTreeMap::new();
     for (id, lines) in printed.iter().flat_map(|printed| by_id(printed, with_text)) {
@@ -21,10 +22,10 @@ pub(crate) fn complaints(printed: &[String], told: &str, agreement: Agreement) -
     let mut found = Vec::new();
     for (id, lines) in by_id(told, with_text) {
         let theirs = nft.remove(id).unwrap_or_default();
-        found.extend(difference(&theirs, &lines, agreement == Agreement::Exact));
+        found.extend(difference(&theirs, &lines, listed, agreement == Agreement::Exact));
     }
     if agreement == Agreement::Exact {
-        found.extend(nft.into_values().filter_map(|theirs| difference(&theirs, &[], true)));
+        found.extend(nft.into_values().filter_map(|theirs| difference(&theirs, &[], listed, true)));
     }
     found
 }
@@ -72,9 +73,35 @@ fn without_text(line: &str) -> String {
     }
 }
 
+/// Whether the lines are the same, or tell the same rule, which only nattrace knows, and as it is listed.
+fn agree(theirs: &str, ours: &str, listed: &str) -> bool {
+    let added = || {
+        let (place, unknown) = theirs.split_once(" unknown rule handle ")?;
+        let verdict = unknown.split_once(' ')?.1;
+        let text = ours.strip_prefix(place)?.strip_prefix(" rule ")?.strip_suffix(verdict)?.trim();
+        let text = without_values(text);
+        Some(listed.lines().any(|line| line.trim() == text))
+    };
+    theirs == ours || added() == Some(true)
+}
+
+/// A rule's text as `nft -s` lists it.
+fn without_values(text: &str) -> String {
+    let words: Vec<&str> = text.split(' ').collect();
+    let (mut left, mut rest) = (Vec::new(), words.as_slice());
+    while let [word, after @ ..] = rest {
+        left.push(*word);
+        rest = match after {
+            ["packets", _, "bytes", _, after @ ..] if *word == "counter" => after,
+            after => after,
+        };
+    }
+    left.join(" ")
+}
+
 /// Where `ours` is no merger of `theirs`, which has the lines of each namespace in which a packet had the same id: where
 /// a namespace ends and another begins is not told, but each keeps its order. Unless `exact`, theirs may have more.
-fn difference(theirs: &[Vec<String>], ours: &[String], exact: bool) -> Option<String> {
+fn difference(theirs: &[Vec<String>], ours: &[String], listed: &str, exact: bool) -> Option<String> {
     // How much of each namespace may have been told so far.
     let mut reached = BTreeSet::from([vec![0; theirs.len()]]);
     let next = |reached: &BTreeSet<Vec<usize>>| -> String {
@@ -89,9 +116,9 @@ fn difference(theirs: &[Vec<String>], ours: &[String], exact: bool) -> Option<St
             for (namespace, lines) in theirs.iter().enumerate() {
                 let rest = lines.get(told[namespace]..).unwrap_or_default();
                 let at = if exact {
-                    (rest.first() == Some(line)).then_some(0)
+                    rest.first().is_some_and(|other| agree(other, line, listed)).then_some(0)
                 } else {
-                    rest.iter().position(|other| other == line)
+                    rest.iter().position(|other| agree(other, line, listed))
                 };
                 if let Some(at) = at {
                     let mut told = told.clone();
@@ -134,7 +161,22 @@ trace id 0000000b inet filter forward policy accept
 
     #[test]
     fn the_same_lines_packet_by_packet() {
-        assert_eq!(complaints(&[NFT.to_owned()], OURS, Agreement::Exact), Vec::<String>::new());
+        assert_eq!(complaints(&[NFT.to_owned()], OURS, "", Agreement::Exact), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_rule_added_since_must_be_told_as_it_is_listed() {
+        let printed = ["trace id 0000000a ip t c unknown rule handle 7 (verdict accept)\n".to_owned()];
+        let told =
+            "trace id 0000000a ip t c rule udp dport 9  counter packets 1 bytes 33 accept (verdict accept)\n";
+        let judge = |told: &str, listed: &str| complaints(&printed, told, listed, Agreement::Exact).len();
+        let listed = "\tchain c {\n\t\tudp dport 9  counter accept\n\t}\n";
+        assert_eq!(judge(told, listed), 0);
+        assert_eq!(judge(&printed[0], listed), 0);
+        assert_eq!(judge(told, ""), 1);
+        assert_eq!(judge(&told.replace("dport 9", "dport 8"), listed), 1);
+        assert_eq!(judge(&told.replace("(verdict accept)", "(verdict drop)"), listed), 1);
+        assert_eq!(judge(&told.replace(" c rule", " d rule"), listed), 1);
     }
 
     #[test]
@@ -144,17 +186,20 @@ trace id 0000000b inet filter forward policy accept
                      trace id 0000000a ip t c rule drop (verdict drop)\n";
         let (first, second) = other.split_once('\n').expect("two lines");
         let both = [NFT.to_owned(), other.to_owned()];
-        let judge = |ours: &str| complaints(&both, ours, Agreement::Exact).len();
+        let judge = |ours: &str| complaints(&both, ours, "", Agreement::Exact).len();
         assert_eq!(judge(&format!("{other}{OURS}")), 0);
         assert_eq!(judge(&format!("{first}\n{OURS}{second}")), 0);
         assert_eq!(judge(&format!("{second}{OURS}{first}\n")), 1);
         assert_eq!(judge(&format!("{first}\n{OURS}")), 1);
-        assert_eq!(complaints(&both, &format!("{second}{OURS}"), Agreement::Subset), Vec::<String>::new());
+        assert_eq!(
+            complaints(&both, &format!("{second}{OURS}"), "", Agreement::Subset),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
     fn every_byte_and_the_order_count() {
-        let judge = |ours: &str, agreement| complaints(&[NFT.to_owned()], ours, agreement).len();
+        let judge = |ours: &str, agreement| complaints(&[NFT.to_owned()], ours, "", agreement).len();
         assert_eq!(judge(&OURS.replace("accept ", "accept"), Agreement::Exact), 1);
         assert_eq!(judge(&OURS.replace("10.0.0.2", "10.0.0.3"), Agreement::Subset), 1);
         let swapped = OURS.replace("forward rule jump x (verdict jump x)", "x rule drop (verdict drop)");
@@ -165,7 +210,7 @@ trace id 0000000b inet filter forward policy accept
 
     #[test]
     fn texts_do_not_count_where_nft_is_wrong_in_them() {
-        let judge = |ours: &str, agreement| complaints(&[NFT.to_owned()], ours, agreement).len();
+        let judge = |ours: &str, agreement| complaints(&[NFT.to_owned()], ours, "", agreement).len();
         let other = OURS.replace("rule jump x (", "rule counter jump x (");
         assert_eq!((judge(&other, Agreement::Handles), judge(&other, Agreement::Subset)), (0, 1));
         let unknown = OURS.replace("rule jump x (", "unknown rule handle 7 (");

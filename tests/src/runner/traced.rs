@@ -313,10 +313,15 @@ impl Stage {
         // What each of them printed, and the connections that any of them knows: only one of the namespaces a
         // journey passes is that of its connection.
         let (mut printed, mut plain, mut flows) = (Vec::new(), Vec::new(), None);
+        let mut listed = String::new();
         for watched in &mut trace.watched {
             let namespace = self.lab.namespace(&watched.role)?;
             let lines = end_witness(watched.monitor.take(), namespace, &limits)?;
-            plain.extend(end_witness(watched.plain_monitor.take(), namespace, &limits)?);
+            if let Some(lines) = end_witness(watched.plain_monitor.take(), namespace, &limits)? {
+                let role = Some(watched.role.as_str());
+                listed.push_str(&self.lab.output(role, "nft", &["-s", "-t", "list", "ruleset"])?);
+                plain.push(lines);
+            }
             printed.push((lines, end_witness(watched.xtables.take(), namespace, &limits)?));
             if let Some(told) = end_witness(watched.conntrack.take(), namespace, &limits)? {
                 flows.get_or_insert_with(String::new).push_str(&told);
@@ -326,7 +331,7 @@ impl Stage {
         let done = matches!(ended, Ended::Code(0 | 1 | 3)) && trace.plan.stdout == Stdout::File;
         if trace.plan.format != Format::Json {
             if trace.plan.format == Format::Nft && !plain.is_empty() {
-                found.extend(nft_format::complaints(&plain, &trace.results()?, trace.plan.monitor));
+                found.extend(nft_format::complaints(&plain, &trace.results()?, &listed, trace.plan.monitor));
             }
             return Ok(found);
         }
@@ -400,7 +405,7 @@ impl Stage {
         }
         if !plain.is_empty() {
             let told = self.in_nfts_words(name)?;
-            ask("--format nft", nft_format::complaints(&plain, &told, trace.plan.monitor));
+            ask("--format nft", nft_format::complaints(&plain, &told, &listed, trace.plan.monitor));
         }
         Ok(found)
     }
