@@ -405,6 +405,7 @@ mod tests {
             like: None,
             incomplete: Vec::new(),
             trace_ids: Vec::new(),
+            traced: Vec::new(),
         }
     }
 

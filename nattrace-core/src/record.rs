@@ -36,6 +36,18 @@ pub struct Header {
     /// `on` for each source, or why it was not.
     #[serde(default)]
     pub sources: BTreeMap<Source, String>,
+    /// The nft of that machine, where its words are to be found again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nft: Option<NftTool>,
+}
+
+/// What decides in which words nft prints a trace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NftTool {
+    /// What `nft --version` says; `None` where there is none.
+    pub version: Option<String>,
+    /// `/etc/protocols`: the name of each protocol number, where it has one.
+    pub protocols: BTreeMap<u8, String>,
 }
 
 impl Header {
@@ -54,6 +66,7 @@ impl Header {
             kernel,
             filter,
             sources,
+            nft: None,
         }
     }
 }
@@ -319,9 +332,9 @@ mod tests {
             policy: "accept".to_owned(),
         };
         let rule = Rule {
-            handle: 4,
-            text: "drop comment \"\u{fffd}\"".to_owned(),
             iptables: Some("-A c -j DROP".to_owned()),
+            counted: Some("x".to_owned()),
+            ..Rule::new(4, "drop comment \"\u{fffd}\"".to_owned())
         };
         let chain = Chain { name: "c".to_owned(), handle: 1, base: Some(base), rules: vec![rule] };
         let table = Table { family: NfFamily::Ip6, name: "t".to_owned(), handle: 1, chains: vec![chain] };

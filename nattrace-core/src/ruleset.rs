@@ -75,4 +75,22 @@ pub struct Rule {
     /// of `iptables-nft-save`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iptables: Option<String>,
+    /// The text without `-s`, as nft's traces have it: with the values of counters and quotas; only where it was asked
+    /// for and differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<String>,
+}
+
+impl Rule {
+    /// A rule that nft alone tells of, with nothing that counts.
+    #[must_use]
+    pub fn new(handle: u64, text: String) -> Self {
+        Self { handle, text, iptables: None, counted: None }
+    }
+
+    /// The text with what the rule has counted.
+    #[must_use]
+    pub fn counted_text(&self) -> &str {
+        self.counted.as_deref().unwrap_or(&self.text)
+    }
 }

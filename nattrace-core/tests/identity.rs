@@ -51,6 +51,22 @@ const REDUCED_DROP: [&str; 9] = [
 ];
 
 #[test]
+fn messages_of_rules_are_kept_where_they_are_asked_for() {
+    let mut s = prelude();
+    reduced_drop(&mut s, 0xfeed, 1, &syn(1, 7));
+    let asked = nattrace_core::journey::Options { keep_messages: true, ..reduced(dport(1222)) };
+    let journeys = run(asked, &s.events);
+    let kept: Vec<_> = journeys[0]
+        .traced
+        .iter()
+        .map(|t| (t.message.chain.as_str(), t.iif.as_deref(), t.oif.as_deref(), t.text.is_some()))
+        .collect();
+    let (enp0, veth21) = (Some("enp0"), Some("veth21"));
+    assert_eq!(kept, [("prerouting", enp0, None, true), ("forward", enp0, veth21, false)]);
+    assert!(run(reduced(dport(1222)), &s.events)[0].traced.is_empty());
+}
+
+#[test]
 fn a_retransmission_in_the_same_buffer_has_the_same_trace_id() {
     for pause in [1, 150, 1000] {
         let mut s = prelude();

@@ -83,6 +83,8 @@ pub struct Options {
     pub idle_ns: u64,
     /// How long an ended journey waits for the text of its rules.
     pub text_wait_ns: u64,
+    /// Whether journeys keep the trace messages they are made of ([`Journey::traced`]).
+    pub keep_messages: bool,
 }
 
 impl Default for Options {
@@ -96,6 +98,7 @@ impl Default for Options {
             settle_ns: 200_000_000,
             idle_ns: 5_000_000_000,
             text_wait_ns: 1_000_000_000,
+            keep_messages: false,
         }
     }
 }
@@ -564,8 +567,12 @@ impl Assembler {
             oif: device(message.oif),
         };
         let Some(seq) = self.traced(&m) else { return };
+        let keeps = self.options.keep_messages && !own;
         self.with(seq, |open| {
             open.seen(at);
+            if keeps {
+                open.keep(m.kept());
+            }
             open.traced(at.netns, message.id);
             open.evaluate(&m);
         });

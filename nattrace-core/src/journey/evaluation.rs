@@ -2,7 +2,7 @@
 
 use super::open::{ChainName, Evaluation, Moment, Note, Open, Place};
 use super::route::Routed;
-use super::{Backend, RuleRef, RuleStep, StepKind};
+use super::{Backend, RuleRef, RuleStep, StepKind, Traced};
 use crate::conntrack::{Connection, State};
 use crate::event::{HookPoint, HookVerdict, NfFamily, NftTrace, TraceMessage, TraceType, Verdict};
 use crate::packet::{Packet, decode, decode_arp};
@@ -112,6 +112,19 @@ pub(super) struct Message<'a> {
 }
 
 impl Message<'_> {
+    /// The message itself, for who shows it as it is.
+    pub(super) fn kept(&self) -> Traced {
+        Traced {
+            time_ns: self.at.time_ns,
+            netns: self.at.netns,
+            table_handle: self.trace.table_handle,
+            message: self.trace.message.clone(),
+            iif: self.iif.clone(),
+            oif: self.oif.clone(),
+            text: None,
+        }
+    }
+
     /// The family of the hook: that of the packet, not of the table. Of ingress and egress an inet table's message tells
     /// the packet's family, too (`nft_do_chain_inet`), though they are hooks of devices.
     pub(super) fn hook_family(&self) -> NfFamily {

@@ -23,7 +23,7 @@ pub use counters::{Counters, Lost};
 use std::net::IpAddr;
 
 use crate::conntrack::Connection;
-use crate::event::{HookPoint, HookVerdict, Manip, NetnsId, NfFamily, PacketId, Verdict};
+use crate::event::{HookPoint, HookVerdict, Manip, NetnsId, NfFamily, PacketId, TraceMessage, Verdict};
 use crate::findings::Finding;
 use crate::packet::{Endpoint, Packet};
 use crate::ruleset::Rule;
@@ -63,6 +63,29 @@ pub struct Journey {
     pub incomplete: Vec<crate::event::Source>,
     /// `nft` trace ids of the packet, in the order they appeared, in the kernel's byte order.
     pub trace_ids: Vec<u32>,
+    /// What nf_tables said of the packet, in its order, without the program's own table; empty unless
+    /// [`Options::keep_messages`] asks for it.
+    pub traced: Vec<Traced>,
+}
+
+/// A trace message as it was sent, for those who show it as nft does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Traced {
+    /// Nanoseconds since the epoch.
+    pub time_ns: u64,
+    /// Where.
+    pub netns: NetnsId,
+    /// The table's handle, where a probe told it.
+    pub table_handle: Option<u64>,
+    /// The message.
+    pub message: TraceMessage,
+    /// Name of the device in, `ifindex N` where it has none.
+    pub iif: Option<String>,
+    /// Name of the device out.
+    pub oif: Option<String>,
+    /// The rule's text in force, with what its counters and quotas had counted when it was first listed; `None`
+    /// when that cannot be known.
+    pub text: Option<String>,
 }
 
 /// Identity of a journey within a run: a counter, shown as its decimal digits.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::ending::Ending;
 use super::rewrite::quoted;
 use super::route::Routed;
-use super::{DeviceStep, RouteDecision, Step, StepKind};
+use super::{DeviceStep, RouteDecision, Step, StepKind, Traced};
 use crate::conntrack::Connection;
 use crate::event::{HookPoint, HookVerdict, NetnsId, NfFamily, PacketId, TraceType, Verdict};
 use crate::packet::{Packet, Quoted};
@@ -129,6 +129,8 @@ pub(super) struct Open {
     /// The trace id that holds since the packet's last crossing (device, namespace).
     pub(super) trace_now: Option<(NetnsId, u32)>,
     pub(super) route: Option<(RouteDecision, Option<String>)>,
+    /// The trace messages of rules, where they are kept.
+    pub(super) traced: Vec<Traced>,
 }
 
 impl Open {
@@ -156,6 +158,7 @@ impl Open {
             trace_ids: Vec::new(),
             trace_now: None,
             route: None,
+            traced: Vec::new(),
         }
     }
 
@@ -319,6 +322,13 @@ impl Open {
         mine.original = mine.original.or(connection.original);
         // Source NAT changes it as late as postrouting.
         mine.reply = connection.reply.or(mine.reply);
+    }
+
+    /// Keeps a trace message as it was sent.
+    pub(super) fn keep(&mut self, traced: Traced) {
+        if self.traced.len() < MAX_STEPS {
+            self.traced.push(traced);
+        }
     }
 
     /// Notes the trace id of a message; bounded, an id that alternates is kept once. Rule results that a

@@ -117,6 +117,7 @@ impl Assembler {
         }
         self.fill_texts(&mut open);
         self.fill_legacy(&mut open);
+        self.fill_messages(&mut open);
         self.fill_connection(&mut open);
         open.place_creation(|base, draft| {
             let Note::Rule { table_handle, .. } = &draft.note else { return None };
@@ -164,6 +165,7 @@ impl Assembler {
             like: None,
             incomplete,
             trace_ids: open.trace_ids,
+            traced: open.traced,
         };
         self.next_id += 1;
         self.remember_decisions(known, decided, Some(journey.id));
@@ -187,6 +189,23 @@ impl Assembler {
                 step.rule.tell(rule);
                 step.hook = step.hook.or(hook);
             }
+        }
+    }
+
+    /// The texts of rules as nft's own traces show them.
+    fn fill_messages(&self, open: &mut Open) {
+        for traced in &mut open.traced {
+            let message = &traced.message;
+            let Some(handle) = message.rule_handle else { continue };
+            let name = RuleName {
+                family: message.family,
+                table: &message.table,
+                table_handle: traced.table_handle,
+                chain: &message.chain,
+                handle,
+            };
+            let rule = self.rulesets.get(&traced.netns).and_then(|h| h.rule(&name, traced.time_ns));
+            traced.text = rule.map(|rule| rule.counted_text().to_owned());
         }
     }
 

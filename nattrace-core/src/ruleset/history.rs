@@ -106,6 +106,7 @@ impl Life {
             if last.rule.text == rule.text && last.chain == chain {
                 // Which tools told it can differ.
                 last.rule.iptables = rule.iptables.clone().or(last.rule.iptables.take());
+                last.rule.counted = last.rule.counted.take().or_else(|| rule.counted.clone());
                 return;
             }
             // Nobody told of the replacement.
@@ -341,7 +342,8 @@ impl History {
         }
     }
 
-    /// A rule as it was at a moment, or `None` when that cannot be known.
+    /// A rule as it was at a moment, or `None` when that cannot be known. What it had counted is that of its first
+    /// listing: nft's traces show what it read at its start, not what was counted since.
     #[must_use]
     pub fn rule(&self, name: &RuleName<'_>, time_ns: u64) -> Option<&Rule> {
         let life = self.life(name.family, name.table, name.table_handle, time_ns)?;
@@ -414,11 +416,7 @@ mod tests {
             priority: 0,
             policy: "accept".to_owned(),
         };
-        let rules = rules.iter().map(|(handle, text)| Rule {
-            handle: *handle,
-            text: (*text).to_owned(),
-            iptables: None,
-        });
+        let rules = rules.iter().map(|(handle, text)| Rule::new(*handle, (*text).to_owned()));
         let chain = Chain { name: "c".to_owned(), handle: 1, base: Some(base), rules: rules.collect() };
         let table =
             Table { family: NfFamily::Inet, name: "t".to_owned(), handle: table_handle, chains: vec![chain] };
@@ -500,6 +498,28 @@ mod tests {
         assert_eq!(text(&history, &name(4, None), 497 * MS), Some("old"));
         assert_eq!(text(&history, &name(4, None), 499 * MS), None, "by either");
         assert_eq!(text(&history, &name(4, None), 502 * MS), Some("new"));
+    }
+
+    #[test]
+    fn what_a_rule_had_counted_is_that_of_its_first_listing() {
+        let counted = |generation: u32, text: &str, counted: &str| {
+            let mut listing = listing(generation, 8, &[(4, text)]);
+            listing.tables[0].chains[0].rules[0].counted = Some(counted.to_owned());
+            listing
+        };
+        let mut history = History::default();
+        history.list(100 * MS, &counted(1, "counter", "counter packets 0 bytes 0"));
+        history.list(200 * MS, &counted(2, "counter", "counter packets 7 bytes 420"));
+        let counted_text = |history: &History, ms: u64| {
+            history.rule(&name(4, None), ms * MS).map(|rule| rule.counted_text().to_owned())
+        };
+        assert_eq!(counted_text(&history, 300).as_deref(), Some("counter packets 0 bytes 0"));
+        assert_eq!(text(&history, &name(4, None), 300 * MS), Some("counter"));
+        // Replaced: another rule, whose counter began anew.
+        history.list(400 * MS, &counted(3, "counter drop", "counter packets 1 bytes 60 drop"));
+        assert_eq!(counted_text(&history, 500).as_deref(), Some("counter packets 1 bytes 60 drop"));
+        history.list(600 * MS, &listing(4, 8, &[(4, "drop")]));
+        assert_eq!(counted_text(&history, 700).as_deref(), Some("drop"), "nothing counts");
     }
 
     #[test]

@@ -130,8 +130,7 @@ fn chain(name: &str, handle: u64, base: Option<(&str, HookPoint, i32)>, rules: &
         priority,
         policy: "accept".to_owned(),
     });
-    let rules =
-        rules.iter().map(|(handle, text)| Rule { handle: *handle, text: (*text).to_owned(), iptables: None });
+    let rules = rules.iter().map(|(handle, text)| Rule::new(*handle, (*text).to_owned()));
     Chain { name: name.to_owned(), handle, base, rules: rules.collect() }
 }
 

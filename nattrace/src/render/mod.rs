@@ -23,6 +23,7 @@ use std::io::{self, Write};
 use nattrace_core::conversation::Conversation;
 use nattrace_core::event::Loss;
 use nattrace_core::journey::{Journey, JourneyId};
+use nattrace_core::record::NftTool;
 
 pub use filter::filter_flags;
 pub use namespaces::Namespaces;
@@ -44,7 +45,7 @@ pub struct Renderer<W> {
 enum Form {
     Text { text: Text, width: Width, color: bool },
     Json,
-    Nft,
+    Nft(nft::Dialect),
 }
 
 impl<W: Write> Renderer<W> {
@@ -57,7 +58,7 @@ impl<W: Write> Renderer<W> {
                 color: plan.color,
             },
             Format::Json => Form::Json,
-            Format::Nft => Form::Nft,
+            Format::Nft => Form::Nft(nft::Dialect::default()),
         };
         Self { out, namespaces: Namespaces::default(), form }
     }
@@ -67,11 +68,18 @@ impl<W: Write> Renderer<W> {
         &mut self.namespaces
     }
 
+    /// The nft whose lines are to be printed, where lines of nft are.
+    pub fn nft(&mut self, tool: &NftTool) {
+        if let Form::Nft(dialect) = &mut self.form {
+            *dialect = nft::Dialect::of(tool);
+        }
+    }
+
     /// What this run is. Only JSON has a line for it: the others' readers find it on standard error.
     pub fn start(&mut self, start: &Start) -> io::Result<()> {
         match &self.form {
             Form::Json => self.write(&json::start(start)?),
-            Form::Text { .. } | Form::Nft => Ok(()),
+            Form::Text { .. } | Form::Nft(_) => Ok(()),
         }
     }
 
@@ -82,7 +90,7 @@ impl<W: Write> Renderer<W> {
                 text.journey(journey, &self.namespaces, columns(*width)).into_bytes()
             }
             Form::Json => json::journey(journey, &self.namespaces)?,
-            Form::Nft => nft::journey(journey).into_bytes(),
+            Form::Nft(dialect) => nft::journey(journey, dialect).into_bytes(),
         };
         self.write(&bytes)
     }
@@ -92,7 +100,7 @@ impl<W: Write> Renderer<W> {
         let bytes = match &mut self.form {
             Form::Text { text, width, .. } => text.conversation(conversation, columns(*width)).into_bytes(),
             Form::Json => json::conversation(conversation, &self.namespaces)?,
-            Form::Nft => return Ok(()),
+            Form::Nft(_) => return Ok(()),
         };
         self.write(&bytes)
     }
@@ -103,7 +111,7 @@ impl<W: Write> Renderer<W> {
             Form::Text { text, width, .. } => text.loss(loss, journeys, columns(*width)).into_bytes(),
             Form::Json => json::loss(loss, journeys)?,
             // nft has no line for it; whoever runs the program says it on standard error.
-            Form::Nft => return Ok(()),
+            Form::Nft(_) => return Ok(()),
         };
         self.write(&bytes)
     }
@@ -113,7 +121,7 @@ impl<W: Write> Renderer<W> {
         let bytes = match &mut self.form {
             Form::Text { text, width, .. } => text.summary(summary, columns(*width)).into_bytes(),
             Form::Json => json::summary(summary)?,
-            Form::Nft => return Ok(()),
+            Form::Nft(_) => return Ok(()),
         };
         self.write(&bytes)
     }
@@ -125,7 +133,7 @@ impl<W: Write> Renderer<W> {
                 check::text(capabilities, Layout::new(columns(*width), *color)).into_bytes()
             }
             Form::Json => check::json(capabilities)?,
-            Form::Nft => return Ok(()),
+            Form::Nft(_) => return Ok(()),
         };
         self.write(&bytes)
     }

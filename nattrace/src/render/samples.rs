@@ -102,6 +102,7 @@ pub(super) fn bare(packet: Packet) -> Journey {
         like: None,
         incomplete: Vec::new(),
         trace_ids: Vec::new(),
+        traced: Vec::new(),
     }
 }
 

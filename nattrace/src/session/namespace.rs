@@ -16,7 +16,7 @@ use crate::source::netlink::ruleset_changes::{self, RulesetSocket};
 use crate::source::netlink::trace::TraceSocket;
 use crate::source::netlink::trace_table::{Beside, FollowBy, TraceTable, TraceTableError, TraceTableSpec};
 use crate::source::netns::{self, Netns};
-use crate::source::ruleset::{self, ListError, Listed};
+use crate::source::ruleset::{self, Counted, ListError, Listed};
 
 /// A watched namespace with its sockets. Dropping it removes the trace table.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(super) struct Watched {
     pub(super) ruleset: Option<RulesetSocket>,
     pub(super) conntrack: Option<ConntrackSocket>,
     pub(super) table: Option<TraceTable>,
+    counted: Counted,
     /// The ruleset before the trace table was installed. That table's own notification leads to the next listing.
     listed: Option<TimedListing>,
 }
@@ -33,8 +34,8 @@ pub(super) struct Watched {
 /// A listing, or why there is none, and when it was complete, in nanoseconds since the epoch.
 type TimedListing = (u64, Result<Listed, ListError>);
 
-fn list(netns: &Netns) -> TimedListing {
-    let listed = ruleset::list(netns);
+fn list(netns: &Netns, counted: Counted) -> TimedListing {
+    let listed = ruleset::list_with(netns, counted);
     (now_ns(), listed)
 }
 
@@ -94,6 +95,7 @@ impl Watched {
             ruleset: None,
             conntrack: None,
             table: None,
+            counted: super::trace::counted(plan),
             listed: None,
         };
         if wants(Source::Nft) {
@@ -140,7 +142,7 @@ impl Watched {
         }
         let (other, tracked) =
             self.inside(|| (ruleset::legacy::saved_here(), conntrack::tracked())).unwrap_or_default();
-        let (_, listed) = self.listed.insert(list(&self.netns));
+        let (_, listed) = self.listed.insert(list(&self.netns, self.counted));
         let nothing = Listing::default();
         let listing = listed.as_ref().map_or(&nothing, |listed| &listed.listing);
         if conntrack::in_use(listing, &other, tracked) {
@@ -153,7 +155,7 @@ impl Watched {
     /// Installs the trace table, and those beside it that the ruleset asks for; what could not be installed of these.
     pub(super) fn install_table(&mut self, spec: &TraceTableSpec) -> Result<Vec<String>, TraceTableError> {
         let mut table = self.inside(|| TraceTable::install(spec))??;
-        let (_, listed) = self.listed.get_or_insert_with(|| list(&self.netns));
+        let (_, listed) = self.listed.get_or_insert_with(|| list(&self.netns, self.counted));
         let wanted = listed.as_ref().map(|listed| Beside::wanted(&listed.listing, &spec.filter));
         let mut refused = Vec::new();
         // They are the socket's, which knows its namespace.
@@ -180,7 +182,7 @@ impl Watched {
         if let Ok(Ok(links)) = self.inside(route::links) {
             events.extend(links.into_iter().map(|link| event(Body::Link(link))));
         }
-        let (listed_ns, listed) = self.listed.take().unwrap_or_else(|| list(&self.netns));
+        let (listed_ns, listed) = self.listed.take().unwrap_or_else(|| list(&self.netns, self.counted));
         let notes = match listed {
             Ok(listed) => {
                 events.push(Event { time_ns: listed_ns, ..event(Body::Ruleset(listed.listing)) });

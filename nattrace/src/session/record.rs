@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use nattrace_core::event::{Event, Source};
-use nattrace_core::record::{Header, encode, encode_header};
+use nattrace_core::record::{Header, NftTool, encode, encode_header};
 
 use crate::render::{SourceState, Start};
 
@@ -26,10 +26,11 @@ impl Recorder {
     }
 
     /// Writes what the recording is of.
-    pub(super) fn start(&mut self, start: &Start) -> Result<()> {
+    pub(super) fn start(&mut self, start: &Start, nft: NftTool) -> Result<()> {
         let sources = start.sources.iter().map(|(source, state)| (*source, state_text(state))).collect();
-        let header =
+        let mut header =
             Header::new(env!("CARGO_PKG_VERSION"), start.kernel.clone(), start.filter.clone(), sources);
+        header.nft = Some(nft);
         self.line(&encode_header(&header).context("the recording's header")?)
     }
 

@@ -12,7 +12,7 @@ use super::report::Report;
 use super::trace::say;
 use super::{output, record};
 use crate::cli::ExitStatus;
-use crate::cli::plan::{Input, NetnsChoice, ReplayPlan};
+use crate::cli::plan::{Format, Input, NetnsChoice, ReplayPlan};
 use crate::render::Start;
 
 /// How often journeys are checked for their end, where a recording does not say when the live run did.
@@ -42,12 +42,16 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
         sources: header.sources.iter().map(|(source, text)| (*source, record::state_of(text))).collect(),
     };
     let mut report = Report::new(output::open(&plan.output)?, plan.count, plan.follow);
+    if let Some(nft) = &header.nft {
+        report.nft(nft);
+    }
     report.start(&start)?;
     let options = Options {
         filter: plan.filter.clone(),
         selects: true,
         follow: plan.follow,
         sources,
+        keep_messages: plan.output.format == Format::Nft,
         ..Options::default()
     };
     let mut assembler = Assembler::new(options);

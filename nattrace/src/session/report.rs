@@ -7,6 +7,7 @@ use nattrace_core::conversation::{Conversation, Conversations};
 use nattrace_core::event::{Body, Event, Loss, Source};
 use nattrace_core::journey::Counters;
 use nattrace_core::journey::{Journey, JourneyId};
+use nattrace_core::record::NftTool;
 
 use crate::cli::ExitStatus;
 use crate::render::{Renderer, SourceTotals, Start, Summary, Tally};
@@ -32,6 +33,11 @@ impl<W: Write> Report<W> {
         }
         let conversations = Conversations::new(follow);
         Self { renderer, limit, tally: Tally::default(), losses: Vec::new(), conversations, now_ns: 0 }
+    }
+
+    /// Which nft's lines are to be printed, should any be.
+    pub(super) fn nft(&mut self, tool: &NftTool) {
+        self.renderer.nft(tool);
     }
 
     pub(super) fn start(&mut self, start: &Start) -> Result<()> {

@@ -31,7 +31,7 @@ use crate::source::bpf::decode::Decoded;
 use crate::source::bpf::symbols::Symbols;
 use crate::source::netlink::socket::Received;
 use crate::source::netns::Netns;
-use crate::source::ruleset;
+use crate::source::ruleset::{self, Counted, tool::nft_tool};
 
 /// How often journeys are checked for their end while some are under way.
 const TICK: Duration = Duration::from_millis(50);
@@ -140,8 +140,13 @@ impl<'a> Session<'a> {
             nft: kernel.states.is_on(Source::Nft),
             conntrack: kernel.states.is_on(Source::Conntrack),
         };
-        let options =
-            Options { filter: plan.filter.clone(), follow: plan.follow, sources, ..Options::default() };
+        let options = Options {
+            filter: plan.filter.clone(),
+            follow: plan.follow,
+            sources,
+            keep_messages: plan.output.format == Format::Nft,
+            ..Options::default()
+        };
         let (sender, inputs) = mpsc::channel(64);
         let mut session = Self {
             plan,
@@ -171,10 +176,14 @@ impl<'a> Session<'a> {
             filter: self.plan.filter.clone(),
             sources: std::mem::take(&mut self.kernel.states).finish(),
         };
-        self.report.start(&start)?;
-        if let Some(recorder) = &mut self.recorder {
-            recorder.start(&start)?;
+        if counted(self.plan) == Counted::Yes {
+            let nft = nft_tool();
+            self.report.nft(&nft);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.start(&start, nft)?;
+            }
         }
+        self.report.start(&start)?;
         for note in std::mem::take(&mut self.kernel.notes) {
             say(&note);
         }
@@ -403,9 +412,10 @@ impl<'a> Session<'a> {
         let handle = Arc::clone(&watched.netns);
         self.listing.insert(netns, false);
         let sender = self.sender.clone();
+        let counted = counted(self.plan);
         tokio::spawn(async move {
             tokio::time::sleep(SETTLE).await;
-            let listed = tokio::task::spawn_blocking(move || list_in(&handle)).await;
+            let listed = tokio::task::spawn_blocking(move || list_in(&handle, counted)).await;
             let listed = listed.unwrap_or_else(|error| Err(error.to_string()));
             let _ = sender.send(Input::Listed(netns, listed)).await;
         });
@@ -591,8 +601,13 @@ fn spawn_reader(
     task.abort_handle()
 }
 
-fn list_in(netns: &Netns) -> Result<nattrace_core::ruleset::Listing, String> {
-    ruleset::list(netns).map(|listed| listed.listing).map_err(|error| error.to_string())
+fn list_in(netns: &Netns, counted: Counted) -> Result<nattrace_core::ruleset::Listing, String> {
+    ruleset::list_with(netns, counted).map(|listed| listed.listing).map_err(|error| error.to_string())
+}
+
+/// What rules have counted is in nft's lines, and a recording can be told in them.
+pub(super) fn counted(plan: &TracePlan) -> Counted {
+    if plan.output.format == Format::Nft || plan.record.is_some() { Counted::Yes } else { Counted::No }
 }
 
 fn clock(time_ns: u64) -> Event {

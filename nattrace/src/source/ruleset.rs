@@ -9,11 +9,13 @@ mod command;
 mod iptables;
 pub mod legacy;
 mod parse;
+pub mod tool;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use nattrace_core::ruleset::Listing;
+use nattrace_core::ruleset::{Listing, Table};
 use thiserror::Error;
 
 use super::netlink::ruleset_changes::generation;
@@ -53,12 +55,26 @@ impl From<CommandError> for ListError {
     }
 }
 
+/// Whether what rules have counted is listed, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// Texts alone.
+    No,
+    /// For those who show rules as `nft monitor trace` does; a second run of nft where a rule counts.
+    Yes,
+}
+
 /// Lists the ruleset of a namespace. It blocks for as long as nft runs.
 ///
 /// The generation is told only when it was the same before and after: then every rule of the listing was
 /// in force at that generation.
 pub fn list(netns: &Netns) -> Result<Listed, ListError> {
-    netns::run_in(netns, list_here)?
+    list_with(netns, Counted::No)
+}
+
+/// As [`list()`], with what rules have counted where that is asked for.
+pub fn list_with(netns: &Netns, counted: Counted) -> Result<Listed, ListError> {
+    netns::run_in(netns, || list_here(counted))?
 }
 
 /// A listing, and what it lacks.
@@ -70,11 +86,18 @@ pub struct Listed {
     pub missing: Vec<&'static str>,
 }
 
-fn list_here() -> Result<Listed, ListError> {
+fn list_here(counted: Counted) -> Result<Listed, ListError> {
     let mut tables = Vec::new();
     for _ in 0..TRIES {
         let before = generation().ok();
         tables = parse::parse(&run("nft", &["-a", "-s", "-t", "list", "ruleset"], TIMEOUT)?);
+        for rule in tables.iter_mut().flat_map(|table| &mut table.chains).flat_map(|chain| &mut chain.rules) {
+            rule.text = rule.text.trim_start().to_owned();
+        }
+        if counted == Counted::Yes && tables.iter().any(counts) {
+            let values = parse::parse(&run("nft", &["-a", "-t", "list", "ruleset"], TIMEOUT)?);
+            add_counted(&mut tables, &values);
+        }
         if before.is_none() {
             break;
         }
@@ -85,6 +108,29 @@ fn list_here() -> Result<Listed, ListError> {
         }
     }
     Ok(Listed { listing: Listing { generation: None, tables }, missing: Vec::new() })
+}
+
+/// Whether a table may have rules that `-s` lists otherwise.
+fn counts(table: &Table) -> bool {
+    let mut rules = table.chains.iter().flat_map(|chain| &chain.rules);
+    rules.any(|rule| ["counter", "quota", "last"].iter().any(|word| rule.text.contains(word)))
+}
+
+/// Adds the texts of a listing with values to one without. A rule of either that the other lacks was changed
+/// between the two; then the generation tells, and both are listed again.
+fn add_counted(tables: &mut [Table], values: &[Table]) {
+    for table in tables {
+        let Some(other) = values.iter().find(|other| other.handle == table.handle) else { continue };
+        let texts: BTreeMap<u64, &String> = other
+            .chains
+            .iter()
+            .flat_map(|chain| chain.rules.iter().map(|rule| (rule.handle, &rule.text)))
+            .collect();
+        for rule in table.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
+            let text = texts.get(&rule.handle).filter(|text| ***text != rule.text);
+            rule.counted = text.map(|text| (*text).clone());
+        }
+    }
 }
 
 /// What nft calls itself: `nftables v1.0.6 (Lester Gooch #5)`.

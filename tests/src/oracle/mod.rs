@@ -11,6 +11,7 @@ pub(crate) mod leftovers;
 pub(crate) mod legacy;
 pub(crate) mod listing;
 pub(crate) mod monitor;
+pub(crate) mod nft_format;
 pub(crate) mod replay;
 pub(crate) mod seen;
 pub(crate) mod xtables;

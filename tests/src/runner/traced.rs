@@ -18,7 +18,7 @@ use crate::lab::netns::Namespace;
 use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
 use crate::oracle::counters::{self, Counts};
-use crate::oracle::{agreement, conntrack, legacy, listing, monitor, replay, xtables};
+use crate::oracle::{agreement, conntrack, legacy, listing, monitor, nft_format, replay, xtables};
 use crate::scenario::{Agreement, Counting, Format, Mode, Stdout, Trace, Via};
 
 /// The line that says that everything is attached.
@@ -73,6 +73,8 @@ pub(super) struct Traced {
 struct Watched {
     role: String,
     monitor: Option<Process>,
+    /// `nft monitor trace` as a user types it.
+    plain_monitor: Option<Process>,
     /// `xtables-monitor --trace`, where iptables-nft owns tables that it can read.
     xtables: Option<Process>,
     conntrack: Option<Process>,
@@ -115,14 +117,19 @@ impl Stage {
             watched.push(self.watch(role, plan)?);
         }
         let name = self.unique(&plan.name);
-        let recording = plan.replay.then(|| self.lab.dir.join(format!("{name}.events")));
+        // What nft printed is compared with a replay in nft's words: one run has one format.
+        let compared = watched.iter().any(|watched| watched.plain_monitor.is_some());
+        let recorded = plan.replay || (compared && plan.format == Format::Json);
+        let recording = recorded.then(|| self.lab.dir.join(format!("{name}.events")));
         let mut command = self.nattrace(plan.at.as_deref(), plan.via)?;
         command.args(&args);
         if !plan.programs.is_empty() {
             command.env("PATH", self.programs(&name, &plan.programs)?);
         }
-        if plan.format == Format::Json {
-            command.args(["--format", "json"]);
+        match plan.format {
+            Format::Json => _ = command.args(["--format", "json"]),
+            Format::Nft => _ = command.args(["--format", "nft"]),
+            Format::Text => {}
         }
         if let Some(recording) = &recording {
             command.arg("--record").arg(recording);
@@ -217,6 +224,7 @@ impl Stage {
         let mut watched = Watched {
             role: role.to_owned(),
             monitor: None,
+            plain_monitor: None,
             xtables: None,
             conntrack: None,
             counts: Counts::new(),
@@ -232,6 +240,8 @@ impl Stage {
             let monitor =
                 self.start_witness(role, "nft", &["-a", "-s", "monitor", "trace"], NFTRACE_GROUP)?;
             watched.monitor = Some(monitor);
+            watched.plain_monitor =
+                Some(self.start_witness(role, "nft", &["monitor", "trace"], NFTRACE_GROUP)?);
             if xtables::is_monitored(&self.iptables) {
                 let args = ["--trace", "--ipv4"];
                 watched.xtables = Some(self.start_witness(role, "xtables-monitor", &args, NFTRACE_GROUP)?);
@@ -302,10 +312,16 @@ impl Stage {
         }
         // What each of them printed, and the connections that any of them knows: only one of the namespaces a
         // journey passes is that of its connection.
-        let (mut printed, mut flows) = (Vec::new(), None);
+        let (mut printed, mut plain, mut flows) = (Vec::new(), Vec::new(), None);
+        let mut listed = String::new();
         for watched in &mut trace.watched {
             let namespace = self.lab.namespace(&watched.role)?;
             let lines = end_witness(watched.monitor.take(), namespace, &limits)?;
+            if let Some(lines) = end_witness(watched.plain_monitor.take(), namespace, &limits)? {
+                let role = Some(watched.role.as_str());
+                listed.push_str(&self.lab.output(role, "nft", &["-s", "-t", "list", "ruleset"])?);
+                plain.push(lines);
+            }
             printed.push((lines, end_witness(watched.xtables.take(), namespace, &limits)?));
             if let Some(told) = end_witness(watched.conntrack.take(), namespace, &limits)? {
                 flows.get_or_insert_with(String::new).push_str(&told);
@@ -313,7 +329,10 @@ impl Stage {
         }
         let trace = self.traces.get_mut(name).with_context(|| format!("no trace is called {name}"))?;
         let done = matches!(ended, Ended::Code(0 | 1 | 3)) && trace.plan.stdout == Stdout::File;
-        if trace.plan.format == Format::Text {
+        if trace.plan.format != Format::Json {
+            if trace.plan.format == Format::Nft && !plain.is_empty() {
+                found.extend(nft_format::complaints(&plain, &trace.results()?, &listed, trace.plan.monitor));
+            }
             return Ok(found);
         }
         trace.output = contract::read(&read_lossy(&trace.results)?, !done);
@@ -348,6 +367,9 @@ impl Stage {
                         "nft monitor trace",
                         agreement::complaints(&lines, journeys, inum, trace.plan.monitor, trace.plan.ids),
                     );
+                    if trace.plan.monitor == Agreement::Handles {
+                        ask("stale texts", nft_format::stale(&lines, &self.snapshots, inum));
+                    }
                 }
                 Some(Err(line)) => {
                     ask("nft monitor trace", vec![format!("the runner does not understand: {line}")]);
@@ -378,8 +400,12 @@ impl Stage {
         if let Some(flows) = flows {
             ask("conntrack", conntrack::complaints(&conntrack::flows(&flows), journeys));
         }
-        if trace.recording.is_some() {
+        if trace.plan.replay {
             ask("replay", self.replay(name, code)?);
+        }
+        if !plain.is_empty() {
+            let told = self.in_nfts_words(name)?;
+            ask("--format nft", nft_format::complaints(&plain, &told, &listed, trace.plan.monitor));
         }
         Ok(found)
     }
@@ -420,6 +446,24 @@ impl Stage {
         }
         found.extend(replay::complaints(&trace.output.journeys, &replayed.journeys));
         Ok(found)
+    }
+
+    /// What `nattrace replay --format nft` says of the packets in the watched namespaces.
+    fn in_nfts_words(&self, name: &str) -> Result<String> {
+        let trace = &self.traces[name];
+        let Some(recording) = &trace.recording else { bail!("no recording") };
+        let mut inums = Vec::new();
+        for watched in &trace.watched {
+            inums.push(self.lab.namespace(&watched.role)?.inum.to_string());
+        }
+        let mut command = self.nattrace(None, Via::Setns)?;
+        command.arg("replay").arg(recording).args(["--format", "nft", "--netns", &inums.join(",")]);
+        let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-nft"))?;
+        let ended = process.wait(Duration::from_secs(30), &self.lab.limits)?;
+        if !matches!(ended, Ended::Code(0 | 1 | 3)) {
+            bail!("replay --format nft: {ended}: {}", tail(&read_lossy(&process.stderr)?));
+        }
+        read_lossy(&process.stdout)
     }
 
     /// Strings with `${…}` filled in.

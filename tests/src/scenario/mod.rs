@@ -115,6 +115,8 @@ pub(crate) enum Format {
     Json,
     /// Whatever it prints by itself.
     Text,
+    /// The lines of nft, which are compared with nft's.
+    Nft,
 }
 
 /// Where nattrace's standard output goes.

@@ -339,7 +339,7 @@ mod tests {
                     name: "c".to_owned(),
                     handle: 1,
                     base: None,
-                    rules: vec![Rule { handle: 2, text: text.to_owned(), iptables: None }],
+                    rules: vec![Rule::new(2, text.to_owned())],
                 }],
             }],
         };

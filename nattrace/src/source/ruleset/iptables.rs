@@ -226,11 +226,8 @@ mod tests {
         let mut tables = tables();
         assert!(tables.iter().any(|table| OWNERS[0].may_own(table)));
         for table in &mut tables {
-            table.chains[0].rules.push(nattrace_core::ruleset::Rule {
-                handle: 99,
-                text: "tcp dport 80 accept comment \"counter\"".to_owned(),
-                iptables: None,
-            });
+            let text = "tcp dport 80 accept comment \"counter\"".to_owned();
+            table.chains[0].rules.push(nattrace_core::ruleset::Rule::new(99, text));
         }
         assert!(!tables.iter().any(|table| OWNERS[0].may_own(table)), "a rule without a counter");
     }

@@ -77,12 +77,15 @@ impl Parser<'_> {
             } else {
                 rule.push(' ');
             }
+            // nft has no words for some matches of iptables, but a blank; at the beginning of a rule its traces have it, too.
+            let blank = rule.is_empty() && line.trim_start_matches('\t').starts_with(' ');
+            rule.push_str(if blank { " " } else { "" });
             rule.push_str(words);
             // Until its handle comes, the rule is not at its end.
             if let Some((text, handle)) = split_handle(&rule) {
                 let text = text.to_owned();
                 rule.clear();
-                chain.rules.push(Rule { handle, text, iptables: None });
+                chain.rules.push(Rule::new(handle, text));
             }
         }
     }
