@@ -250,6 +250,7 @@ impl Assembler {
             tracepoints: self.options.sources.tracepoints,
             settle_ns: self.options.settle_ns,
             idle_ns: self.options.idle_ns,
+            crossing: self.names.are_several(),
         }
     }
 

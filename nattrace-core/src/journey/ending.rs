@@ -73,6 +73,8 @@ pub(super) struct Timing {
     pub(super) probes: bool,
     pub(super) tracepoints: bool,
     pub(super) settle_ns: u64,
+    /// A packet that is sent may come into another watched namespace, if its turn in a busy processor's backlog comes.
+    pub(super) crossing: bool,
     pub(super) idle_ns: u64,
 }
 
@@ -124,7 +126,12 @@ impl Open {
             }),
             Place::Nowhere | Place::Received(_) => false,
         };
-        self.last_seen_ns.saturating_add(if soon { timing.settle_ns } else { timing.idle_ns })
+        let wait = match &self.place {
+            Place::Transmitted(_) if timing.crossing => timing.idle_ns,
+            _ if soon => timing.settle_ns,
+            _ => timing.idle_ns,
+        };
+        self.last_seen_ns.saturating_add(wait)
     }
 
     /// The outcome, by the precedence above. Rule texts must be filled in before.

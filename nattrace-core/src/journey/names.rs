@@ -12,7 +12,8 @@ const MAX_LINKS: usize = 65_536;
 #[derive(Debug, Default)]
 pub(super) struct Names {
     links: BTreeMap<(NetnsId, u32), String>,
-    namespaces: BTreeMap<NetnsId, String>,
+    /// The watched namespaces, with or without a name.
+    namespaces: BTreeMap<NetnsId, Option<String>>,
 }
 
 impl Names {
@@ -21,9 +22,13 @@ impl Names {
     }
 
     pub(super) fn namespace(&mut self, netns: NetnsId, name: Option<String>) {
-        if let Some(name) = name {
-            self.namespaces.insert(netns, name);
-        }
+        let known = self.namespaces.entry(netns).or_default();
+        *known = name.or(known.take());
+    }
+
+    /// Whether more than one namespace is watched, so that what leaves one may come into another.
+    pub(super) fn are_several(&self) -> bool {
+        self.namespaces.len() > 1
     }
 
     /// A device's name, which is kept for those who know its index only; its index where it has none, so that two devices never look the same.
@@ -43,7 +48,7 @@ impl Names {
     }
 
     pub(super) fn netns(&self, netns: NetnsId) -> Netns {
-        Netns { inum: netns, name: self.namespaces.get(&netns).cloned() }
+        Netns { inum: netns, name: self.namespaces.get(&netns).cloned().flatten() }
     }
 }
 
@@ -63,5 +68,8 @@ mod tests {
         names.namespace(1, Some("rtr".to_owned()));
         names.namespace(1, None);
         assert_eq!(names.netns(1).name.as_deref(), Some("rtr"));
+        assert!(!names.are_several());
+        names.namespace(2, None);
+        assert!(names.are_several());
     }
 }
