@@ -78,6 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             ModeArg::Reduced | ModeArg::Auto => Mode::Reduced,
         },
         withhold_probes: probes && matches!(args.mode, ModeArg::Reduced),
+        brief: args.brief,
     };
     let wanted = |scenario: &Scenario| {
         let named = args.filter.iter().any(|part| scenario.name.contains(part.as_str()));

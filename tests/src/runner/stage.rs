@@ -24,6 +24,8 @@ pub(super) struct Settings {
     pub(super) mode: Mode,
     /// The kernel has probes, and they are not to be used.
     pub(super) withhold_probes: bool,
+    /// Time is short: nft's lines are compared byte for byte only where events are recorded anyway.
+    pub(super) brief: bool,
 }
 
 /// One running scenario. The fields are dropped in this order: processes before the namespaces they live in.

@@ -240,8 +240,10 @@ impl Stage {
             let monitor =
                 self.start_witness(role, "nft", &["-a", "-s", "monitor", "trace"], NFTRACE_GROUP)?;
             watched.monitor = Some(monitor);
-            watched.plain_monitor =
-                Some(self.start_witness(role, "nft", &["monitor", "trace"], NFTRACE_GROUP)?);
+            if !self.settings.brief || plan.replay || plan.format == Format::Nft {
+                watched.plain_monitor =
+                    Some(self.start_witness(role, "nft", &["monitor", "trace"], NFTRACE_GROUP)?);
+            }
             if xtables::is_monitored(&self.iptables) {
                 let args = ["--trace", "--ipv4"];
                 watched.xtables = Some(self.start_witness(role, "xtables-monitor", &args, NFTRACE_GROUP)?);
