@@ -6,22 +6,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::connections::{Connections, tuple_of};
+use super::connections::Connections;
 use super::counters::Counters;
 use super::ending::{Ending, KernelDrop, Timing, Why};
-use super::evaluation::{Message, Role, connection, headers, own_chain};
-use super::identity::{Identity, Sighting, is_entry};
+use super::identity::{Identity, is_entry};
 use super::names::Names;
-use super::open::{ChainName, Moment, Note, Open, Place};
+use super::open::{ChainName, Moment, Open};
 use super::release::Closed;
 use super::retransmission::{Segment, Segments};
 use super::route::Routed;
-use super::{ConnectionStep, DeviceStep, Journey, RouteDecision, StepKind};
-use crate::conntrack::{Connection, Direction, Tuple};
+use super::{DeviceStep, Journey};
+use crate::conntrack::Tuple;
 use crate::event::{
-    Body, ConntrackChange, ConntrackEvent, Deliver, DeviceEvent, DropEvent, Event, Hook, HookPoint,
-    HookReturn, HookVerdict, Loss, NetnsId, NfFamily, NftTrace, PacketId, Rewrite, RouteRef, Source, Verdict,
-    Writer,
+    Body, Deliver, DeviceEvent, DropEvent, Event, Hook, HookPoint, HookReturn, HookVerdict, Loss, NetnsId,
+    NfFamily, PacketId, Rewrite, RouteRef, Source, Verdict, Writer,
 };
 use crate::filter::Filter;
 use crate::findings::reasons;
@@ -110,11 +108,11 @@ pub struct Assembler {
     pub(super) names: Names,
     pub(super) rulesets: BTreeMap<NetnsId, History>,
     pub(super) legacy: legacy::History,
-    own_tables: BTreeSet<(NetnsId, NfFamily, String)>,
+    pub(super) own_tables: BTreeSet<(NetnsId, NfFamily, String)>,
     pub(super) opens: BTreeMap<u64, Open>,
     /// Flows without a connection that `--oif` lets through.
     pub(super) untracked_out: BTreeSet<(NetnsId, Tuple)>,
-    identity: Identity,
+    pub(super) identity: Identity,
     pub(super) connections: Connections,
     pub(super) under_way: BTreeMap<Segment, BTreeSet<u64>>,
     pub(super) held: BTreeMap<(u64, u64), Closed>,
@@ -254,7 +252,7 @@ impl Assembler {
         }
     }
 
-    fn open(&mut self, at: Moment, packet_id: Option<PacketId>, packet: Packet) -> u64 {
+    pub(super) fn open(&mut self, at: Moment, packet_id: Option<PacketId>, packet: Packet) -> u64 {
         while self.opens.len() >= self.options.max_open.max(1) {
             let Some(oldest) = self.opens.keys().next().copied() else { break };
             self.close(oldest, Why::Crowded);
@@ -278,7 +276,7 @@ impl Assembler {
     }
 
     /// Changes a journey by its packet's id, if it has one.
-    fn change(&mut self, packet: PacketId, change: impl FnOnce(&mut Open)) {
+    pub(super) fn change(&mut self, packet: PacketId, change: impl FnOnce(&mut Open)) {
         match self.identity.packet(packet) {
             Some(seq) => self.with(seq, change),
             None => self.counters.stray += 1,
@@ -295,7 +293,13 @@ impl Assembler {
 
     /// The journey of a packet that moves: a new one when it was not seen before, or when its buffer went on
     /// to carry another packet. `entry` is where a packet's way begins. `None` for what comes late.
-    fn moving(&mut self, at: Moment, packet: PacketId, header: Option<&Packet>, entry: bool) -> Option<u64> {
+    pub(super) fn moving(
+        &mut self,
+        at: Moment,
+        packet: PacketId,
+        header: Option<&Packet>,
+        entry: bool,
+    ) -> Option<u64> {
         let timing = self.timing();
         if let Some(seq) = self.identity.packet(packet)
             && let Some(open) = self.opens.get_mut(&seq)
@@ -475,253 +479,6 @@ impl Assembler {
                 open.ending.over(at.time_ns);
             }
         });
-    }
-
-    fn conntrack(&mut self, at: Moment, event: &ConntrackEvent) {
-        if event.change == ConntrackChange::Destroy {
-            if let Some(index) = self.connections.find(at.netns, &event.connection) {
-                for open in self.opens.values_mut().filter(|open| open.known == Some(index)) {
-                    open.connection_step(at, ConnectionStep::Destroyed, event.connection.id);
-                }
-            }
-            self.connections.destroyed(at.netns, &event.connection);
-            return;
-        }
-        let Some(index) = self.connections.learn(at.netns, &event.connection) else { return };
-        if event.change == ConntrackChange::New
-            && let Some(known) = self.connections.get_mut(index)
-        {
-            known.created_ns = Some(at.time_ns);
-        }
-        let asked = self.opens.values().any(|open| {
-            open.known.is_none()
-                && open.connection_netns == at.netns
-                && self.options.filter.matches(&open.packet)
-                && event.connection.original.is_some()
-                && tuple_of(&open.packet) == event.connection.original
-        });
-        if asked && let Some(known) = self.connections.get_mut(index) {
-            known.followed = true;
-        }
-    }
-
-    /// Takes over what an event says of the packet's connection.
-    fn connected(&mut self, seq: u64, at: Moment, connection: Option<&Connection>) {
-        let Some(connection) = connection else { return };
-        let Some(open) = self.opens.get_mut(&seq) else { return };
-        open.connection_lives(at, connection);
-        open.merge_connection(at, connection);
-        let netns = if at.netns == 0 { open.netns } else { at.netns };
-        if netns != open.connection_netns {
-            return;
-        }
-        // Conntrack itself looks at the packet before any rewrite: so does who sees it come in.
-        let unchanged = matches!(open.drafts.first().map(|d| &d.step.kind), Some(StepKind::Device { .. }))
-            || open.visits.first().is_some_and(|v| v.exact && is_entry(v.hook));
-        if unchanged && let Some(mine) = &mut open.connection {
-            match mine.direction {
-                Some(Direction::Original) if mine.original.is_none() => {
-                    mine.original = tuple_of(&open.packet);
-                }
-                Some(Direction::Reply) if mine.reply.is_none() => mine.reply = tuple_of(&open.packet),
-                _ => {}
-            }
-        }
-        let mine = open.connection.clone().unwrap_or_default();
-        open.known = self.connections.learn(netns, &mine).or(open.known);
-        if self.options.filter.matches(&open.packet)
-            && let Some(known) = open.known.and_then(|k| self.connections.get_mut(k))
-        {
-            known.followed = true;
-        }
-    }
-
-    fn trace(&mut self, at: Moment, trace: &NftTrace) {
-        let message = &trace.message;
-        let own = self.is_own(at.netns, message.family, &message.table);
-        // Another instance's chains are no more the user's rules than our own; they tell nothing new.
-        if !own && is_trace_table(&message.table) {
-            return;
-        }
-        let (role, hook) = if own {
-            own_chain(message)
-        } else {
-            let hook = self.rulesets.get(&at.netns).and_then(|history| {
-                let (table, chain) = (&message.table, &message.chain);
-                history.base_chain(message.family, table, trace.table_handle, chain, at.time_ns)
-            });
-            (Role::Rules, hook.map(|base| base.hook))
-        };
-        let mut device = |index: Option<u32>| {
-            index.map(|index| self.names.device(at.netns, &crate::event::DeviceRef { index, name: None }))
-        };
-        let chain =
-            ChainName { family: message.family, table: message.table.clone(), chain: message.chain.clone() };
-        let m = Message {
-            at,
-            trace,
-            header: headers(trace),
-            role,
-            chain,
-            hook,
-            iif: device(message.iif),
-            oif: device(message.oif),
-        };
-        let Some(seq) = self.traced(&m) else { return };
-        let keeps = self.options.keep_messages && !own;
-        self.with(seq, |open| {
-            open.seen(at);
-            if keeps {
-                open.keep(m.kept());
-            }
-            open.traced(at.netns, message.id);
-            open.evaluate(&m);
-        });
-        self.identity.bind(at.netns, message.id, seq);
-        self.connected(seq, at, connection(trace).as_ref());
-    }
-
-    /// The journey of a trace message; a new one where the message is the first sign of a selected packet.
-    fn traced(&mut self, m: &Message<'_>) -> Option<u64> {
-        let (at, id) = (m.at, m.trace.message.id);
-        if let Some(packet) = m.trace.packet {
-            let entry = m.hook.is_some_and(is_entry) && m.header.is_some() && m.role != Role::Rules;
-            let seq = match (self.identity.packet(packet), &m.header) {
-                (Some(seq), _) => Some(seq),
-                (None, Some(header)) => self.moving(at, packet, Some(header), entry),
-                (None, None) => None,
-            };
-            if seq.is_none() {
-                self.counters.stray += 1;
-            }
-            return seq;
-        }
-        let timing = self.timing();
-        let Some(header) = &m.header else {
-            let seq = self.identity.trace(at.netns, id).filter(|seq| self.opens.contains_key(seq));
-            if seq.is_none() {
-                self.counters.stray += 1;
-            }
-            return seq;
-        };
-        let sighting = Sighting {
-            at,
-            id,
-            hint: m.trace.hint,
-            header,
-            hook: m.hook,
-            family: m.hook.map(|_| m.hook_family()),
-            chain: &m.chain,
-            looped: m.iif.as_deref() == Some("lo"),
-        };
-        if let Some(seq) = self.identity.find(&self.opens, &sighting, timing) {
-            return Some(seq);
-        }
-        if !self.asked_for(m, header) {
-            self.identity.unbind(at.netns, id);
-            self.counters.foreign += 1;
-            return None;
-        }
-        Some(self.open(at, None, header.clone()))
-    }
-
-    /// Whether a packet that only trace messages tell of is one that the user asked for: others may have
-    /// rules that trace, too.
-    fn asked_for(&self, m: &Message<'_>, header: &Packet) -> bool {
-        let filter = &self.options.filter;
-        let iif_fits = filter.iif.is_empty()
-            || m.iif.as_ref().is_some_and(|iif| filter.iif.iter().any(|name| name == iif));
-        if filter.matches(header) && iif_fits {
-            return true;
-        }
-        // A rule of our own table matched, and only those that select have a verdict in this role: they look
-        // at the connection, which here may be unknown. What comes by loopback was selected when it was sent.
-        let selects = matches!(m.role, Role::Enter | Role::Select) && m.iif.as_deref() != Some("lo");
-        if selects && m.trace.message.rule_handle.is_some() {
-            return true;
-        }
-        if !self.options.follow {
-            return false;
-        }
-        let followed = |index: u64| self.connections.get(index).is_some_and(|known| known.followed);
-        self.connections.find_packet(m.at.netns, header).is_some_and(|(index, _)| followed(index))
-            || connection(m.trace).and_then(|c| self.connections.find(m.at.netns, &c)).is_some_and(followed)
-    }
-
-    fn is_own(&self, netns: NetnsId, family: NfFamily, table: &str) -> bool {
-        let named = |netns| self.own_tables.contains(&(netns, family, table.to_owned()));
-        named(netns) || named(0)
-    }
-}
-
-/// Whether a table is a trace table of some run of this program: `nattrace_PID`.
-fn is_trace_table(table: &str) -> bool {
-    table
-        .strip_prefix("nattrace_")
-        .is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-impl Open {
-    /// A socket or a local protocol took it.
-    pub(super) fn delivered(&mut self, at: Moment, function: Option<String>) {
-        let kind = StepKind::Deliver {
-            protocol: self.header.protocol_name(),
-            local: self.header.destination,
-            function,
-        };
-        self.push(at, kind, None, Note::Nothing);
-        self.place = Place::Delivered;
-    }
-
-    /// The kernel reports that it dropped the packet. What a rule or policy decided before is confirmed by
-    /// it, not decided again.
-    fn dropped(&mut self, at: Moment, mut drop: KernelDrop) {
-        let (reason, function) = (drop.reason.as_deref(), drop.function.as_deref());
-        let taken = self.place == Place::Delivered || self.is_taken_in();
-        let echo_reply = self.header.icmp.is_some_and(|icmp| matches!(icmp.kind, 0 | 129));
-        if taken && reasons::is_used(reason, function, echo_reply) {
-            self.ending.freed = true;
-            self.ending.freed_by = drop.function;
-            self.ending.over(at.time_ns);
-            return;
-        }
-        if let Some(index) = self.current()
-            && let Some(visit) = self.visits.get(index)
-        {
-            let inside = if visit.exact {
-                !visit.over
-            } else {
-                // Functions hooked in after our last chain (conntrack's confirmation) drop as well: until the
-                // packet is seen elsewhere, netfilter's drop is that hook's, whatever the chains had said.
-                self.place == Place::Hook
-                    && visit.hook != HookPoint::Egress
-                    && (reason == Some("NETFILTER_DROP")
-                        || !visit.over && reasons::is_in_hook(reason, function))
-            };
-            if inside {
-                drop.hook = Some(visit.hook);
-                if !visit.exact {
-                    self.decide(index, HookVerdict::Drop);
-                }
-            }
-        }
-        if matches!(reason, Some("IP_INNOROUTES" | "IP_OUTNOROUTES")) {
-            let decision = RouteDecision::Unreachable;
-            self.push(
-                at,
-                StepKind::Route { decision, oif: None, gateway: None, table: None },
-                None,
-                Note::Nothing,
-            );
-        }
-        let kind = StepKind::Drop {
-            reason: drop.reason.clone(),
-            function: drop.function.clone(),
-            text: reasons::describe(reason, function),
-        };
-        self.push(at, kind, None, Note::Nothing);
-        self.ending.kernel.get_or_insert(drop);
-        self.ending.over(at.time_ns);
     }
 }
 

@@ -5,6 +5,7 @@ mod connections;
 mod counters;
 mod ending;
 mod evaluation;
+mod gone;
 mod identity;
 mod legacy;
 mod life;
@@ -16,6 +17,8 @@ mod rewrite;
 mod route;
 mod selection;
 mod split;
+mod tracing;
+mod tracked;
 
 pub use assemble::{Assembler, Options, SourcesOn};
 pub use counters::{Counters, Lost};

@@ -1,0 +1,134 @@
+//! nf_tables' trace messages to their journeys.
+
+use super::assemble::Assembler;
+use super::evaluation::{Message, Role, connection, headers, own_chain};
+use super::identity::{Sighting, is_entry};
+use super::open::{ChainName, Moment};
+use crate::event::{DeviceRef, NetnsId, NfFamily, NftTrace};
+use crate::packet::Packet;
+
+impl Assembler {
+    pub(super) fn trace(&mut self, at: Moment, trace: &NftTrace) {
+        let message = &trace.message;
+        let own = self.is_own(at.netns, message.family, &message.table);
+        // Another instance's chains are no more the user's rules than our own; they tell nothing new.
+        if !own && is_trace_table(&message.table) {
+            return;
+        }
+        let (role, hook) = if own {
+            own_chain(message)
+        } else {
+            let hook = self.rulesets.get(&at.netns).and_then(|history| {
+                let (table, chain) = (&message.table, &message.chain);
+                history.base_chain(message.family, table, trace.table_handle, chain, at.time_ns)
+            });
+            (Role::Rules, hook.map(|base| base.hook))
+        };
+        let mut device = |index: Option<u32>| {
+            index.map(|index| self.names.device(at.netns, &DeviceRef { index, name: None }))
+        };
+        let chain =
+            ChainName { family: message.family, table: message.table.clone(), chain: message.chain.clone() };
+        let m = Message {
+            at,
+            trace,
+            header: headers(trace),
+            role,
+            chain,
+            hook,
+            iif: device(message.iif),
+            oif: device(message.oif),
+        };
+        let Some(seq) = self.traced(&m) else { return };
+        let keeps = self.options.keep_messages && !own;
+        self.with(seq, |open| {
+            open.seen(at);
+            if keeps {
+                open.keep(m.kept());
+            }
+            open.traced(at.netns, message.id);
+            open.evaluate(&m);
+        });
+        self.identity.bind(at.netns, message.id, seq);
+        self.connected(seq, at, connection(trace).as_ref());
+    }
+
+    /// The journey of a trace message; a new one where the message is the first sign of a selected packet.
+    fn traced(&mut self, m: &Message<'_>) -> Option<u64> {
+        let (at, id) = (m.at, m.trace.message.id);
+        if let Some(packet) = m.trace.packet {
+            let entry = m.hook.is_some_and(is_entry) && m.header.is_some() && m.role != Role::Rules;
+            let seq = match (self.identity.packet(packet), &m.header) {
+                (Some(seq), _) => Some(seq),
+                (None, Some(header)) => self.moving(at, packet, Some(header), entry),
+                (None, None) => None,
+            };
+            if seq.is_none() {
+                self.counters.stray += 1;
+            }
+            return seq;
+        }
+        let timing = self.timing();
+        let Some(header) = &m.header else {
+            let seq = self.identity.trace(at.netns, id).filter(|seq| self.opens.contains_key(seq));
+            if seq.is_none() {
+                self.counters.stray += 1;
+            }
+            return seq;
+        };
+        let sighting = Sighting {
+            at,
+            id,
+            hint: m.trace.hint,
+            header,
+            hook: m.hook,
+            family: m.hook.map(|_| m.hook_family()),
+            chain: &m.chain,
+            looped: m.iif.as_deref() == Some("lo"),
+        };
+        if let Some(seq) = self.identity.find(&self.opens, &sighting, timing) {
+            return Some(seq);
+        }
+        if !self.asked_for(m, header) {
+            self.identity.unbind(at.netns, id);
+            self.counters.foreign += 1;
+            return None;
+        }
+        Some(self.open(at, None, header.clone()))
+    }
+
+    /// Whether a packet that only trace messages tell of is one that the user asked for: others may have
+    /// rules that trace, too.
+    fn asked_for(&self, m: &Message<'_>, header: &Packet) -> bool {
+        let filter = &self.options.filter;
+        let iif_fits = filter.iif.is_empty()
+            || m.iif.as_ref().is_some_and(|iif| filter.iif.iter().any(|name| name == iif));
+        if filter.matches(header) && iif_fits {
+            return true;
+        }
+        // A rule of our own table matched, and only those that select have a verdict in this role: they look
+        // at the connection, which here may be unknown. What comes by loopback was selected when it was sent.
+        let selects = matches!(m.role, Role::Enter | Role::Select) && m.iif.as_deref() != Some("lo");
+        if selects && m.trace.message.rule_handle.is_some() {
+            return true;
+        }
+        if !self.options.follow {
+            return false;
+        }
+        let followed = |index: u64| self.connections.get(index).is_some_and(|known| known.followed);
+        self.connections.find_packet(m.at.netns, header).is_some_and(|(index, _)| followed(index))
+            || connection(m.trace).and_then(|c| self.connections.find(m.at.netns, &c)).is_some_and(followed)
+    }
+
+    fn is_own(&self, netns: NetnsId, family: NfFamily, table: &str) -> bool {
+        let named = |netns| self.own_tables.contains(&(netns, family, table.to_owned()));
+        named(netns) || named(0)
+    }
+}
+
+/// Whether a table is a trace table of some run of this program: `nattrace_PID`.
+fn is_trace_table(table: &str) -> bool {
+    table
+        .strip_prefix("nattrace_")
+        .is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
+}

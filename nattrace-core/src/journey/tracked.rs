@@ -1,0 +1,71 @@
+//! What conntrack tells, to the journeys of the connection's packets.
+
+use super::ConnectionStep;
+use super::StepKind;
+use super::assemble::Assembler;
+use super::connections::tuple_of;
+use super::identity::is_entry;
+use super::open::Moment;
+use crate::conntrack::{Connection, Direction};
+use crate::event::{ConntrackChange, ConntrackEvent};
+
+impl Assembler {
+    pub(super) fn conntrack(&mut self, at: Moment, event: &ConntrackEvent) {
+        if event.change == ConntrackChange::Destroy {
+            if let Some(index) = self.connections.find(at.netns, &event.connection) {
+                for open in self.opens.values_mut().filter(|open| open.known == Some(index)) {
+                    open.connection_step(at, ConnectionStep::Destroyed, event.connection.id);
+                }
+            }
+            self.connections.destroyed(at.netns, &event.connection);
+            return;
+        }
+        let Some(index) = self.connections.learn(at.netns, &event.connection) else { return };
+        if event.change == ConntrackChange::New
+            && let Some(known) = self.connections.get_mut(index)
+        {
+            known.created_ns = Some(at.time_ns);
+        }
+        let asked = self.opens.values().any(|open| {
+            open.known.is_none()
+                && open.connection_netns == at.netns
+                && self.options.filter.matches(&open.packet)
+                && event.connection.original.is_some()
+                && tuple_of(&open.packet) == event.connection.original
+        });
+        if asked && let Some(known) = self.connections.get_mut(index) {
+            known.followed = true;
+        }
+    }
+
+    /// Takes over what an event says of the packet's connection.
+    pub(super) fn connected(&mut self, seq: u64, at: Moment, connection: Option<&Connection>) {
+        let Some(connection) = connection else { return };
+        let Some(open) = self.opens.get_mut(&seq) else { return };
+        open.connection_lives(at, connection);
+        open.merge_connection(at, connection);
+        let netns = if at.netns == 0 { open.netns } else { at.netns };
+        if netns != open.connection_netns {
+            return;
+        }
+        // Conntrack itself looks at the packet before any rewrite: so does who sees it come in.
+        let unchanged = matches!(open.drafts.first().map(|d| &d.step.kind), Some(StepKind::Device { .. }))
+            || open.visits.first().is_some_and(|v| v.exact && is_entry(v.hook));
+        if unchanged && let Some(mine) = &mut open.connection {
+            match mine.direction {
+                Some(Direction::Original) if mine.original.is_none() => {
+                    mine.original = tuple_of(&open.packet);
+                }
+                Some(Direction::Reply) if mine.reply.is_none() => mine.reply = tuple_of(&open.packet),
+                _ => {}
+            }
+        }
+        let mine = open.connection.clone().unwrap_or_default();
+        open.known = self.connections.learn(netns, &mine).or(open.known);
+        if self.options.filter.matches(&open.packet)
+            && let Some(known) = open.known.and_then(|k| self.connections.get_mut(k))
+        {
+            known.followed = true;
+        }
+    }
+}
