@@ -407,6 +407,8 @@ pub(crate) fn is_used(reason: Option<&str>, function: Option<&str>, echo_reply: 
         }
         // For a connection in TIME_WAIT. Before there were reasons, it can be anything.
         "tcp_v4_rcv" | "tcp_v6_rcv" => reason == Some("NOT_SPECIFIED"),
+        // "Until the v6 path can be better sorted assume failure": so all it has done with is freed (v6.1).
+        "icmpv6_rcv" if reason == Some("NOT_SPECIFIED") => true,
         // Raw sockets had their copies before: `ping` mostly is one, and then no ping socket is found.
         "icmp_rcv" | "icmpv6_rcv" | "ping_rcv" => echo_reply && reason == Some("NO_SOCKET"),
         _ => reason == Some("QUEUE_PURGE"),
@@ -472,6 +474,8 @@ mod tests {
             (None, Some("tcp_v4_rcv"), false, false),
             (Some("NO_SOCKET"), Some("tcp_v4_rcv"), false, false),
             (Some("NO_SOCKET"), Some("icmp_rcv"), true, true),
+            (Some("NOT_SPECIFIED"), Some("icmpv6_rcv"), false, true),
+            (Some("ICMP_CSUM"), Some("icmpv6_rcv"), false, false),
             (Some("NO_SOCKET"), Some("icmp_rcv"), false, false),
             (Some("SOCKET_RCVBUFF"), Some("__udp_enqueue_schedule_skb"), false, false),
             (None, None, false, false),
