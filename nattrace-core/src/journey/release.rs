@@ -392,7 +392,11 @@ fn complete_steps(open: &mut Open, outcome: &Outcome, moves: Vec<(usize, usize)>
                 wrote.step.time_ns = wrote.step.time_ns.max(ran.step.time_ns);
             }
         } else if rule + 1 < from && from < open.drafts.len() {
-            let draft = open.drafts.remove(from);
+            let mut draft = open.drafts.remove(from);
+            // It was noticed some time after it had been done.
+            if let Some(next) = open.drafts.get(rule + 1) {
+                draft.step.time_ns = draft.step.time_ns.min(next.step.time_ns);
+            }
             open.drafts.insert(rule + 1, draft);
         }
     }
