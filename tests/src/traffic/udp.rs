@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use super::say;
@@ -135,6 +136,11 @@ pub(super) struct Burst {
 pub(super) fn burst(plan: &Burst) -> Result<()> {
     if plan.senders == 0 || plan.port.checked_add(plan.count).is_none() {
         bail!("there is no such burst: {} datagrams from port {} on", plan.count, plan.port);
+    }
+    // A socket a port: more than a process may have open by default.
+    let most = Some(u64::from(plan.count) + 64);
+    if getrlimit(Resource::Nofile).current < most {
+        setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?;
     }
     let mut shares: Vec<Vec<(UdpSocket, Vec<u8>)>> = (0..plan.senders).map(|_| Vec::new()).collect();
     for number in 0..plan.count {
