@@ -15,7 +15,7 @@ use nattrace_common::record::{
 };
 
 use crate::{
-    maps::{Before, CURRENT, EVENTS, Entry, LOST, MANIPS, Manip, NOTIFIES, NotifyKey},
+    maps::{Before, CURRENT, EVENTS, Entered, Entry, LOST, MANIPS, Manip, NOTIFIES, NotifyKey},
     read::{self, Passage, Skb, field},
     select::{self, State},
 };
@@ -87,17 +87,16 @@ pub(crate) fn hook(
     entry.submit(0);
 }
 
-/// What the flowtable's fast path did with a packet that was selected for it: how it came in, and where it was written
-/// to. `before` is how it came in.
+/// How a packet that the flowtable sent came in, and that it was written to.
 #[inline(always)]
-pub(crate) fn fast_path(netns: u32, entry: &Entry, before: &Before) {
+pub(crate) fn fast_path(netns: u32, packet: u64, entered: &Entered) {
     if let Some(mut received) = reserve::<DeviceRecord>(LOST_TRACEPOINTS) {
         let record = received.as_mut_ptr();
         // SAFETY: every byte of the record is written before it is submitted.
         unsafe {
-            (*record).head = head(Kind::Receive, entry.id, netns, before.manip.packet);
-            read::device(before.skb, &raw mut (*record).device);
-            (*record).snapshot = before.snapshot;
+            (*record).head = head(Kind::Receive, packet, netns, entered.received_ns);
+            read::device(entered.device, &raw mut (*record).device);
+            (*record).snapshot = entered.snapshot;
             Skb(0).conn(&raw mut (*record).conn);
         }
         received.submit(0);
@@ -106,10 +105,10 @@ pub(crate) fn fast_path(netns: u32, entry: &Entry, before: &Before) {
         let record = wrote.as_mut_ptr();
         // SAFETY: every byte of the record is written before it is submitted.
         unsafe {
-            (*record).head = head(Kind::Writer, entry.id, netns, 0);
-            (*record).function = before.manip.mtype;
+            (*record).head = head(Kind::Writer, packet, netns, 0);
+            (*record).function = entered.function;
             (*record).zero = 0;
-            (*record).snapshot = before.snapshot;
+            (*record).snapshot = entered.snapshot;
         }
         wrote.submit(0);
     }
@@ -197,7 +196,7 @@ pub(crate) fn left(packet: u64) {
     entry.submit(0);
 }
 
-/// A socket or local protocol took a packet.
+/// A function has a packet in hand: one that takes it for this host, or one that is about to write into it.
 #[inline(always)]
 pub(crate) fn function(kind: Kind, skb: Skb, packet: u64, netns: u32, function: u32) {
     let Some(mut entry) = reserve::<DeliverRecord>(LOST_PROBES) else { return };

@@ -2,12 +2,12 @@
 //! sent.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use nattrace_common::record::TUPLE_BYTES;
+use nattrace_common::record::{Snapshot, TUPLE_BYTES};
 
 use crate::{
     emit,
     filter::{Key, key_of_tuple, parse},
-    maps::{Answer, Entry, MANIPS, Manip, REPLIES},
+    maps::{Answer, ENTERED, Entered, Entry, REPLIES},
     read::{self, Skb, filter},
     select::{State, known, remember, within_rate},
 };
@@ -56,11 +56,13 @@ pub(crate) fn candidate_of_connection(skb: Skb, netns: u32) -> Option<&'static m
 #[inline(always)]
 pub(crate) fn enters(skb: Skb, entry: &mut Entry, function: u32) {
     entry.hook = IN_FAST_PATH;
-    let manip = Manip { mtype: function, dir: 0, netns: 0, zero: 0, packet: entry.received_ns };
-    emit::save_before(skb, skb.0, manip);
-    if let Some(before) = MANIPS.get_ptr_mut(skb.0) {
-        // SAFETY: the entry belongs to this packet.
-        unsafe { (*before).skb = skb.device() };
+    let (received_ns, device) = (entry.received_ns, skb.device());
+    let entered = Entered { received_ns, device, function, zero: 0, snapshot: Snapshot::EMPTY };
+    if ENTERED.insert(skb.0, entered, 0).is_ok()
+        && let Some(entered) = ENTERED.get_ptr_mut(skb.0)
+    {
+        // SAFETY: the entry belongs to this packet, which is in one place at a time.
+        unsafe { skb.snapshot(skb.network_header(), &raw mut (*entered).snapshot) };
     }
 }
 
@@ -72,14 +74,14 @@ pub(crate) fn leaves(skb: Skb, netns: u32) {
     if entry.state != State::CANDIDATE || entry.hook != IN_FAST_PATH {
         return;
     }
-    if let Some(before) = MANIPS.get_ptr(skb.0) {
+    if let Some(entered) = ENTERED.get_ptr(skb.0) {
         if within_rate() {
             entry.state = State::SELECTED;
             entry.received_ns = 0;
             entry.hook = 0;
             // SAFETY: the entry belongs to this packet.
-            emit::fast_path(netns, entry, unsafe { &*before });
+            emit::fast_path(netns, entry.id, unsafe { &*entered });
         }
-        let _ = MANIPS.remove(skb.0);
+        let _ = ENTERED.remove(skb.0);
     }
 }

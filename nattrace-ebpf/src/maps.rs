@@ -166,19 +166,38 @@ pub(crate) struct Manip {
     pub(crate) packet: u64,
 }
 
-/// Calls of `nf_nat_manip_pkt` under way, keyed as [`CALLS`], and candidates in the flowtable's hook, keyed by their
-/// buffer: of those, not every one is seen again.
+/// Calls of `nf_nat_manip_pkt` under way, keyed as [`CALLS`].
 #[map]
-pub(crate) static MANIPS: LruHashMap<u64, Before> = LruHashMap::with_max_entries(1024, 0);
+pub(crate) static MANIPS: HashMap<u64, Before> = HashMap::with_max_entries(1024, 0);
 
 /// See [`MANIPS`].
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Before {
-    /// The buffer; the device in for the flowtable.
+    /// The buffer.
     pub(crate) skb: u64,
-    /// Arguments; for the flowtable the function and, as `packet`, when it came in.
+    /// Arguments.
     pub(crate) manip: Manip,
+    /// Headers on entry.
+    pub(crate) snapshot: Snapshot,
+}
+
+/// Candidates in the flowtable's hook, by the address of their buffer; not every one is seen again.
+#[map]
+pub(crate) static ENTERED: LruHashMap<u64, Entered> = LruHashMap::with_max_entries(1024, 0);
+
+/// See [`ENTERED`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Entered {
+    /// When a device gave it.
+    pub(crate) received_ns: u64,
+    /// The device.
+    pub(crate) device: u64,
+    /// Index in `WRITER_FUNCTIONS`.
+    pub(crate) function: u32,
+    /// Padding, always 0.
+    pub(crate) zero: u32,
     /// Headers on entry.
     pub(crate) snapshot: Snapshot,
 }
