@@ -107,6 +107,14 @@ pub struct Connection {
     pub reply: Option<Tuple>,
 }
 
+impl Connection {
+    /// Whether it is in conntrack's table, where the status is known.
+    #[must_use]
+    pub fn is_confirmed(&self) -> Option<bool> {
+        self.status.map(|status| status & IPS_CONFIRMED != 0)
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
 fn is_zero(value: &u64) -> bool {
     *value == 0

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::conntrack::{Connection, Direction, Tuple};
 use crate::event::NetnsId;
 use crate::journey::{Journey, JourneyId, Outcome};
+use crate::packet::tcp_flag::{ACK, FIN, RST, SYN};
 use crate::packet::{Endpoint, protocol};
 
 /// Conversations under way at once; the one that was quiet longest makes room.
@@ -16,11 +17,6 @@ const MAX_CONVERSATIONS: usize = 4096;
 const MAX_JOURNEYS: usize = 64;
 /// Longer than the first two retries of a connection attempt (1 s and 2 s).
 const QUIET_NS: u64 = 3_500_000_000;
-
-const FIN: u8 = 1;
-const SYN: u8 = 1 << 1;
-const RST: u8 = 1 << 2;
-const ACK: u8 = 1 << 4;
 
 /// How the packets of one direction fared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -203,9 +199,7 @@ impl Talk {
             self.journeys.push(journey.id);
         }
         let packet = &journey.packet;
-        let is_error =
-            packet.icmp.is_some_and(|icmp| packet.protocol.is_some_and(|number| icmp.is_error(number)));
-        if is_error {
+        if packet.is_icmp_error() {
             self.errors.add(&journey.outcome);
             self.error_from = packet.source.or(self.error_from);
             return;

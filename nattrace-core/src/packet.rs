@@ -26,6 +26,20 @@ pub enum Family {
 /// TCP header flags, in the order of RFC 9293 §3.1 from the lowest bit.
 pub const TCP_FLAG_NAMES: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
 
+/// Bits of the TCP flags byte (RFC 9293 §3.1).
+pub mod tcp_flag {
+    /// No more data from the sender.
+    pub const FIN: u8 = 1;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 1 << 1;
+    /// Reset.
+    pub const RST: u8 = 1 << 2;
+    /// Push.
+    pub const PSH: u8 = 1 << 3;
+    /// The acknowledgement field counts.
+    pub const ACK: u8 = 1 << 4;
+}
+
 /// `IPPROTO_*` numbers that nattrace has names for.
 pub mod protocol {
     /// ICMP for IPv4.
@@ -188,6 +202,12 @@ impl Packet {
                 _ => "other".to_owned(),
             },
         }
+    }
+
+    /// Whether it is an ICMP error, which quotes the packet it is about.
+    #[must_use]
+    pub fn is_icmp_error(&self) -> bool {
+        self.icmp.is_some_and(|icmp| self.protocol.is_some_and(|number| icmp.is_error(number)))
     }
 
     /// Names of the TCP flags that are set, lowest bit first.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{JourneyId, RuleRef};
-use crate::conntrack::{Connection, Direction, IPS_CONFIRMED, Tuple};
+use crate::conntrack::{Connection, Direction, Tuple};
 use crate::event::{Manip, NetnsId};
 use crate::packet::{Endpoint, Packet, protocol};
 
@@ -136,7 +136,7 @@ impl Connections {
         let index = self.find(netns, seen).unwrap_or_else(|| {
             let index = self.next;
             self.next += 1;
-            let found = seen.status.is_some_and(|status| status & IPS_CONFIRMED != 0);
+            let found = seen.is_confirmed() == Some(true);
             self.entries.insert(index, Known { netns, found, ..Known::default() });
             index
         });

@@ -2,7 +2,7 @@
 
 use super::open::{ChainName, Draft, Moment, Note, Open};
 use super::{ConnectionStep, StepKind};
-use crate::conntrack::{Connection, Direction, IPS_CONFIRMED, State};
+use crate::conntrack::{Connection, Direction, State};
 
 /// `NF_IP_PRI_CONNTRACK` (include/uapi/linux/netfilter_ipv4.h, v6.12).
 const CONNTRACK_PRIORITY: i32 = -200;
@@ -11,7 +11,7 @@ impl Open {
     /// Adds the steps that lie between what was known of the connection and what is seen now; to be called before
     /// the latter is taken over.
     pub(super) fn connection_lives(&mut self, at: Moment, now: &Connection) {
-        let confirmed = now.status.map(|status| status & IPS_CONFIRMED != 0);
+        let confirmed = now.is_confirmed();
         let id = now.id;
         let Some(before) = &self.connection else {
             let first = now.state == Some(State::New)
@@ -32,7 +32,7 @@ impl Open {
             && before.key != now.key
             && before.original.is_some()
             && before.original == now.original;
-        let was_confirmed = before.status.is_some_and(|status| status & IPS_CONFIRMED != 0);
+        let was_confirmed = before.is_confirmed() == Some(true);
         if self.fresh && replaced && !was_confirmed && confirmed == Some(true) {
             self.connection_step(at, ConnectionStep::ClashResolved, now.id);
             // What follows is the other entry's.
@@ -72,12 +72,7 @@ impl Open {
         let earlier = self.drafts.iter().enumerate().take(from).skip(hook + 1);
         let to = earlier.rev().find(|(_, d)| before_conntrack(d)).map_or(hook + 1, |(at, _)| at + 1);
         if to < from {
-            let mut draft = self.drafts.remove(from);
-            // It was made by the time of the step that it now stands before.
-            if let Some(next) = self.drafts.get(to) {
-                draft.step.time_ns = draft.step.time_ns.min(next.step.time_ns);
-            }
-            self.drafts.insert(to, draft);
+            self.move_up(from, to);
         }
     }
 }
@@ -94,6 +89,7 @@ fn is_legacy_raw(kind: &StepKind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conntrack::IPS_CONFIRMED;
     use crate::event::{HookPoint, NfFamily, TraceType, Verdict};
     use crate::journey::Backend;
     use crate::packet::{Endpoint, Family, Packet};

@@ -272,9 +272,7 @@ impl RuleRef {
     pub fn in_nft(&self) -> Option<&str> {
         self.nft_text.as_deref().or(self.text.as_deref())
     }
-}
 
-impl RuleRef {
     /// Which of its chain's rules it is: `handle 7`, or `rule 2` of legacy iptables.
     #[must_use]
     pub fn in_chain(&self) -> String {

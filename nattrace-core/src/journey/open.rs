@@ -190,6 +190,15 @@ impl Open {
         Some(self.drafts.len() - 1)
     }
 
+    /// Moves a step that was noticed late to where it happened: no later than the step that it then stands before.
+    pub(super) fn move_up(&mut self, from: usize, to: usize) {
+        let mut draft = self.drafts.remove(from);
+        if let Some(next) = self.drafts.get(to) {
+            draft.step.time_ns = draft.step.time_ns.min(next.step.time_ns);
+        }
+        self.drafts.insert(to, draft);
+    }
+
     /// Index of the innermost visit that is not over, else of the last one.
     pub(super) fn current(&self) -> Option<usize> {
         self.visits.iter().rposition(|v| v.exact && !v.over).or_else(|| self.visits.len().checked_sub(1))

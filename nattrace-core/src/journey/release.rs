@@ -5,14 +5,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::assemble::{Assembler, hook_of};
 use super::connections::Known;
 use super::ending::Why;
-use super::open::{Draft, Moment, Note, Open};
+use super::open::{ChainName, Draft, Moment, Note, Open};
 use super::retransmission::{Segment, path};
 use super::rewrite::decide;
 use super::{Journey, JourneyId, Outcome, RewrittenBy, RuleRef, StepKind};
 use crate::conntrack::Direction;
 use crate::event::{HookVerdict, Manip, Source};
 use crate::findings;
-use crate::ruleset::{Rule, RuleName};
+use crate::ruleset::{BaseChain, Rule, RuleName};
 
 /// How long an ended journey waits for those that began before it.
 const ORDER_WAIT_NS: u64 = 50_000_000;
@@ -119,12 +119,7 @@ impl Assembler {
         self.fill_legacy(&mut open);
         self.fill_messages(&mut open);
         self.fill_connection(&mut open);
-        open.place_creation(|base, draft| {
-            let Note::Rule { table_handle, .. } = &draft.note else { return None };
-            let history = self.rulesets.get(&draft.step.netns)?;
-            let (table, time_ns) = (&base.table, draft.step.time_ns);
-            history.base_chain(base.family, table, *table_handle, &base.chain, time_ns).map(|c| c.priority)
-        });
+        open.place_creation(|base, draft| self.base_chain(base, draft).map(|chain| chain.priority));
         let (moves, decided) = self.fill_rewrites(&mut open);
         let known = open.known;
         let outcome = open.outcome(self.timing(), why);
@@ -249,16 +244,18 @@ impl Assembler {
         }
     }
 
+    /// The base chain that a rule's step came by, as it was then.
+    fn base_chain(&self, base: &ChainName, draft: &Draft) -> Option<&BaseChain> {
+        let Note::Rule { table_handle, .. } = &draft.note else { return None };
+        let history = self.rulesets.get(&draft.step.netns)?;
+        history.base_chain(base.family, &base.table, *table_handle, &base.chain, draft.step.time_ns)
+    }
+
     /// Settles who decided each rewrite. Gives, for rewrites that were only noticed later, the rule's draft
     /// that they follow, and what rules decided for the connection.
     fn fill_rewrites(&self, open: &mut Open) -> (Vec<(usize, usize)>, Decided) {
-        let is_nat = |base: &super::open::ChainName, draft: &Draft| {
-            let Note::Rule { table_handle, .. } = &draft.note else { return None };
-            let history = self.rulesets.get(&draft.step.netns)?;
-            history
-                .base_chain(base.family, &base.table, *table_handle, &base.chain, draft.step.time_ns)
-                .map(|chain| chain.kind == "nat")
-        };
+        let is_nat =
+            |base: &ChainName, draft: &Draft| self.base_chain(base, draft).map(|chain| chain.kind == "nat");
         let mut moves = Vec::new();
         let mut decided = Decided::new();
         let known = open.known;
@@ -320,7 +317,7 @@ impl Assembler {
         &self,
         known: u64,
         end: Manip,
-        is_nat: &impl Fn(&super::open::ChainName, &Draft) -> Option<bool>,
+        is_nat: &impl Fn(&ChainName, &Draft) -> Option<bool>,
     ) -> Option<RuleRef> {
         let first = self
             .opens
@@ -392,12 +389,7 @@ fn complete_steps(open: &mut Open, outcome: &Outcome, moves: Vec<(usize, usize)>
                 wrote.step.time_ns = wrote.step.time_ns.max(ran.step.time_ns);
             }
         } else if rule + 1 < from && from < open.drafts.len() {
-            let mut draft = open.drafts.remove(from);
-            // It was noticed some time after it had been done.
-            if let Some(next) = open.drafts.get(rule + 1) {
-                draft.step.time_ns = draft.step.time_ns.min(next.step.time_ns);
-            }
-            open.drafts.insert(rule + 1, draft);
+            open.move_up(from, rule + 1);
         }
     }
     // Two sources told of the end, and the kernel's report was the faster one.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::{DropCause, Journey, JourneyId, Outcome, StepKind};
 use crate::event::NetnsId;
+use crate::packet::tcp_flag::{ACK, FIN, PSH, RST, SYN};
 use crate::packet::{Endpoint, Packet, protocol};
 
 /// Segments that are remembered.
@@ -22,11 +23,6 @@ pub(super) struct Segment {
     length: u32,
 }
 
-const SYN_FIN: u8 = 1 | 1 << 1;
-const RST: u8 = 1 << 2;
-const PSH: u8 = 1 << 3;
-const ACK: u8 = 1 << 4;
-
 impl Segment {
     /// `None` for what is never retransmitted: other protocols, and segments that occupy no sequence space,
     /// which are equal without being the same (pure acknowledgements, resets).
@@ -39,7 +35,7 @@ impl Segment {
         // longer than its longest headers (20 or 40, and 60).
         let network = if packet.ip_id.is_some() { 20 } else { 40 };
         let has_data = flags & PSH != 0 || (flags & ACK != 0 && (length == 0 || length > network + 60));
-        let occupies = flags & RST == 0 && (flags & SYN_FIN != 0 || has_data);
+        let occupies = flags & RST == 0 && (flags & (SYN | FIN) != 0 || has_data);
         let (source, destination) = (packet.source?, packet.destination?);
         let sequence = packet.tcp_seq?;
         occupies.then_some(Self { netns, source, destination, sequence, flags, length })
@@ -120,7 +116,7 @@ mod tests {
     use super::*;
     use crate::packet::Family;
 
-    const ACK_ONLY: u8 = 0x10;
+    const ACK_ONLY: u8 = ACK;
 
     fn segment(protocol: u8, flags: u8, length: u32) -> Packet {
         let end = |last, port| Some(Endpoint { addr: [10, 0, 0, last].into(), port: Some(port) });

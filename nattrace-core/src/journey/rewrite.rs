@@ -149,7 +149,8 @@ pub(super) fn decide(
         (true, Manip::Snat) => Manip::Dnat,
         (true, Manip::Dnat) => Manip::Snat,
     };
-    if is_icmp_error(&open.packet) {
+    // Translated by a path of their own (nf_nat_icmp_reply_translation).
+    if open.packet.is_icmp_error() {
         let (rule, decided_for) = remembered(end).map_or((None, None), |(rule, at)| (Some(rule), at));
         return Decision { by: RewrittenBy::IcmpError, rule, decided_for, ..other };
     }
@@ -271,11 +272,6 @@ fn excludes(connection: &Connection, nat: Manip, from: Endpoint, to: Endpoint) -
         Manip::Snat => [original.source, reply.source],
     };
     unmapped && ends.contains(&from) && !ends.contains(&to)
-}
-
-/// ICMP errors are translated by a path of their own (`nf_nat_icmp_reply_translation`).
-fn is_icmp_error(packet: &Packet) -> bool {
-    packet.icmp.is_some_and(|icmp| packet.protocol.is_some_and(|number| icmp.is_error(number)))
 }
 
 #[cfg(test)]

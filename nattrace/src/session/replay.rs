@@ -84,7 +84,6 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
         last_ns = event.time_ns.max(last_ns);
         let looks = matches!(event.body, Body::Clock);
         has_clock |= looks;
-        report.quiet(last_ns)?;
         report.see(&event);
         assembler.push(event);
         let due = !has_clock && last_ns.saturating_sub(last_tick) >= TICK_NS;
@@ -93,6 +92,7 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
             assembler.expire(last_ns);
         }
         if looks || due {
+            report.quiet(last_ns)?;
             for journey in assembler.finished() {
                 report.journey(&journey)?;
             }

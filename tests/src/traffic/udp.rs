@@ -138,9 +138,9 @@ pub(super) fn burst(plan: &Burst) -> Result<()> {
         bail!("there is no such burst: {} datagrams from port {} on", plan.count, plan.port);
     }
     // A socket a port: more than a process may have open by default.
-    let most = Some(u64::from(plan.count) + 64);
-    if getrlimit(Resource::Nofile).current < most {
-        setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?;
+    let needed = u64::from(plan.count) + 64;
+    if getrlimit(Resource::Nofile).current.is_some_and(|most| most < needed) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: Some(needed) })?;
     }
     let mut shares: Vec<Vec<(UdpSocket, Vec<u8>)>> = (0..plan.senders).map(|_| Vec::new()).collect();
     for number in 0..plan.count {

@@ -4,16 +4,13 @@ use jiff::tz::TimeZone;
 use nattrace_core::conntrack::{Direction, State};
 use nattrace_core::event::HookPoint;
 use nattrace_core::journey::{Journey, StepKind};
-use nattrace_core::packet::{Icmp, Packet, protocol};
+use nattrace_core::packet::{Icmp, Packet, protocol, tcp_flag};
 
 use super::words::time_of_day;
 use crate::render::json::state_name;
 use crate::render::layout::Layout;
 use crate::render::namespaces::Namespaces;
 use crate::render::style::{Role, Span};
-
-/// The flags of a connection attempt, and no other.
-const TCP_SYN: u8 = 1 << 1;
 
 pub(super) fn header(
     journey: &Journey,
@@ -110,7 +107,7 @@ fn details(journey: &Journey) -> Vec<String> {
         let reply = connection.direction == Some(Direction::Reply);
         // What goes without saying is left out: that a SYN is new, and that a reply's connection is established.
         let usual = match connection.state {
-            Some(State::New) => journey.packet.tcp_flags == Some(TCP_SYN),
+            Some(State::New) => journey.packet.tcp_flags == Some(tcp_flag::SYN),
             Some(State::Established) => reply,
             _ => false,
         };
