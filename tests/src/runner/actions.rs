@@ -63,13 +63,14 @@ impl Stage {
                 Ok(())
             }
             Action::Stream { at, to, from, interval_ms } => self.stream(at, *to, *from, *interval_ms),
-            Action::Burst { at, from, to, count, senders, vary_length, port } => {
+            Action::Burst { at, from, to, count, senders, vary_length, port, pause_us } => {
                 let mut args = vec!["udp-burst".to_owned(), to.to_string()];
                 for (flag, value) in [
                     ("--from", from.to_string()),
                     ("--count", count.to_string()),
                     ("--senders", senders.to_string()),
                     ("--port", port.to_string()),
+                    ("--pause", pause_us.to_string()),
                 ] {
                     args.extend([flag.to_owned(), value]);
                 }

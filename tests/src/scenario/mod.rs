@@ -263,6 +263,8 @@ pub(crate) enum Action {
         #[serde(default)]
         vary_length: bool,
         port: u16,
+        #[serde(default)]
+        pause_us: u32,
     },
     /// Start nattrace (in JSON) and wait until it is ready.
     Trace(Trace),

@@ -87,6 +87,9 @@ pub(crate) enum Traffic {
         /// The (first) source port.
         #[arg(long, default_value_t = 20_000)]
         port: u16,
+        /// Microseconds between two datagrams of a sender.
+        #[arg(long, default_value_t = 0)]
+        pause: u64,
     },
     /// ICMP echo requests.
     Ping {
@@ -117,8 +120,9 @@ pub(crate) fn run(traffic: Traffic) -> Result<()> {
             payload: payload.into_bytes(),
             timeout: Duration::from_secs_f64(timeout),
         }),
-        Traffic::UdpBurst { to, from, count, senders, vary_length, port } => {
-            udp::burst(&udp::Burst { to, from, count, senders, vary_length, port })
+        Traffic::UdpBurst { to, from, count, senders, vary_length, port, pause } => {
+            let pause = Duration::from_micros(pause);
+            udp::burst(&udp::Burst { to, from, count, senders, vary_length, port, pause })
         }
         Traffic::Ping { to, count, timeout } => ping::ping(to, count, Duration::from_secs_f64(timeout)),
     }

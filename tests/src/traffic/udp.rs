@@ -130,6 +130,8 @@ pub(super) struct Burst {
     pub(super) vary_length: bool,
     /// The (first) source port.
     pub(super) port: u16,
+    /// Between two datagrams of a sender: a backlog holds only so many.
+    pub(super) pause: Duration,
 }
 
 /// Sends `count` datagrams from several threads at once. All sockets are bound before the first is used.
@@ -164,6 +166,9 @@ pub(super) fn burst(plan: &Burst) -> Result<()> {
                         socket
                             .send_to(payload, plan.to)
                             .with_context(|| format!("sending to {}", plan.to))?;
+                        if !plan.pause.is_zero() {
+                            std::thread::sleep(plan.pause);
+                        }
                     }
                     anyhow::Ok(share.len())
                 })

@@ -30,6 +30,7 @@ const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
+const KIND_FUNC: u32 = 12;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
@@ -259,6 +260,19 @@ impl Btf {
                 Some((u32_at(&part.bytes, at + 4)?, name.to_owned()))
             })
             .collect()
+    }
+
+    /// Which of these functions the kernel, or the module, has.
+    #[must_use]
+    pub fn functions_among(&self, wanted: &[&'static str]) -> Vec<&'static str> {
+        let mut found = Vec::new();
+        for part in &self.parts {
+            for kind in part.types.iter().filter(|kind| kind.kind == KIND_FUNC) {
+                let Some(name) = u32_at(&part.bytes, kind.at) else { continue };
+                found.extend(wanted.iter().copied().filter(|wanted| self.is_named(name, wanted)));
+            }
+        }
+        found
     }
 
     /// Number of arguments of a tracepoint, without the leading `void *` of `btf_trace_NAME`.

@@ -3,6 +3,7 @@
 use nattrace_common::fields::{ABSENT, FieldSource, Fields};
 
 use super::btf::{Btf, BtfError};
+use super::modules;
 
 /// What this kernel's BTF says.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct KernelTypes {
     pub kfree_skb_arguments: u32,
     /// Arguments of the `consume_skb` tracepoint.
     pub consume_skb_arguments: u32,
+    /// Those of [`modules::FUNCTIONS`] that are there without their module, or are nf_tables'.
+    pub built_in: Vec<&'static str>,
 }
 
 impl KernelTypes {
@@ -59,6 +62,7 @@ impl KernelTypes {
             drop_reasons,
             kfree_skb_arguments: btf.tracepoint_arguments("kfree_skb").unwrap_or(2),
             consume_skb_arguments: btf.tracepoint_arguments("consume_skb").unwrap_or(1),
+            built_in: btf.functions_among(&modules::FUNCTIONS.map(|(function, _)| function)),
         }
     }
 

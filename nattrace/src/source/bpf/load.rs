@@ -10,6 +10,7 @@ use nattrace_common::record::{LOST_COUNTERS, Lost};
 use thiserror::Error;
 
 use super::fields::KernelTypes;
+use super::modules::waits_for_module;
 
 /// The object that build.rs made; empty when it was built without the eBPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nattrace-ebpf"));
@@ -172,7 +173,7 @@ impl Programs {
             programs.attach_tracepoints(wanted.probes)?;
         }
         if wanted.probes {
-            programs.attach_optional_probes();
+            programs.attach_optional_probes(&types.built_in);
             programs.hooks = Some(programs.attach_hooks(btf.as_ref(), wanted.hook_entries)?);
         }
         Ok(programs)
@@ -194,20 +195,22 @@ impl Programs {
         self.attach_raw_tracepoint("netif_receive_skb")
     }
 
-    fn attach_optional_probes(&mut self) {
+    fn attach_optional_probes(&mut self, built_in: &[&str]) {
         for (function, lost) in OPTIONAL {
-            if let Err(error) = self.attach_kprobe(function, function) {
-                if module_of(function).is_some_and(|module| !is_loaded(module)) {
-                    self.pending.push(function);
-                } else {
-                    self.missing.push((lost, error.to_string()));
-                }
-            } else if let Err(error) = self.attach_rest(function) {
+            if waits_for_module(function) && !built_in.contains(&function) {
+                self.pending.push(function);
+            } else if let Err(error) = self.attach_optional(function) {
                 self.missing.push((lost, error.to_string()));
-            } else {
-                self.attached.push(function);
             }
         }
+    }
+
+    /// The probe at a function, and what belongs to it.
+    fn attach_optional(&mut self, function: &'static str) -> Result<(), LoadError> {
+        self.attach_kprobe(function, function)?;
+        self.attach_rest(function)?;
+        self.attached.push(function);
+        Ok(())
     }
 
     /// Whether rules of legacy iptables are told.
@@ -228,14 +231,8 @@ impl Programs {
         let waiting = self.pending.len();
         for function in std::mem::take(&mut self.pending) {
             // The kernel would search all its symbols for one that is not there.
-            if module_of(function).is_some_and(|module| !is_loaded(module)) {
+            if waits_for_module(function) || self.attach_optional(function).is_err() {
                 self.pending.push(function);
-                continue;
-            }
-            let attached = self.attach_kprobe(function, function);
-            match attached.and_then(|()| self.attach_rest(function)) {
-                Ok(()) => self.attached.push(function),
-                Err(_) => self.pending.push(function),
             }
         }
         self.pending.len() < waiting
@@ -455,25 +452,6 @@ const ENDS: [(&str, &str, &str, bool); 2] = [
 /// The way that kernels without trampolines take, on any: `NATTRACE_HOOKS=kprobe`, for tests.
 fn probes_only() -> bool {
     std::env::var_os("NATTRACE_HOOKS").is_some_and(|value| value == "kprobe")
-}
-
-/// The module in which a function lives on distribution kernels, so that it may appear later.
-fn module_of(function: &str) -> Option<&'static str> {
-    match function {
-        "nf_nat_manip_pkt" => Some("nf_nat"),
-        "nft_trace_notify" => Some("nf_tables"),
-        "nf_flow_offload_ip_hook" | "nf_flow_offload_ipv6_hook" => Some("nf_flow_table"),
-        "tcf_nat_act" => Some("act_nat"),
-        "tcf_pedit_act" => Some("act_pedit"),
-        handler if handler.ends_with("at_handler") => Some("ip_vs"),
-        LEGACY_CHANGES => Some("x_tables"),
-        _ => None,
-    }
-}
-
-/// Whether a module is loaded, or built in with parameters.
-fn is_loaded(module: &str) -> bool {
-    std::path::Path::new("/sys/module").join(module).exists()
 }
 
 /// The kernel's answer without the verifier's log, unless that was asked for.

@@ -6,4 +6,5 @@ pub mod fields;
 pub mod filter;
 pub mod load;
 pub mod memory;
+pub mod modules;
 pub mod symbols;
