@@ -4,7 +4,7 @@
 //! followed already, or the answer to one.
 
 use crate::{
-    filter::{Key, parse},
+    filter::{Key, parse_flow},
     maps::{ANSWERS, Answer},
     read::{Skb, filter},
     select::{self, State},
@@ -17,9 +17,7 @@ pub(crate) fn expect_answer(skb: Skb, network: u64, netns: u32) {
     if filter!(crossing) == 0 || filter!(follow) == 0 {
         return;
     }
-    let Some(key) = parse(skb.ethertype(), network) else { return };
-    if key.is_flow {
-        let Key { saddr, daddr, protocol, sport, dport, .. } = key;
+    if let Some(Key { saddr, daddr, protocol, sport, dport, .. }) = parse_flow(skb.ethertype(), network) {
         let answer = Answer { netns, protocol, saddr: daddr, daddr: saddr, sport: dport, dport: sport };
         let _ = ANSWERS.insert(answer, 1, 0);
     }
@@ -57,7 +55,5 @@ pub(crate) fn follows(skb: Skb) -> bool {
 
 #[inline(always)]
 fn is_answer(skb: Skb, network: u64, netns: u32) -> bool {
-    let Some(key) = parse(skb.ethertype(), network) else { return false };
-    let Key { saddr, daddr, protocol, sport, dport, .. } = key;
-    key.is_flow && ANSWERS.get_ptr(Answer { netns, protocol, saddr, daddr, sport, dport }).is_some()
+    parse_flow(skb.ethertype(), network).is_some_and(|key| ANSWERS.get_ptr(Answer::of(&key, netns)).is_some())
 }

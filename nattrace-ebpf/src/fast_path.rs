@@ -6,7 +6,7 @@ use nattrace_common::record::{Snapshot, TUPLE_BYTES};
 
 use crate::{
     emit,
-    filter::{Key, key_of_tuple, parse},
+    filter::{key_of_tuple, parse},
     maps::{Answer, ENTERED, Entered, Entry, REPLIES},
     read::{self, Skb, filter},
     select::{State, known, remember, within_rate},
@@ -24,19 +24,7 @@ pub(crate) fn follow_replies(skb: Skb, netns: u32) {
     }
     let mut tuple = [0; TUPLE_BYTES];
     if read::reply_tuple(ct, &raw mut tuple) {
-        let _ = REPLIES.insert(of_flow(&key_of_tuple(&tuple), netns), 1, 0);
-    }
-}
-
-#[inline(always)]
-fn of_flow(key: &Key, netns: u32) -> Answer {
-    Answer {
-        netns,
-        protocol: key.protocol,
-        saddr: key.saddr,
-        daddr: key.daddr,
-        sport: key.sport,
-        dport: key.dport,
+        let _ = REPLIES.insert(Answer::of(&key_of_tuple(&tuple), netns), 1, 0);
     }
 }
 
@@ -45,7 +33,7 @@ fn of_flow(key: &Key, netns: u32) -> Answer {
 pub(crate) fn candidate_of_connection(skb: Skb, netns: u32) -> Option<&'static mut Entry> {
     let network = skb.network_header();
     let key = parse(skb.ethertype(), network)?;
-    REPLIES.get_ptr(of_flow(&key, netns))?;
+    REPLIES.get_ptr(Answer::of(&key, netns))?;
     let index = read::at(skb.device(), read::field!(dev_ifindex)).unwrap_or(0);
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };

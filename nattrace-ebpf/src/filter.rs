@@ -19,8 +19,6 @@ pub(crate) struct Key {
     pub(crate) ports: bool,
     pub(crate) sport: u16,
     pub(crate) dport: u16,
-    /// Ports, or the identifier of an echo in the place of both, tell the flow from others between the same ends.
-    pub(crate) is_flow: bool,
     tcp_flags: u32,
 }
 
@@ -42,7 +40,6 @@ pub(crate) fn key_of_tuple(tuple: &[u8; TUPLE_BYTES]) -> Key {
         ports: has_ports(protocol),
         sport: port(16),
         dport: port(36),
-        is_flow: true,
         tcp_flags: 0,
     }
 }
@@ -60,16 +57,37 @@ fn has_ports(protocol: u32) -> bool {
 
 #[inline(always)]
 pub(crate) fn parse(ethertype: u16, network: u64) -> Option<Key> {
-    let mut key = Key {
-        saddr: [0; 4],
-        daddr: [0; 4],
-        protocol: 0,
-        ports: false,
-        sport: 0,
-        dport: 0,
-        is_flow: false,
-        tcp_flags: 0,
+    parse_to(ethertype, network).map(|(key, _)| key)
+}
+
+/// The headers that tell a flow from others between the same ends: those with ports, or an echo, whose identifier then
+/// stands for both.
+#[inline(always)]
+pub(crate) fn parse_flow(ethertype: u16, network: u64) -> Option<Key> {
+    let (mut key, transport) = parse_to(ethertype, network)?;
+    if key.ports {
+        return Some(key);
+    }
+    // Type, code, checksum, identifier.
+    let echo: [u8; 6] = read::at(transport?, 0)?;
+    let is_echo = match key.protocol {
+        1 => echo[0] & 0xf7 == 0,
+        58 => echo[0] & 0xfe == 128,
+        _ => false,
     };
+    if !is_echo {
+        return None;
+    }
+    key.sport = u16::from_be_bytes([echo[4], echo[5]]);
+    key.dport = key.sport;
+    Some(key)
+}
+
+/// The headers, and where the transport header is; a later fragment has none.
+#[inline(always)]
+fn parse_to(ethertype: u16, network: u64) -> Option<(Key, Option<u64>)> {
+    let mut key =
+        Key { saddr: [0; 4], daddr: [0; 4], protocol: 0, ports: false, sport: 0, dport: 0, tcp_flags: 0 };
     let transport;
     let mut first_fragment = true;
     if ethertype == ETH_P_IP {
@@ -114,23 +132,13 @@ pub(crate) fn parse(ethertype: u16, network: u64) -> Option<Key> {
     if first_fragment && has_ports(key.protocol) {
         let ports: [u16; 2] = read::at(transport, 0)?;
         key.ports = true;
-        key.is_flow = true;
         key.sport = u16::from_be(ports[0]);
         key.dport = u16::from_be(ports[1]);
         if key.protocol == 6 {
             key.tcp_flags = u32::from(read::at::<u8>(transport, 13)?);
         }
     }
-    if first_fragment && (key.protocol == 1 || key.protocol == 58) {
-        // Type, code, checksum, identifier.
-        let echo: [u8; 6] = read::at(transport, 0)?;
-        key.is_flow = echo[0] & 0xf7 == 0 && key.protocol == 1 || echo[0] & 0xfe == 128 && key.protocol == 58;
-        if key.is_flow {
-            key.sport = u16::from_be_bytes([echo[4], echo[5]]);
-            key.dport = key.sport;
-        }
-    }
-    Some(key)
+    Some((key, first_fragment.then_some(transport)))
 }
 
 /// Whether nf_tables can have marked the packet for the connection it is of, of which conntrack has not told yet:

@@ -8,6 +8,8 @@ use aya_ebpf::{
 use nattrace_common::filter::WATCHED_NAMESPACES;
 use nattrace_common::record::{LOST_COUNTERS, Lost, Snapshot, TUPLE_BYTES};
 
+use crate::filter::Key;
+
 /// Records on their way to user space.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
@@ -72,6 +74,15 @@ pub(crate) struct Answer {
     pub(crate) sport: u16,
     /// Destination port, host byte order; or the identifier of an echo.
     pub(crate) dport: u16,
+}
+
+impl Answer {
+    /// For a packet with these headers.
+    #[inline(always)]
+    pub(crate) fn of(key: &Key, netns: u32) -> Self {
+        let Key { saddr, daddr, protocol, sport, dport, .. } = *key;
+        Self { netns, protocol, saddr, daddr, sport, dport }
+    }
 }
 
 /// Watched namespaces, where they are too many for the filter.
