@@ -16,7 +16,7 @@ use nattrace_common::record::{
 
 use crate::{
     maps::{Before, CURRENT, EVENTS, Entered, Entry, LOST, MANIPS, Manip, NOTIFIES, NotifyKey},
-    read::{self, Passage, Skb, field},
+    read::{self, Logged, Passage, Skb, field},
     select::{self, State},
 };
 
@@ -46,7 +46,7 @@ fn head(kind: Kind, packet: u64, netns: u32, time_ns: u64) -> Head {
 
 /// A hook's entry, unless it was told already for this passage.
 #[inline(always)]
-pub(crate) fn hook_once(skb: Skb, passage: Passage, netns: u32, entry: &mut Entry) {
+pub(crate) fn hook_once(skb: Skb, passage: impl Passage, netns: u32, entry: &mut Entry) {
     let inside = passage.place();
     if entry.hook != inside {
         entry.hook = inside;
@@ -61,7 +61,7 @@ pub(crate) fn hook_once(skb: Skb, passage: Passage, netns: u32, entry: &mut Entr
 pub(crate) fn hook(
     kind: Kind,
     skb: Skb,
-    passage: Passage,
+    passage: impl Passage,
     netns: u32,
     packet: u64,
     verdict: i32,
@@ -72,12 +72,12 @@ pub(crate) fn hook(
     // SAFETY: every byte of the record is written before it is submitted.
     unsafe {
         (*record).head = head(kind, packet, netns, 0);
-        (*record).hook = passage.hook;
-        (*record).pf = passage.pf;
+        (*record).hook = passage.hook();
+        (*record).pf = passage.pf();
         (*record).verdict = verdict;
         (*record).alive = u32::from(alive);
-        read::device(passage.iif, &raw mut (*record).iif);
-        read::device(passage.oif, &raw mut (*record).oif);
+        read::device(passage.iif(), &raw mut (*record).iif);
+        read::device(passage.oif(), &raw mut (*record).oif);
         // After a verdict other than accept the buffer may be another's: nothing of it is read.
         let skb = if alive { skb } else { Skb(0) };
         skb.snapshot(skb.network_header(), &raw mut (*record).snapshot);
@@ -240,15 +240,15 @@ pub(crate) fn rule(info: u64, chain: u64, kind: u32, netns: u32, packet: u64) {
 
 /// What legacy iptables would log of a packet; `sp` is the stack pointer at the entry of `nf_log_trace`.
 #[inline(always)]
-pub(crate) fn legacy_rule(sp: u64, passage: Passage, netns: u32, packet: u64) {
+pub(crate) fn legacy_rule(sp: u64, passage: Logged, netns: u32, packet: u64) {
     let Some(mut entry) = reserve::<LegacyRecord>(LOST_PROBES) else { return };
     let record = entry.as_mut_ptr();
     let text = |index| read::log_trace_argument::<u64>(sp, index).unwrap_or(0);
     // SAFETY: every byte of the record is written before it is submitted.
     unsafe {
         (*record).head = head(Kind::Legacy, packet, netns, 0);
-        (*record).hook = passage.hook;
-        (*record).pf = passage.pf;
+        (*record).hook = passage.hook();
+        (*record).pf = passage.pf();
         (*record).rulenum = read::log_trace_argument(sp, 3).unwrap_or(0);
         (*record).zero = 0;
         read::short_name(text(2), &raw mut (*record).comment);

@@ -35,7 +35,7 @@ use nattrace_common::{
 
 use crate::{
     maps::{CALLS, Call, Entry, Manip, NOTIFIES, Notify, NotifyKey},
-    read::{HookState, Passage, Skb, field},
+    read::{HookState, Logged, Passage as _, Skb, field},
     select::{Selection, State},
 };
 
@@ -94,12 +94,12 @@ fn enter(skb: Skb, state: HookState) {
     let Some(netns) = state.watched_netns() else { return };
     match known {
         Some(entry) if entry.state == State::SELECTED => {
-            emit::hook_once(skb, state.passage(), netns, entry);
+            emit::hook_once(skb, state, netns, entry);
         }
         Some(entry) => entry.hook = state.place(),
         None => {
             if let Some(entry) = select::consider(skb, netns, Selection::AtHook(state)) {
-                emit::hook_once(skb, state.passage(), netns, entry);
+                emit::hook_once(skb, state, netns, entry);
             }
         }
     }
@@ -113,7 +113,7 @@ fn leave(skb: Skb, state: HookState, verdict: i32) {
         if let Some(packet) = select::dropped_last(skb)
             && let Some(netns) = state.watched_netns()
         {
-            emit::hook(Kind::HookReturn, skb, state.passage(), netns, packet, verdict, false);
+            emit::hook(Kind::HookReturn, skb, state, netns, packet, verdict, false);
         }
         return;
     }
@@ -145,11 +145,11 @@ fn leave(skb: Skb, state: HookState, verdict: i32) {
         },
     };
     if verdict == 1 {
-        emit::hook(Kind::HookReturn, skb, state.passage(), netns, entry.id, verdict, true);
+        emit::hook(Kind::HookReturn, skb, state, netns, entry.id, verdict, true);
         entry.hook = 0;
         select::follow_connection(skb);
     } else if entry.hook == state.place() {
-        emit::hook(Kind::HookReturn, skb, state.passage(), netns, entry.id, verdict, false);
+        emit::hook(Kind::HookReturn, skb, state, netns, entry.id, verdict, false);
         entry.hook = 0;
     }
 }
@@ -231,7 +231,7 @@ fn notify(pkt: u64, info: u64) {
         let _ = NOTIFIES.remove(key);
         return;
     };
-    emit::hook_once(skb, state.passage(), netns, entry);
+    emit::hook_once(skb, state, netns, entry);
     let value = Notify { packet: entry.id, netns, zero: 0, table_handle: read::table_handle(info) };
     let _ = NOTIFIES.insert(key, value, 0);
 }
@@ -298,7 +298,7 @@ fn nf_log_trace(ctx: ProbeContext) -> u32 {
         select::promote(skb, netns, entry);
         entry.hook = 0;
     }
-    let passage = Passage { hook, pf: pf & 0xff, iif, oif };
+    let passage = Logged { hook, pf: pf & 0xff, iif, oif };
     emit::hook_once(skb, passage, netns, entry);
     emit::legacy_rule(read::stack_pointer(ctx.as_ptr()), passage, netns, entry.id);
     0

@@ -187,25 +187,54 @@ pub(crate) fn log_trace_argument<T: Copy>(sp: u64, index: u32) -> Option<T> {
     at(sp, FIRST + 8 * index)
 }
 
-/// Where in the kernel a packet passes hooks: what of a `struct nf_hook_state` is told.
-#[derive(Clone, Copy)]
-pub(crate) struct Passage {
+/// Where in the kernel a packet passes hooks. Each part is read where it is written down: carried along, what one read
+/// gave or did not would be a path of its own for the verifier, to the end of the program.
+pub(crate) trait Passage: Copy {
     /// `NF_INET_*`, or what the family has instead.
-    pub(crate) hook: u32,
+    fn hook(self) -> u32;
     /// `NFPROTO_*`.
-    pub(crate) pf: u32,
+    fn pf(self) -> u32;
     /// Device in, as an address.
-    pub(crate) iif: u64,
+    fn iif(self) -> u64;
     /// Device out, as an address.
-    pub(crate) oif: u64,
-}
+    fn oif(self) -> u64;
 
-impl Passage {
     /// Hook and family in one number that is never 0. The family belongs to it: a bridge's hooks and those of IP
     /// are entered within each other (br_netfilter).
     #[inline(always)]
-    pub(crate) fn place(self) -> u32 {
-        ((self.pf & 0xff) << 8 | (self.hook & 0xff)) + 1
+    fn place(self) -> u32 {
+        ((self.pf() & 0xff) << 8 | (self.hook() & 0xff)) + 1
+    }
+}
+
+/// As the arguments of `nf_log_trace` have it.
+#[derive(Clone, Copy)]
+pub(crate) struct Logged {
+    pub(crate) hook: u32,
+    pub(crate) pf: u32,
+    pub(crate) iif: u64,
+    pub(crate) oif: u64,
+}
+
+impl Passage for Logged {
+    #[inline(always)]
+    fn hook(self) -> u32 {
+        self.hook
+    }
+
+    #[inline(always)]
+    fn pf(self) -> u32 {
+        self.pf
+    }
+
+    #[inline(always)]
+    fn iif(self) -> u64 {
+        self.iif
+    }
+
+    #[inline(always)]
+    fn oif(self) -> u64 {
+        self.oif
     }
 }
 
@@ -213,10 +242,10 @@ impl Passage {
 #[derive(Clone, Copy)]
 pub(crate) struct HookState(pub(crate) u64);
 
-impl HookState {
+impl Passage for HookState {
     /// `state->hook`.
     #[inline(always)]
-    pub(crate) fn hook(self) -> u32 {
+    fn hook(self) -> u32 {
         if field!(state_hook_size) == 1 {
             at::<u8>(self.0, field!(state_hook)).map_or(u32::MAX, u32::from)
         } else {
@@ -226,39 +255,29 @@ impl HookState {
 
     /// `state->pf`.
     #[inline(always)]
-    pub(crate) fn pf(self) -> u32 {
+    fn pf(self) -> u32 {
         at::<u8>(self.0, field!(state_pf)).map_or(0, u32::from)
     }
 
-    /// What is told of it.
+    /// `state->in`.
     #[inline(always)]
-    pub(crate) fn passage(self) -> Passage {
-        Passage { hook: self.hook(), pf: self.pf(), iif: self.iif(), oif: self.oif() }
+    fn iif(self) -> u64 {
+        at(self.0, field!(state_in)).unwrap_or(0)
     }
 
-    /// As [`Passage::place`].
+    /// `state->out`.
     #[inline(always)]
-    pub(crate) fn place(self) -> u32 {
-        Passage { hook: self.hook(), pf: self.pf(), iif: 0, oif: 0 }.place()
+    fn oif(self) -> u64 {
+        at(self.0, field!(state_out)).unwrap_or(0)
     }
+}
 
+impl HookState {
     /// A hook of IPv4 or IPv6, in which a trace table can have marked the packet.
     #[inline(always)]
     pub(crate) fn is_ip(self) -> bool {
         let pf = self.pf();
         pf == 2 || pf == 10
-    }
-
-    /// `state->in`, as an address.
-    #[inline(always)]
-    pub(crate) fn iif(self) -> u64 {
-        at(self.0, field!(state_in)).unwrap_or(0)
-    }
-
-    /// `state->out`, as an address.
-    #[inline(always)]
-    pub(crate) fn oif(self) -> u64 {
-        at(self.0, field!(state_out)).unwrap_or(0)
     }
 
     /// The hook's namespace, when it is watched.

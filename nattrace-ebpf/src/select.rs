@@ -13,7 +13,7 @@ use crate::{
     crossing, emit,
     filter::{iif_matches, key_of_tuple, marked_for_connection, matches, mirrored, parse},
     maps::{CONNECTIONS, CURRENT, DROPPED, Dropped, Entry, NEXT_ID, PACKETS, RATE},
-    read::{self, ETH_P_IP, HookState, Skb, filter},
+    read::{self, ETH_P_IP, HookState, Passage as _, Skb, filter},
 };
 
 /// Values of [`Entry::state`].
