@@ -337,7 +337,7 @@ mod tests {
     use super::*;
     use crate::conntrack::State;
     use crate::journey::{DropCause, Netns};
-    use crate::packet::{Family, Icmp, Packet};
+    use crate::packet::{Icmp, Packet, datagram};
 
     const BACK: Direction = Direction::Reply;
     const THERE: Direction = Direction::Original;
@@ -374,21 +374,7 @@ mod tests {
             netns: Netns { inum: 1, name: None },
             first_seen_ns: id,
             last_seen_ns: id,
-            packet: Packet {
-                family: Family::Ipv4,
-                protocol: Some(protocol),
-                source: Some(end(1, 1000)),
-                destination: Some(end(2, 1222)),
-                tcp_flags,
-                tcp_seq: None,
-                tcp_ack: None,
-                icmp: None,
-                length: 60,
-                ttl: None,
-                ip_id: None,
-                fragment_offset: 0,
-                mark: 0,
-            },
+            packet: Packet { protocol: Some(protocol), tcp_flags, ..datagram(end(1, 1000), end(2, 1222)) },
             iif: None,
             connection: Some(connection(direction, protocol)),
             steps: Vec::new(),

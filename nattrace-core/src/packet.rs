@@ -263,3 +263,23 @@ impl Packet {
                 == other.icmp.map(|i| (i.kind, i.code, i.sequence))
     }
 }
+
+/// A packet for tests of other rooms.
+#[cfg(test)]
+pub(crate) fn datagram(source: Endpoint, destination: Endpoint) -> Packet {
+    Packet {
+        family: Family::Ipv4,
+        protocol: Some(protocol::UDP),
+        source: Some(source),
+        destination: Some(destination),
+        tcp_flags: None,
+        tcp_seq: None,
+        tcp_ack: None,
+        icmp: None,
+        length: 60,
+        ttl: Some(64),
+        ip_id: Some(1),
+        fragment_offset: 0,
+        mark: 0,
+    }
+}

@@ -92,28 +92,13 @@ mod tests {
     use crate::conntrack::IPS_CONFIRMED;
     use crate::event::{HookPoint, NfFamily, TraceType, Verdict};
     use crate::journey::Backend;
-    use crate::packet::{Endpoint, Family, Packet};
+    use crate::packet::{Endpoint, datagram};
 
     const AT: Moment = Moment { time_ns: 1, cpu: 0, netns: 1 };
 
     fn open() -> Open {
-        let end = |last: u8| Some(Endpoint { addr: [10, 0, 0, last].into(), port: Some(7) });
-        let packet = Packet {
-            family: Family::Ipv4,
-            protocol: Some(17),
-            source: end(1),
-            destination: end(2),
-            tcp_flags: None,
-            tcp_seq: None,
-            tcp_ack: None,
-            icmp: None,
-            length: 60,
-            ttl: Some(64),
-            ip_id: Some(1),
-            fragment_offset: 0,
-            mark: 0,
-        };
-        Open::new(AT, Some(1), packet)
+        let end = |last: u8| Endpoint { addr: [10, 0, 0, last].into(), port: Some(7) };
+        Open::new(AT, Some(1), datagram(end(1), end(2)))
     }
 
     fn seen(key: u64, status: u32) -> Connection {

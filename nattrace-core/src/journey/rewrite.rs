@@ -280,28 +280,14 @@ mod tests {
     use crate::conntrack::{State, Tuple};
     use crate::event::{HookVerdict, NfFamily};
     use crate::journey::{Backend, RuleStep};
-    use crate::packet::{Family, Icmp, protocol};
+    use crate::packet::{Icmp, datagram, protocol};
 
     fn end(last: u8, port: u16) -> Endpoint {
         Endpoint { addr: [10, 0, 0, last].into(), port: Some(port) }
     }
 
     fn packet() -> Packet {
-        Packet {
-            family: Family::Ipv4,
-            protocol: Some(17),
-            source: Some(end(1, 1000)),
-            destination: Some(end(2, 80)),
-            tcp_flags: None,
-            tcp_seq: None,
-            tcp_ack: None,
-            icmp: None,
-            length: 60,
-            ttl: Some(64),
-            ip_id: Some(1),
-            fragment_offset: 0,
-            mark: 0,
-        }
+        datagram(end(1, 1000), end(2, 80))
     }
 
     const AT: Moment = Moment { time_ns: 1, cpu: 0, netns: 1 };

@@ -50,6 +50,27 @@ pub(super) fn tcp(from: &str, to: &str, flags: u8) -> Packet {
     }
 }
 
+/// An address changed, and nothing else is to be said of it.
+pub(super) fn rewrite(
+    nat: Manip,
+    (from, to): (&str, &str),
+    rule: Option<RuleRef>,
+    by: RewrittenBy,
+) -> StepKind {
+    StepKind::Rewrite {
+        nat,
+        from: end(from),
+        to: end(to),
+        rule,
+        by,
+        decided_for: None,
+        inner: false,
+        port_unasked: false,
+        older: false,
+        function: None,
+    }
+}
+
 pub(super) fn rule(chain: &str, handle: u64, text: &str) -> RuleRef {
     let mut words = chain.split(' ');
     RuleRef {
@@ -114,18 +135,7 @@ fn until_forward(verdict: HookVerdict) -> Vec<StepKind> {
         StepKind::Device { event: DeviceStep::Receive, name: "enp0".to_owned() },
         hook(HookPoint::Prerouting, ("enp0", ""), HookVerdict::Accept),
         matched(dnat.clone(), HookPoint::Prerouting, Verdict::Accept),
-        StepKind::Rewrite {
-            nat: Manip::Dnat,
-            from: end("10.1.2.3:1222"),
-            to: end("192.168.70.10:22"),
-            rule: Some(dnat),
-            by: RewrittenBy::Rule,
-            decided_for: None,
-            inner: false,
-            port_unasked: false,
-            older: false,
-            function: None,
-        },
+        rewrite(Manip::Dnat, ("10.1.2.3:1222", "192.168.70.10:22"), Some(dnat), RewrittenBy::Rule),
         StepKind::Route {
             decision: RouteDecision::Forward,
             oif: Some("veth21".to_owned()),
@@ -235,18 +245,7 @@ pub(super) fn legacy(texts: bool) -> Journey {
         hook(HookPoint::Prerouting, ("enp0", ""), HookVerdict::Accept),
         raw,
         step(dnat.clone(), HookPoint::Prerouting, Verdict::Accept, false),
-        StepKind::Rewrite {
-            nat: Manip::Dnat,
-            from: end("10.1.2.3:1222"),
-            to: end("192.168.70.10:22"),
-            rule: Some(dnat),
-            by: RewrittenBy::Rule,
-            decided_for: None,
-            inner: false,
-            port_unasked: false,
-            older: false,
-            function: None,
-        },
+        rewrite(Manip::Dnat, ("10.1.2.3:1222", "192.168.70.10:22"), Some(dnat), RewrittenBy::Rule),
         hook(forward, ("enp0", "veth21"), HookVerdict::Drop),
         step(jump, forward, Verdict::Jump("web".to_owned()), false),
         step(drop.clone(), forward, Verdict::Drop, true),

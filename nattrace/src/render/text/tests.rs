@@ -15,7 +15,7 @@ use nattrace_core::packet::{Icmp, protocol};
 use super::Text;
 use crate::render::samples;
 use crate::render::samples::{
-    again, at_home, bare, broken, end, fixed, hook, legacy, matched, rule, steps, tcp,
+    again, at_home, bare, broken, end, fixed, hook, legacy, matched, rewrite, rule, steps, tcp,
 };
 use crate::render::{Namespaces, SourceTotals, Summary, Tally};
 
@@ -233,18 +233,7 @@ fn from_this_host_through_another_namespace_to_a_socket() {
         },
         hook(HookPoint::Postrouting, ("", "eth0"), HookVerdict::Accept),
         matched(nat.clone(), HookPoint::Postrouting, Verdict::Accept),
-        StepKind::Rewrite {
-            nat: Manip::Snat,
-            from: end("172.17.0.2:40000"),
-            to: end("198.51.100.1:40000"),
-            rule: Some(nat),
-            by: RewrittenBy::Rule,
-            decided_for: None,
-            inner: false,
-            port_unasked: false,
-            older: false,
-            function: None,
-        },
+        rewrite(Manip::Snat, ("172.17.0.2:40000", "198.51.100.1:40000"), Some(nat), RewrittenBy::Rule),
         StepKind::Device { event: DeviceStep::Transmit, name: "eth0".into() },
         StepKind::Device { event: DeviceStep::Receive, name: "veth7".into() },
         hook(HookPoint::Prerouting, ("veth7", ""), HookVerdict::Accept),
@@ -315,18 +304,7 @@ fn a_reply_is_mapped_back() {
             Verdict::Accept,
         ),
         hook(HookPoint::Postrouting, ("veth21", "enp0"), HookVerdict::Accept),
-        StepKind::Rewrite {
-            nat: Manip::Snat,
-            from: end("192.168.70.10:22"),
-            to: end("10.1.2.3:1222"),
-            rule: None,
-            by: RewrittenBy::Connection,
-            decided_for: None,
-            inner: false,
-            port_unasked: false,
-            older: false,
-            function: None,
-        },
+        rewrite(Manip::Snat, ("192.168.70.10:22", "10.1.2.3:1222"), None, RewrittenBy::Connection),
         StepKind::Device { event: DeviceStep::Transmit, name: "enp0".into() },
     ]);
     it.outcome = Outcome::Transmitted { device: Some("enp0".into()) };
