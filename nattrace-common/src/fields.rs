@@ -151,6 +151,8 @@ fields! {
     sk_net: "sock_common" "skc_net.net" optional;
     /// `dst->dev`.
     dst_dev: "dst_entry" "dev" optional;
+    /// `dst->error`, short.
+    dst_error: "dst_entry" "error" optional;
     /// `rt->rt_type`, u16.
     rt_type: "rtable" "rt_type" optional;
     /// `rt->rt_gw_family`, u8.

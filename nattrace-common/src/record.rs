@@ -151,8 +151,8 @@ pub struct Route {
     pub kind: u32,
     /// `AF_INET`, `AF_INET6`, or 0 for "no gateway".
     pub gateway_family: u32,
-    /// Padding, always 0.
-    pub zero: u32,
+    /// `dst_entry.error`: 0, or an errno below 0.
+    pub error: i32,
     /// Gateway, network byte order; IPv4 in the first four bytes.
     pub gateway: [u8; 16],
     /// `dst.dev`.
@@ -231,6 +231,10 @@ pub struct FreeRecord {
     pub zero: u32,
     /// Headers.
     pub snapshot: Snapshot,
+    /// `skb->dev`.
+    pub device: Device,
+    /// Route.
+    pub route: Route,
 }
 
 /// Which function took a packet for this host; [`DeliverRecord::function`].

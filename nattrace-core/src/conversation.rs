@@ -336,7 +336,7 @@ fn fared(passage: Passage, what: &str) -> String {
 mod tests {
     use super::*;
     use crate::conntrack::State;
-    use crate::journey::{DropCause, Netns};
+    use crate::journey::{DropCause, KernelDrop, Netns};
     use crate::packet::{Icmp, Packet, datagram};
 
     const BACK: Direction = Direction::Reply;
@@ -362,8 +362,7 @@ mod tests {
     }
 
     fn dropped() -> Outcome {
-        let (reason, function, hook) = (None, None, None);
-        Outcome::Dropped(DropCause::Kernel { reason, function, hook, text: String::new() })
+        Outcome::Dropped(DropCause::Kernel(KernelDrop::default()))
     }
 
     fn journey(id: u64, direction: Direction, tcp_flags: Option<u8>, outcome: Outcome) -> Journey {

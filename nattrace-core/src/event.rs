@@ -227,6 +227,9 @@ pub struct RouteRef {
     pub oif: Option<DeviceRef>,
     /// The gateway, when the next hop is not the destination itself.
     pub gateway: Option<std::net::IpAddr>,
+    /// `dst_entry.error` as a positive errno: the route refuses what takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<i32>,
 }
 
 /// Entry of `nf_hook_slow`.
@@ -587,6 +590,12 @@ pub struct DropEvent {
     pub reason: Option<String>,
     /// The function that dropped it (symbol of the tracepoint's location), when it could be resolved.
     pub function: Option<String>,
+    /// `skb->dev`: the device it was at; in a socket's queue there is something else in that place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceRef>,
+    /// The route that was attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteRef>,
 }
 
 /// `enum nf_conntrack_netlink` group the message came from.

@@ -9,6 +9,7 @@
 
 pub mod conntrack;
 pub mod conversation;
+pub mod drops;
 pub mod event;
 pub mod filter;
 pub mod findings;

@@ -8,7 +8,7 @@ use nattrace_core::event::{
     Body, ConntrackChange, ConntrackEvent, HookPoint, HookVerdict, LegacyChange, LegacyRule, Manip, NfFamily,
     TraceType,
 };
-use nattrace_core::journey::{DropCause, Journey, Outcome, RewrittenBy, StepKind};
+use nattrace_core::journey::{DropCause, Journey, KernelDrop, Outcome, RewrittenBy, StepKind};
 use nattrace_core::packet::Packet;
 use nattrace_core::ruleset::legacy::{Chain, Listing, Table};
 
@@ -138,7 +138,9 @@ fn without_a_listing_nothing_is_made_up() {
     drop_in_forward(&mut stream, &syn);
     let journey = only(&stream);
     assert_eq!(rules(&journey), [(1, None, None, false), (2, None, None, true)]);
-    let Outcome::Dropped(DropCause::Kernel { hook, .. }) = &journey.outcome else { panic!("{journey:?}") };
+    let Outcome::Dropped(DropCause::Kernel(KernelDrop { hook, .. })) = &journey.outcome else {
+        panic!("{journey:?}")
+    };
     assert_eq!(*hook, Some(HookPoint::Forward));
 }
 
@@ -169,7 +171,7 @@ fn a_change_between_packet_and_listing_leaves_the_text_unknown() {
     stream.wait(300 * MS).push(listed(now + 200 * MS, &["-s 10.2.1.3 -j DROP"]));
     let journey = only(&stream);
     assert_eq!(rules(&journey), [(1, None, None, false)]);
-    assert!(matches!(&journey.outcome, Outcome::Dropped(DropCause::Kernel { .. })));
+    assert!(matches!(&journey.outcome, Outcome::Dropped(DropCause::Kernel(_))));
 }
 
 #[test]

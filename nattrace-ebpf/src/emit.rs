@@ -184,6 +184,10 @@ pub(crate) fn freed(kind: Kind, skb: Skb, netns: u32, packet: u64, location: u64
         (*record).reason = reason;
         (*record).zero = 0;
         skb.snapshot(skb.network_header(), &raw mut (*record).snapshot);
+        // An end that is no drop tells of neither.
+        let skb = if kind as u32 == Kind::Drop as u32 { skb } else { Skb(0) };
+        read::device(skb.device(), &raw mut (*record).device);
+        skb.route(&raw mut (*record).route);
     }
     entry.submit(0);
 }

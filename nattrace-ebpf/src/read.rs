@@ -431,7 +431,7 @@ impl Skb {
         route.present = u32::from(dst != 0);
         route.kind = 0;
         route.gateway_family = 0;
-        route.zero = 0;
+        route.error = at::<i16>(dst, field!(dst_error)).map_or(0, i32::from);
         route.gateway = [0; 16];
         device(at(dst, field!(dst_dev)).unwrap_or(0), &raw mut route.device);
         // `dst` is the first member of both rtable and rt6_info.

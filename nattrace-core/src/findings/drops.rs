@@ -1,8 +1,8 @@
 //! Who dropped it, and what that means.
 
-use super::{Certainty, Finding, reasons};
+use super::{Certainty, Finding};
 use crate::conntrack::Direction;
-use crate::journey::{DropCause, Journey, Outcome, StepKind};
+use crate::journey::{DropCause, Journey, KernelDrop, Outcome, StepKind};
 
 /// What can be said of a journey for certain.
 #[must_use]
@@ -12,7 +12,7 @@ pub fn find(journey: &Journey) -> Vec<Finding> {
     let found = match cause {
         DropCause::Rule { .. } => dropped_by_rule(journey, cause),
         DropCause::Policy { .. } => dropped_by_policy(journey, cause),
-        DropCause::Kernel { .. } => dropped_by_kernel(journey, cause),
+        DropCause::Kernel(drop) => dropped_by_kernel(journey, drop),
     };
     // A socket that is gone, or a route that is missing, is as missing for replies as for others.
     if matches!(cause, DropCause::Rule { .. } | DropCause::Policy { .. })
@@ -79,19 +79,20 @@ fn dropped_by_policy(journey: &Journey, cause: &DropCause) -> Option<Finding> {
     Some(Finding { code: "dropped-by-policy", text, fix: Vec::new(), certainty, steps: vec![at] })
 }
 
-fn dropped_by_kernel(journey: &Journey, cause: &DropCause) -> Option<Finding> {
-    let DropCause::Kernel { reason, function, hook, text } = cause else { return None };
+fn dropped_by_kernel(journey: &Journey, drop: &KernelDrop) -> Option<Finding> {
+    let KernelDrop { hook, text, check, .. } = drop;
     let at = last_step(journey, |kind| match (kind, hook) {
-        (StepKind::Drop { .. }, _) => true,
+        (StepKind::Drop(_), _) => true,
         (StepKind::Hook { hook: seen, .. }, Some(hook)) => seen == hook,
         _ => false,
     })?;
-    let text = match reasons::check(reason.as_deref(), function.as_deref()) {
+    let text = match check {
         Some(check) => format!("{text} {check}"),
         None => text.clone(),
     };
     let certainty = Certainty::Certain;
-    Some(Finding { code: "dropped-by-kernel", text, fix: Vec::new(), certainty, steps: vec![at] })
+    let code = drop.cause.unwrap_or("dropped-by-kernel");
+    Some(Finding { code, text, fix: Vec::new(), certainty, steps: vec![at] })
 }
 
 /// A packet can only be a reply when the first packet of its connection got through here: conntrack confirms

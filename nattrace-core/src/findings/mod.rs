@@ -1,7 +1,6 @@
 //! What a journey means, in plain words, and what to type.
 
 mod drops;
-pub mod reasons;
 
 pub use drops::find;
 

@@ -8,21 +8,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::connections::Connections;
 use super::counters::Counters;
-use super::ending::{Ending, KernelDrop, Timing, Why};
+use super::ending::{Ending, Timing, Why};
 use super::identity::{Identity, is_entry};
 use super::names::Names;
 use super::open::{ChainName, Moment, Open};
 use super::release::Closed;
 use super::retransmission::{Segment, Segments};
 use super::route::Routed;
-use super::{DeviceStep, Journey};
+use super::{DeviceStep, Journey, KernelDrop};
 use crate::conntrack::Tuple;
+use crate::drops;
 use crate::event::{
     Body, Deliver, DeviceEvent, DropEvent, Event, Hook, HookPoint, HookReturn, HookVerdict, Loss, NetnsId,
     NfFamily, PacketId, Rewrite, RouteRef, Source, Verdict, Writer,
 };
 use crate::filter::Filter;
-use crate::findings::reasons;
 use crate::packet::Packet;
 use crate::ruleset::{History, legacy};
 
@@ -451,10 +451,10 @@ impl Assembler {
 
     fn dropped(&mut self, at: Moment, drop: DropEvent) {
         let (reason, function) = (drop.reason.as_deref(), drop.function.as_deref());
-        if reasons::is_consumption(reason) {
+        if drops::is_consumption(reason) {
             return self.freed(at, drop.packet, drop.function);
         }
-        if reasons::is_capture(function) {
+        if drops::is_capture(function) {
             return self.change(drop.packet, |open| open.seen(at));
         }
         if self.identity.packet(drop.packet).is_none() && self.identity.is_gone(drop.packet) {
@@ -462,15 +462,19 @@ impl Assembler {
             return;
         }
         let Some(seq) = self.moving(at, drop.packet, Some(&drop.header), false) else { return };
+        let device = drop.device.as_ref().map(|device| self.names.device(at.netns, device));
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &drop.header);
-            open.dropped(at, KernelDrop { reason: drop.reason, function: drop.function, hook: None });
+            let route_error = drop.route.and_then(|route| route.error);
+            let reported =
+                KernelDrop { reason: drop.reason, function: drop.function, device, ..KernelDrop::default() };
+            open.dropped(at, reported, route_error);
         });
     }
 
     fn freed(&mut self, at: Moment, packet: PacketId, function: Option<String>) {
-        let capture = reasons::is_capture(function.as_deref());
+        let capture = drops::is_capture(function.as_deref());
         self.change(packet, |open| {
             open.seen(at);
             if !capture {

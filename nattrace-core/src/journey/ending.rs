@@ -15,9 +15,9 @@
 //! A packet that moves on after 4. has not ended: a loopback or veth device gives it back to the stack.
 
 use super::open::{Draft, Open, Place, Visit};
-use super::{DropCause, Outcome, StepKind};
+use super::{DropCause, KernelDrop, Outcome, StepKind};
+use crate::drops;
 use crate::event::{HookPoint, HookVerdict, NfFamily};
-use crate::findings::reasons;
 
 /// What is known of the end so far.
 #[derive(Debug, Default)]
@@ -57,14 +57,6 @@ impl Ending {
     pub(super) fn over(&mut self, time_ns: u64) {
         self.at_ns = Some(self.at_ns.map_or(time_ns, |at| at.max(time_ns)));
     }
-}
-
-/// `kfree_skb`, as reported.
-#[derive(Debug, Clone)]
-pub(super) struct KernelDrop {
-    pub(super) reason: Option<String>,
-    pub(super) function: Option<String>,
-    pub(super) hook: Option<HookPoint>,
 }
 
 /// What decides when a journey is over.
@@ -108,8 +100,7 @@ impl Open {
             // A hook that dropped tells of itself right after the kernel's report.
             let untold = timing.probes
                 && self.ending.kernel.as_ref().is_some_and(|drop| {
-                    drop.hook.is_none()
-                        && reasons::is_in_hook(drop.reason.as_deref(), drop.function.as_deref())
+                    drop.hook.is_none() && drops::is_in_hook(drop.reason.as_deref(), drop.function.as_deref())
                 });
             let wait = untold
                 || (!self.ending.is_drop() && (kept || !gone))
@@ -140,23 +131,17 @@ impl Open {
             return Outcome::Dropped(cause);
         }
         if let Some(drop) = &self.ending.kernel {
-            return Outcome::Dropped(DropCause::Kernel {
-                reason: drop.reason.clone(),
-                function: drop.function.clone(),
-                hook: drop.hook,
-                text: reasons::describe(drop.reason.as_deref(), drop.function.as_deref()),
-            });
+            return Outcome::Dropped(DropCause::Kernel(drop.clone()));
         }
         if let Some(hook) = self.ending.hook {
-            return Outcome::Dropped(DropCause::Kernel {
-                reason: None,
-                function: None,
+            return Outcome::Dropped(DropCause::Kernel(KernelDrop {
                 hook: Some(hook),
                 text: format!(
                     "A function hooked into {} dropped it; no rule that was traced did.",
                     hook.name()
                 ),
-            });
+                ..KernelDrop::default()
+            }));
         }
         let freed = self.ending.freed;
         let freed_by = self.ending.freed_by.as_deref().unwrap_or("");
@@ -174,11 +159,11 @@ impl Open {
             },
             Place::Nowhere | Place::Received(_) => {}
         }
-        if self.ending.left || reasons::is_handed_to_device(freed_by) {
+        if self.ending.left || drops::is_handed_to_device(freed_by) {
             return Outcome::Transmitted { device: last.and_then(|v| v.oif.clone()) };
         }
         if freed {
-            return if reasons::is_delivered_by(freed_by) { Outcome::Delivered } else { Outcome::Consumed };
+            return if drops::is_delivered_by(freed_by) { Outcome::Delivered } else { Outcome::Consumed };
         }
         Outcome::Unfinished { why: self.unfinished(timing, why) }
     }

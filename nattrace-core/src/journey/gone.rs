@@ -1,10 +1,9 @@
 //! The last that is seen of a packet: a socket took it, or the kernel dropped it.
 
-use super::ending::KernelDrop;
 use super::open::{Moment, Note, Open, Place};
-use super::{RouteDecision, StepKind};
+use super::{KernelDrop, RouteDecision, StepKind};
+use crate::drops::{self, Evidence};
 use crate::event::{HookPoint, HookVerdict};
-use crate::findings::reasons;
 
 impl Open {
     /// A socket or a local protocol took it.
@@ -18,13 +17,13 @@ impl Open {
         self.place = Place::Delivered;
     }
 
-    /// The kernel reports that it dropped the packet. What a rule or policy decided before is confirmed by
-    /// it, not decided again.
-    pub(super) fn dropped(&mut self, at: Moment, mut drop: KernelDrop) {
+    /// The kernel reports that it dropped the packet, whose route had this error. What a rule or policy decided before
+    /// is confirmed by it, not decided again.
+    pub(super) fn dropped(&mut self, at: Moment, mut drop: KernelDrop, route_error: Option<i32>) {
         let (reason, function) = (drop.reason.as_deref(), drop.function.as_deref());
         let taken = self.place == Place::Delivered || self.is_taken_in();
         let echo_reply = self.header.icmp.is_some_and(|icmp| matches!(icmp.kind, 0 | 129));
-        if taken && reasons::is_used(reason, function, echo_reply) {
+        if taken && drops::is_used(reason, function, echo_reply) {
             self.ending.freed = true;
             self.ending.freed_by = drop.function;
             self.ending.over(at.time_ns);
@@ -41,7 +40,7 @@ impl Open {
                 self.place == Place::Hook
                     && visit.hook != HookPoint::Egress
                     && (reason == Some("NETFILTER_DROP")
-                        || !visit.over && reasons::is_in_hook(reason, function))
+                        || !visit.over && drops::is_in_hook(reason, function))
             };
             if inside {
                 drop.hook = Some(visit.hook);
@@ -50,8 +49,19 @@ impl Open {
                 }
             }
         }
-        if matches!(reason, Some("IP_INNOROUTES" | "IP_OUTNOROUTES")) {
-            let decision = RouteDecision::Unreachable;
+        let evidence = Evidence {
+            reason,
+            function,
+            packet: &self.header,
+            hook: drop.hook,
+            route_error,
+            device: drop.device.as_deref().or(self.iif.as_deref()),
+        };
+        let cause = drops::cause_of(&evidence);
+        let text = drops::describe(&evidence);
+        let check = cause.and_then(|cause| cause.check_of(&evidence));
+        drop = KernelDrop { cause: cause.map(|cause| cause.code), text, check, ..drop };
+        if let Some(decision) = drop.cause.and_then(refused_by_route) {
             self.push(
                 at,
                 StepKind::Route { decision, oif: None, gateway: None, table: None },
@@ -59,13 +69,24 @@ impl Open {
                 Note::Nothing,
             );
         }
-        let kind = StepKind::Drop {
-            reason: drop.reason.clone(),
-            function: drop.function.clone(),
-            text: reasons::describe(reason, function),
-        };
-        self.push(at, kind, None, Note::Nothing);
+        self.push(at, StepKind::Drop(drop.clone()), None, Note::Nothing);
         self.ending.kernel.get_or_insert(drop);
         self.ending.over(at.time_ns);
     }
+}
+
+/// What the routing decision was, where a cause of drops tells.
+fn refused_by_route(cause: &str) -> Option<RouteDecision> {
+    Some(match cause {
+        "no-route" | "route-unreachable" => RouteDecision::Unreachable,
+        "route-blackhole" => RouteDecision::Blackhole,
+        "route-prohibit" => RouteDecision::Prohibit,
+        "rp-filter"
+        | "local-source"
+        | "martian-source"
+        | "martian-destination"
+        | "loopback-address"
+        | "address-check" => RouteDecision::Martian,
+        _ => return None,
+    })
 }

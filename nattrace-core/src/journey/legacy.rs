@@ -41,7 +41,7 @@ impl Open {
     /// Whether something happened to the packet that would not have, had the step at `index` dropped it.
     fn lived_on(&self, index: usize) -> bool {
         self.drafts.iter().skip(index + 1).any(|draft| match &draft.step.kind {
-            StepKind::Drop { .. } | StepKind::Route { .. } => false,
+            StepKind::Drop(_) | StepKind::Route { .. } => false,
             // That it is made is noticed late, and anybody may remove it.
             StepKind::Connection { event, .. } => {
                 !matches!(event, ConnectionStep::Created | ConnectionStep::Destroyed)

@@ -213,14 +213,26 @@ pub enum StepKind {
         function: Option<String>,
     },
     /// The kernel threw the packet away.
-    Drop {
-        /// Drop reason name, without prefix.
-        reason: Option<String>,
-        /// Kernel function.
-        function: Option<String>,
-        /// Plain words.
-        text: String,
-    },
+    Drop(KernelDrop),
+}
+
+/// A drop that the kernel reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KernelDrop {
+    /// Drop reason name, without prefix.
+    pub reason: Option<String>,
+    /// Kernel function.
+    pub function: Option<String>,
+    /// In which hook, when it happened inside one.
+    pub hook: Option<HookPoint>,
+    /// The device that the packet was at.
+    pub device: Option<String>,
+    /// The cause's code in the catalogue ([`crate::drops`]); `None` for a drop that it does not have.
+    pub cause: Option<&'static str>,
+    /// Plain words.
+    pub text: String,
+    /// What to look at, in plain words.
+    pub check: Option<String>,
 }
 
 /// A rule that matched.
@@ -424,14 +436,5 @@ pub enum DropCause {
         hook: Option<HookPoint>,
     },
     /// The kernel, outside of rules that could be seen.
-    Kernel {
-        /// Drop reason name, without prefix.
-        reason: Option<String>,
-        /// Kernel function.
-        function: Option<String>,
-        /// In which hook, when it happened inside one.
-        hook: Option<HookPoint>,
-        /// Plain words.
-        text: String,
-    },
+    Kernel(KernelDrop),
 }

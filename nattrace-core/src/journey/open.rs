@@ -249,7 +249,7 @@ impl Open {
     ) -> usize {
         let within = |draft: &Draft| match draft.step.kind {
             StepKind::Rewrite { .. } | StepKind::Connection { .. } => draft.visit.is_none(),
-            StepKind::Drop { .. } => true,
+            StepKind::Drop(_) => true,
             _ => false,
         };
         let begin = self.drafts.iter().rposition(|draft| !within(draft)).map_or(0, |last| last + 1);

@@ -394,7 +394,7 @@ fn complete_steps(open: &mut Open, outcome: &Outcome, moves: Vec<(usize, usize)>
     }
     // Two sources told of the end, and the kernel's report was the faster one.
     if dropped
-        && let Some(at) = open.drafts.iter().rposition(|d| matches!(d.step.kind, StepKind::Drop { .. }))
+        && let Some(at) = open.drafts.iter().rposition(|d| matches!(d.step.kind, StepKind::Drop(_)))
         && at + 1 < open.drafts.len()
         && open.drafts.iter().skip(at + 1).all(|d| {
             matches!(d.step.kind, StepKind::Rule(_) | StepKind::Policy { .. } | StepKind::Rewrite { .. })

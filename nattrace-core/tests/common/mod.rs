@@ -18,7 +18,7 @@ use nattrace_core::event::{
     HookVerdict, Manip, NfFamily, NftTrace, PacketId, Rewrite, RouteRef, TraceMessage, TraceType, Verdict,
 };
 use nattrace_core::journey::{
-    Assembler, DeviceStep, DropCause, Journey, Options, Outcome, SourcesOn, Step, StepKind,
+    Assembler, DeviceStep, DropCause, Journey, KernelDrop, Options, Outcome, SourcesOn, Step, StepKind,
 };
 use nattrace_core::packet::{Endpoint, Family, Packet};
 use nattrace_core::ruleset::{BaseChain, Chain, Listing, Rule, Table};
@@ -239,7 +239,8 @@ impl Stream {
         devices: (Option<&str>, Option<&str>),
         connection: Option<Connection>,
     ) -> &mut Self {
-        let gateway = devices.1.map(|oif| RouteRef { kind: None, oif: Some(device(oif)), gateway: None });
+        let gateway =
+            devices.1.map(|oif| RouteRef { kind: None, oif: Some(device(oif)), gateway: None, error: None });
         self.push(Body::Hook(Hook {
             packet,
             header: header.clone(),
@@ -315,6 +316,8 @@ impl Stream {
             header: header.clone(),
             reason: Some(reason.to_owned()),
             function: Some(function.to_owned()),
+            device: None,
+            route: None,
         }))
     }
 
@@ -474,7 +477,7 @@ pub fn told(journey: &Journey) -> Vec<String> {
         Outcome::Dropped(DropCause::Policy { table, chain, hook, .. }) => {
             format!("= dropped by policy {table} {chain} in {}", hook.map_or("-", HookPoint::name))
         }
-        Outcome::Dropped(DropCause::Kernel { reason, function, hook, .. }) => format!(
+        Outcome::Dropped(DropCause::Kernel(KernelDrop { reason, function, hook, .. })) => format!(
             "= dropped by kernel {} {} in {}",
             reason.as_deref().unwrap_or("-"),
             function.as_deref().unwrap_or("-"),
@@ -524,6 +527,8 @@ fn line(step: &Step) -> String {
         StepKind::Deliver { protocol, local, .. } => {
             format!("deliver {protocol} {}", local.map_or("-".to_owned(), |l| l.to_string()))
         }
-        StepKind::Drop { reason, function, .. } => format!("drop {} {}", or_dash(reason), or_dash(function)),
+        StepKind::Drop(KernelDrop { reason, function, .. }) => {
+            format!("drop {} {}", or_dash(reason), or_dash(function))
+        }
     }
 }

@@ -5,8 +5,8 @@ use nattrace_core::conversation::{Conversation, Passage};
 use nattrace_core::event::{HookPoint, HookVerdict, Manip, NfFamily, Verdict};
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{
-    Backend, DeviceStep, DropCause, Journey, JourneyId, Netns, Outcome, RewrittenBy, RouteDecision, RuleRef,
-    RuleStep, Step, StepKind,
+    Backend, DeviceStep, DropCause, Journey, JourneyId, KernelDrop, Netns, Outcome, RewrittenBy,
+    RouteDecision, RuleRef, RuleStep, Step, StepKind,
 };
 use nattrace_core::packet::{Endpoint, Family, Packet, protocol};
 
@@ -174,11 +174,12 @@ pub(super) fn broken() -> Journey {
     let drop = rule("inet filter allowed_dnats", 8, "drop");
     let mut kinds = until_forward(HookVerdict::Drop);
     kinds.push(matched(drop.clone(), HookPoint::Forward, Verdict::Drop));
-    kinds.push(StepKind::Drop {
+    kinds.push(StepKind::Drop(KernelDrop {
         reason: Some("NETFILTER_DROP".to_owned()),
         function: Some("nft_do_chain".to_owned()),
         text: "a netfilter hook dropped it".to_owned(),
-    });
+        ..KernelDrop::default()
+    }));
     Journey {
         steps: steps(kinds),
         outcome: Outcome::Dropped(DropCause::Rule { rule: drop, hook: Some(HookPoint::Forward) }),

@@ -137,7 +137,7 @@ impl Stage {
                 std::fs::read_to_string(format!("/proc/thread-self/net/{name}"))
                     .with_context(|| format!("the kernel shows no /proc/net/{name}"))
             };
-            Ok(counters(&read("snmp")?, &read("snmp6")?))
+            Ok(counters(&[&read("snmp")?, &read("netstat")?], &read("snmp6")?))
         })
     }
 
@@ -216,9 +216,9 @@ fn now_ns() -> u64 {
 }
 
 /// `Udp: InDatagrams NoPorts …` over `Udp: 1 2 …`, and `Udp6NoPorts 2`.
-fn counters(snmp: &str, snmp6: &str) -> BTreeMap<String, u64> {
+fn counters(tables: &[&str], snmp6: &str) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
-    let lines: Vec<&str> = snmp.lines().collect();
+    let lines: Vec<&str> = tables.iter().flat_map(|table| table.lines()).collect();
     for pair in lines.chunks(2) {
         let [names, values] = pair else { continue };
         let (Some((group, names)), Some((_, values))) = (names.split_once(": "), values.split_once(": "))
@@ -245,7 +245,10 @@ mod tests {
     #[test]
     fn kernel_counters_are_read() {
         let found = counters(
-            "Ip: Forwarding ForwDatagrams\nIp: 1 42\nUdp: InDatagrams NoPorts\nUdp: 7 3\n",
+            &[
+                "Ip: Forwarding ForwDatagrams\nIp: 1 42\nUdp: InDatagrams NoPorts\nUdp: 7 3\n",
+                "TcpExt: ListenDrops\nTcpExt: 2\n",
+            ],
             "Ip6InReceives                   \t3\nUdp6NoPorts                      \t5\n",
         );
         assert_eq!(found.get("IpForwDatagrams"), Some(&42));

@@ -299,7 +299,8 @@ pub(crate) enum Action {
     },
     /// What the ended nattrace must have said.
     Expect(Box<Expect>),
-    /// A counter of /proc/net/snmp (`UdpNoPorts`) or of snmp6 (`Udp6NoPorts`) since the first action.
+    /// A counter of /proc/net/snmp (`UdpNoPorts`), netstat (`TcpExtListenDrops`) or snmp6 (`Udp6NoPorts`) since the first
+    /// action.
     Counter { at: String, name: String, rose: Count },
     /// A file system of that many KiB, mounted below the scenario's directory.
     SmallDisk { path: String, kib: u32 },

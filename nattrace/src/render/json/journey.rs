@@ -8,7 +8,8 @@ use nattrace_core::conversation::{Conversation, Passage};
 use nattrace_core::event::{HookPoint, NetnsId, Verdict};
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{
-    Backend, DeviceStep, DropCause, Journey, Outcome, RewrittenBy, RouteDecision, RuleRef, Step, StepKind,
+    Backend, DeviceStep, DropCause, Journey, KernelDrop, Outcome, RewrittenBy, RouteDecision, RuleRef, Step,
+    StepKind,
 };
 use nattrace_core::packet::{Endpoint, Family, Icmp, Packet, Quoted, protocol};
 use serde::Serialize;
@@ -321,11 +322,26 @@ enum StepKindBody<'a> {
         local: Option<EndpointBody>,
         function: Option<&'a str>,
     },
-    Drop {
-        reason: Option<&'a str>,
-        function: Option<&'a str>,
-        text: &'a str,
-    },
+    Drop(DropBody<'a>),
+}
+
+#[derive(Serialize)]
+struct DropBody<'a> {
+    reason: Option<&'a str>,
+    function: Option<&'a str>,
+    cause: Option<&'static str>,
+    device: Option<&'a str>,
+    text: &'a str,
+}
+
+fn kernel_drop(drop: &KernelDrop) -> DropBody<'_> {
+    DropBody {
+        reason: drop.reason.as_deref(),
+        function: drop.function.as_deref(),
+        cause: drop.cause,
+        device: drop.device.as_deref(),
+        text: &drop.text,
+    }
 }
 
 #[derive(Serialize)]
@@ -425,9 +441,7 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
         StepKind::Deliver { protocol, local, function } => {
             StepKindBody::Deliver { protocol, local: local.map(endpoint), function: function.as_deref() }
         }
-        StepKind::Drop { reason, function, text } => {
-            StepKindBody::Drop { reason: reason.as_deref(), function: function.as_deref(), text }
-        }
+        StepKind::Drop(drop) => StepKindBody::Drop(kernel_drop(drop)),
     };
     StepBody { time_ns: step.time_ns, netns, kind }
 }
@@ -506,11 +520,7 @@ enum CauseBody<'a> {
         table: &'a str,
         chain: &'a str,
     },
-    Kernel {
-        reason: Option<&'a str>,
-        function: Option<&'a str>,
-        text: &'a str,
-    },
+    Kernel(DropBody<'a>),
 }
 
 fn outcome(journey: &Journey) -> OutcomeBody<'_> {
@@ -522,10 +532,7 @@ fn outcome(journey: &Journey) -> OutcomeBody<'_> {
                     let backend = backend_name(*backend);
                     (CauseBody::Policy { backend, family: family.name(), table, chain }, hook)
                 }
-                DropCause::Kernel { reason, function, hook, text } => {
-                    let (reason, function) = (reason.as_deref(), function.as_deref());
-                    (CauseBody::Kernel { reason, function, text }, hook)
-                }
+                DropCause::Kernel(drop) => (CauseBody::Kernel(kernel_drop(drop)), &drop.hook),
             };
             let rule = match &journey.outcome {
                 Outcome::Dropped(DropCause::Rule { rule: by, .. }) => Some(rule(by)),

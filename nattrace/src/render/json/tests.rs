@@ -9,7 +9,7 @@ use crate::render::escape::is_unsafe;
 use crate::render::run::{SourceTotals, Tally};
 use crate::render::samples::{RTR, T0, again, at_home, bare, broken, end, fixed, legacy, steps, tcp};
 use nattrace_core::event::{HookPoint, Loss};
-use nattrace_core::journey::{Backend, DropCause, Journey, JourneyId, Outcome, StepKind};
+use nattrace_core::journey::{Backend, DropCause, Journey, JourneyId, KernelDrop, Outcome, StepKind};
 use nattrace_core::packet::Family;
 
 use super::{conversation, journey, loss, start, summary};
@@ -123,7 +123,7 @@ fn steps_of_the_article() {
     assert_eq!(step(7)["verdict"], "drop");
     assert_eq!(
         step(8),
-        json!({"kind":"drop","reason":"NETFILTER_DROP","function":"nft_do_chain",
+        json!({"kind":"drop","reason":"NETFILTER_DROP","function":"nft_do_chain","cause":null,"device":null,
                "text":"a netfilter hook dropped it"})
     );
 }
@@ -172,16 +172,18 @@ fn every_end_names_its_cause() {
         end(Outcome::Dropped(policy)),
         json!({"kind":"dropped","by":"policy","family":"ip6","table":"filter","chain":"INPUT","hook":"input"})
     );
-    let kernel = DropCause::Kernel {
+    let kernel = DropCause::Kernel(KernelDrop {
         reason: Some("IP_RPFILTER".into()),
         function: Some("ip_rcv_finish_core".into()),
-        hook: None,
+        device: Some("eth0".into()),
+        cause: Some("rp-filter"),
         text: "reverse path filter".into(),
-    };
+        ..KernelDrop::default()
+    });
     assert_eq!(
         end(Outcome::Dropped(kernel)),
         json!({"kind":"dropped","by":"kernel","reason":"IP_RPFILTER","function":"ip_rcv_finish_core",
-               "text":"reverse path filter","hook":null})
+               "cause":"rp-filter","device":"eth0","text":"reverse path filter","hook":null})
     );
     assert_eq!(end(Outcome::Delivered), json!({"kind":"delivered"}));
     assert_eq!(

@@ -18,7 +18,9 @@ mod value;
 use std::fmt::Write as _;
 
 use nattrace_core::event::{NetnsId, NfFamily, Verdict};
-use nattrace_core::journey::{Backend, DeviceStep, Journey, Outcome, RuleStep, Step, StepKind, Traced};
+use nattrace_core::journey::{
+    Backend, DeviceStep, Journey, KernelDrop, Outcome, RuleStep, Step, StepKind, Traced,
+};
 use nattrace_core::packet::Family;
 
 use super::chains::beside_chain;
@@ -155,7 +157,7 @@ impl Writer<'_> {
                 let local = local.map_or_else(String::new, |local| format!(" {local}"));
                 self.other(&format!("deliver: {}{local}", escape(protocol)));
             }
-            StepKind::Drop { reason, function, text } => {
+            StepKind::Drop(KernelDrop { reason, function, text, .. }) => {
                 let mut line = "drop: kernel".to_owned();
                 if let Some(reason) = reason {
                     let _ = write!(line, " reason {}", escape(reason));

@@ -2,7 +2,8 @@
 
 use nattrace_core::event::{HookPoint, HookVerdict, NetnsId, NfFamily, Verdict};
 use nattrace_core::journey::{
-    Backend, DeviceStep, Journey, JourneyId, Outcome, RewrittenBy, RuleRef, RuleStep, Step, StepKind,
+    Backend, DeviceStep, Journey, JourneyId, KernelDrop, Outcome, RewrittenBy, RuleRef, RuleStep, Step,
+    StepKind,
 };
 use nattrace_core::ruleset::iptables_target;
 
@@ -49,9 +50,7 @@ fn told_by_steps(journey: &Journey) -> &[Step] {
     }
     if let Some((last, rest)) = steps.split_last() {
         let told = match (&last.kind, &journey.outcome) {
-            (StepKind::Drop { .. }, Outcome::Dropped(_)) | (StepKind::Deliver { .. }, Outcome::Delivered) => {
-                true
-            }
+            (StepKind::Drop(_), Outcome::Dropped(_)) | (StepKind::Deliver { .. }, Outcome::Delivered) => true,
             (StepKind::Device { event: DeviceStep::Transmit, name }, Outcome::Transmitted { device }) => {
                 device.as_ref() == Some(name)
             }
@@ -149,7 +148,7 @@ impl<'a> Writer<'a> {
                 let told = words::delivered(protocol, *local, function.as_deref());
                 self.push(Span::new(Role::Label, "deliver"), None, vec![Span::new(Role::Plain, told)]);
             }
-            StepKind::Drop { reason, function, text } => {
+            StepKind::Drop(KernelDrop { reason, function, text, .. }) => {
                 self.leave_hook();
                 let told = words::kernel_drop(text, reason.as_deref(), function.as_deref());
                 self.push(Span::new(Role::Drop, "drop"), None, vec![Span::new(Role::Plain, told)]);

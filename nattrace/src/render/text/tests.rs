@@ -7,8 +7,8 @@ use nattrace_core::conversation::{Conversation, Passage};
 use nattrace_core::event::{HookPoint, HookVerdict, Loss, Manip, NfFamily, Source, Verdict};
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{
-    Backend, DeviceStep, DropCause, Journey, JourneyId, Outcome, RewrittenBy, RouteDecision, RuleRef,
-    RuleStep, StepKind,
+    Backend, DeviceStep, DropCause, Journey, JourneyId, KernelDrop, Outcome, RewrittenBy, RouteDecision,
+    RuleRef, RuleStep, StepKind,
 };
 use nattrace_core::packet::{Icmp, protocol};
 
@@ -355,12 +355,12 @@ fn ends_that_no_rule_decided() {
     }]);
     let mut kernel = ended(
         2,
-        Outcome::Dropped(DropCause::Kernel {
+        Outcome::Dropped(DropCause::Kernel(KernelDrop {
             reason: Some("IP_RPFILTER".into()),
             function: Some("ip_rcv_finish_core".into()),
-            hook: None,
             text: "The reverse path filter refused it.".into(),
-        }),
+            ..KernelDrop::default()
+        })),
     );
     policy.findings = vec![Finding {
         code: "dropped-by-policy",
@@ -524,7 +524,7 @@ fn names_and_comments_cannot_drive_the_terminal() {
         ),
         StepKind::Device { event: DeviceStep::Transmit, name: evil.into() },
         StepKind::Deliver { protocol: evil.into(), local: None, function: Some(evil.into()) },
-        StepKind::Drop { reason: Some(evil.into()), function: None, text: evil.into() },
+        StepKind::Drop(KernelDrop { reason: Some(evil.into()), text: evil.into(), ..KernelDrop::default() }),
         hook(HookPoint::Input, (evil, evil), HookVerdict::Accept),
     ]));
     it.steps.last_mut().unwrap().netns = 7;
@@ -534,12 +534,12 @@ fn names_and_comments_cannot_drive_the_terminal() {
     for outcome in [
         Outcome::Unfinished { why: evil.into() },
         Outcome::Transmitted { device: Some(evil.into()) },
-        Outcome::Dropped(DropCause::Kernel {
+        Outcome::Dropped(DropCause::Kernel(KernelDrop {
             reason: Some(evil.into()),
             function: Some(evil.into()),
-            hook: None,
             text: evil.into(),
-        }),
+            ..KernelDrop::default()
+        })),
     ] {
         it.outcome = outcome;
         for width in [Some(80), None] {

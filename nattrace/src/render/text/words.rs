@@ -8,8 +8,8 @@ use nattrace_core::conntrack::Tuple;
 use nattrace_core::conversation::Conversation;
 use nattrace_core::event::HookPoint;
 use nattrace_core::journey::{
-    Backend, ConnectionStep, DropCause, Journey, JourneyId, Outcome, RouteDecision, RuleRef, RuleStep,
-    StepKind,
+    Backend, ConnectionStep, DropCause, Journey, JourneyId, KernelDrop, Outcome, RouteDecision, RuleRef,
+    RuleStep, StepKind,
 };
 use nattrace_core::packet::{Endpoint, protocol};
 
@@ -57,7 +57,7 @@ fn dropped(journey: &Journey, cause: &DropCause, last_rule: Option<&RuleRef>) ->
         DropCause::Policy { backend, family, table, chain, hook } => {
             format!("{}by the policy of {} {table} {chain}", within(hook), backend.owner(*family))
         }
-        DropCause::Kernel { reason, function, hook, text } => {
+        DropCause::Kernel(KernelDrop { reason, function, hook, text, .. }) => {
             let within = within(hook);
             let details = match kernel_details(reason.as_deref(), function.as_deref()) {
                 Some(details) => format!(" ({details})"),
@@ -80,7 +80,9 @@ pub(super) fn end(journey: &Journey) -> String {
         Outcome::Dropped(DropCause::Policy { backend, family, table, chain, .. }) => {
             format!("dropped by the policy of {} {table} {chain}", backend.owner(*family))
         }
-        Outcome::Dropped(DropCause::Kernel { text, .. }) => format!("dropped by the kernel: {text}"),
+        Outcome::Dropped(DropCause::Kernel(KernelDrop { text, .. })) => {
+            format!("dropped by the kernel: {text}")
+        }
         Outcome::Delivered => "delivered".to_owned(),
         Outcome::Transmitted { device } => {
             device.as_ref().map_or_else(|| "sent".to_owned(), |device| format!("sent out {device}"))

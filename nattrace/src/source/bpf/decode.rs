@@ -114,6 +114,8 @@ impl Decoder {
             header: packet(&record.snapshot),
             reason: self.reason(record.reason),
             function: self.function(record.location),
+            device: device(&record.device),
+            route: route(&record.route),
         })
     }
 
@@ -378,6 +380,7 @@ fn route(route: &Route) -> Option<RouteRef> {
         kind: u8::try_from(route.kind).ok().filter(|k| *k != 0),
         oif: device(&route.device),
         gateway,
+        error: Some(route.error.wrapping_neg()).filter(|errno| *errno > 0),
     })
 }
 

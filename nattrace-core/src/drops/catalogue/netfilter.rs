@@ -1,0 +1,96 @@
+//! What netfilter's hooks drop.
+
+use crate::drops::{Cause, function, pair, reason};
+
+pub(super) const CAUSES: &[Cause] = &[
+    Cause {
+        code: "dropped-by-rule",
+        means: "A rule dropped it.",
+        check: "Why it came to that rule: the rules before it that could have accepted it, and what they ask for.",
+        looks: "The sender sees a timeout; after `reject`, an ICMP error or a TCP reset that this host sent.",
+        counter: "the rule's own counter, where it has one",
+        signs: &[],
+    },
+    Cause {
+        code: "dropped-by-policy",
+        means: "No rule accepted it, and the policy of the base chain is drop.",
+        check: "Which rule was meant to accept it, and what it asks for.",
+        looks: "The sender sees a timeout.",
+        counter: "",
+        signs: &[],
+    },
+    Cause {
+        code: "nftables",
+        means: "A rule or a policy of nftables dropped it.",
+        check: "`nft list ruleset`; which rule it was, was not seen.",
+        looks: "The sender sees a timeout.",
+        counter: "",
+        signs: &[function("nft_do_chain"), pair("NETFILTER_DROP", "nft_do_chain")],
+    },
+    Cause {
+        code: "legacy-iptables",
+        means: "A rule of iptables dropped it.",
+        check: "`iptables-legacy-save -c` and `ip6tables-legacy-save -c`; which rule it was, was not seen.",
+        looks: "The sender sees a timeout.",
+        counter: "the rule's own counter",
+        signs: &[function("ipt_do_table"), function("ip6t_do_table")],
+    },
+    Cause {
+        code: "conntrack",
+        means: "Conntrack dropped it: its table is full, or the packet cannot begin a connection.",
+        check: "`conntrack -S` (drop, early_drop), `sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max`, and \"table full\" in the kernel's log.",
+        looks: "New connections time out, those that exist go on.",
+        counter: "`conntrack -S`: drop",
+        signs: &[function("nf_conntrack_in"), function("resolve_normal_ct"), function("init_conntrack")],
+    },
+    Cause {
+        code: "conntrack-clash",
+        means: "Another packet of the same connection, or of one that uses the same addresses and ports, was confirmed while it was under way.",
+        check: "`conntrack -S` (insert_failed, drop): frequent with DNS over UDP, where two queries leave one socket at once.",
+        looks: "One of two packets that a program sent at once is lost.",
+        counter: "`conntrack -S`: insert_failed, drop",
+        signs: &[
+            function("nf_confirm"),
+            function("__nf_conntrack_confirm"),
+            function("nf_conntrack_confirm"),
+        ],
+    },
+    Cause {
+        code: "nat",
+        means: "No free port or address was left to translate it to, or the mapping could not be made.",
+        check: "The range of the rule against the number of connections to that destination (`conntrack -C`).",
+        looks: "New connections time out, those that exist go on.",
+        counter: "",
+        signs: &[function("nf_nat_inet_fn"), function("nf_nat_manip_pkt"), function("nf_nat_packet")],
+    },
+    Cause {
+        code: "nfqueue-unavailable",
+        means: "It could not be queued to user space: nobody listens on that queue, or it is full.",
+        check: "`cat /proc/net/netfilter/nfnetlink_queue`: is the queue there, and how many did it drop? `queue … bypass` lets packets pass while nobody listens.",
+        looks: "Everything that the rule matches is lost while the program is down.",
+        counter: "/proc/net/netfilter/nfnetlink_queue: queue_dropped",
+        signs: &[
+            function("nf_queue"),
+            function("__nf_queue"),
+            function("nfqnl_enqueue_packet"),
+            function("__nfqnl_enqueue_packet"),
+            function("nf_queue_nf_hook_drop"),
+        ],
+    },
+    Cause {
+        code: "nfqueue-verdict",
+        means: "The program that reads the NFQUEUE dropped it, or went away while it waited.",
+        check: "That program's own log.",
+        looks: "The sender sees a timeout.",
+        counter: "",
+        signs: &[function("nf_reinject"), function("nfqnl_reinject"), function("nfqnl_flush")],
+    },
+    Cause {
+        code: "netfilter",
+        means: "A netfilter hook dropped it.",
+        check: "`nft list hooks` shows what is hooked in there: conntrack, a security module, IPVS, synproxy, a BPF program.",
+        looks: "The sender sees a timeout.",
+        counter: "",
+        signs: &[reason("NETFILTER_DROP"), function("nf_hook_slow"), function("nf_hook_slow_list")],
+    },
+];

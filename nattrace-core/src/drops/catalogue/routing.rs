@@ -1,0 +1,151 @@
+//! What the routing decision and the checks of addresses refuse.
+
+use crate::drops::evidence::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, Fact};
+use crate::drops::{Cause, function, pair, reason};
+
+const ROUTE_OF: &str = "`ip route get DESTINATION from SOURCE iif DEVICE`, and `ip rule`.";
+const RP_FILTER: &str = "`ip route get SOURCE`, `sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.DEVICE.rp_filter` (the larger one counts), or the rule that uses `fib` or `rpfilter`.";
+
+pub(super) const CAUSES: &[Cause] = &[
+    Cause {
+        code: "rp-filter",
+        means: "The reverse path filter refused it: a packet to its source would not leave by the device it came in by.",
+        check: RP_FILTER,
+        looks: "tcpdump on the device shows it, and nothing answers; no rule drops it.",
+        counter: "`nstat`: TcpExtIPReversePathFilter",
+        signs: &[reason("IP_RPFILTER")],
+    },
+    Cause {
+        code: "local-source",
+        means: "It came in with a source address of this host.",
+        check: "Another host uses the same address, or it came back by a loop; net.ipv4.conf.DEVICE.accept_local allows it where that is meant.",
+        looks: "\"martian source\" in the kernel's log, where net.ipv4.conf.*.log_martians is on.",
+        counter: "",
+        signs: &[reason("IP_LOCAL_SOURCE")],
+    },
+    Cause {
+        code: "martian-source",
+        means: "Its source address cannot be one.",
+        check: "Which host sends with the address SOURCE.",
+        looks: "\"martian source\" in the kernel's log, where net.ipv4.conf.*.log_martians is on.",
+        counter: "",
+        signs: &[reason("IP_INVALID_SOURCE"), function("ip_rcv_finish_core").and(Fact::ImpossibleSource)],
+    },
+    Cause {
+        code: "martian-destination",
+        means: "Its destination address cannot be one.",
+        check: "",
+        looks: "\"martian destination\" in the kernel's log, where net.ipv4.conf.*.log_martians is on.",
+        counter: "`nstat`: IpInAddrErrors",
+        signs: &[reason("IP_INVALID_DEST")],
+    },
+    Cause {
+        code: "loopback-address",
+        means: "It has a 127.0.0.0/8 address and came from, or goes to, a device.",
+        check: "net.ipv4.conf.DEVICE.route_localnet allows it where that is meant (DNAT to 127.0.0.1).",
+        looks: "\"martian destination\" in the kernel's log, where net.ipv4.conf.*.log_martians is on.",
+        counter: "",
+        signs: &[reason("IP_LOCALNET"), function("ip_rcv_finish_core").and(Fact::ImpossibleDestination)],
+    },
+    Cause {
+        code: "address-check",
+        means: "The kernel refused its addresses before routing it: the source is an address of this host or none that can answer, or the reverse path filter is on.",
+        check: RP_FILTER,
+        looks: "tcpdump on the device shows it, and nothing answers; no rule drops it.",
+        counter: "`nstat`: TcpExtIPReversePathFilter, where it was that",
+        signs: &[function("ip_rcv_finish_core"), function("ip_rcv_finish")],
+    },
+    Cause {
+        code: "unicast-in-multicast-frame",
+        means: "It has a unicast address inside a broadcast or multicast frame.",
+        check: "A static neighbour entry, or a switch, at the sender's side.",
+        looks: "tcpdump shows it, and nothing answers.",
+        counter: "`nstat`: IpInDiscards",
+        signs: &[reason("UNICAST_IN_L2_MULTICAST")],
+    },
+    Cause {
+        code: "no-route",
+        means: "There is no route to its destination.",
+        check: ROUTE_OF,
+        looks: "The sender gets ICMP \"network unreachable\" (IPv6: \"no route\").",
+        counter: "`nstat`: IpInNoRoutes, Ip6InNoRoutes",
+        signs: &[
+            reason("IP_INNOROUTES"),
+            reason("IP_OUTNOROUTES"),
+            function("ip_error").and(Fact::RouteError(ENETUNREACH)),
+            function("ip6_pkt_drop").and(Fact::RouteError(ENETUNREACH)),
+            function("ip6_pkt_discard"),
+            function("ip6_pkt_discard_out"),
+        ],
+    },
+    Cause {
+        code: "route-blackhole",
+        means: "The route to its destination is of type blackhole.",
+        check: ROUTE_OF,
+        looks: "The sender sees a timeout: nobody tells it.",
+        counter: "",
+        signs: &[
+            function("ip_error").and(Fact::RouteError(EINVAL)),
+            function("dst_discard").and(Fact::RouteError(EINVAL)),
+            function("dst_discard_out").and(Fact::RouteError(EINVAL)),
+        ],
+    },
+    Cause {
+        code: "route-prohibit",
+        means: "The route to its destination is of type prohibit.",
+        check: ROUTE_OF,
+        looks: "The sender gets ICMP \"administratively prohibited\".",
+        counter: "",
+        signs: &[
+            function("ip_error").and(Fact::RouteError(EACCES)),
+            function("ip6_pkt_drop").and(Fact::RouteError(EACCES)),
+            pair("IP_INNOROUTES", "ip6_pkt_drop").and(Fact::RouteError(EACCES)),
+            function("ip6_pkt_prohibit"),
+            function("ip6_pkt_prohibit_out"),
+        ],
+    },
+    Cause {
+        code: "route-unreachable",
+        means: "The route to its destination is of type unreachable.",
+        check: ROUTE_OF,
+        looks: "The sender gets ICMP \"host unreachable\".",
+        counter: "",
+        signs: &[
+            pair("NOT_SPECIFIED", "ip_error").and(Fact::RouteError(EHOSTUNREACH)),
+            function("ip6_pkt_drop").and(Fact::RouteError(EHOSTUNREACH)),
+            pair("IP_INNOROUTES", "ip6_pkt_drop").and(Fact::RouteError(EHOSTUNREACH)),
+        ],
+    },
+    Cause {
+        code: "route-refuses",
+        means: "There is no route to its destination, a route of type blackhole, unreachable or prohibit, or forwarding is off.",
+        check: "`ip route get DESTINATION from SOURCE iif DEVICE`, `ip rule`, and `sysctl net.ipv4.conf.DEVICE.forwarding`.",
+        looks: "The sender sees a timeout, or gets an ICMP error.",
+        counter: "`nstat`: IpInNoRoutes, IpInAddrErrors",
+        signs: &[function("ip_error"), function("ip6_pkt_drop")],
+    },
+    Cause {
+        code: "route-discards",
+        means: "Its route discards packets: it is of type blackhole, or its device is going away.",
+        check: "`ip route get DESTINATION`, and whether the device is still there.",
+        looks: "The sender sees a timeout: nobody tells it.",
+        counter: "",
+        signs: &[function("dst_discard"), function("dst_discard_out")],
+    },
+    Cause {
+        code: "address-unusable",
+        means: "Its destination address cannot be used here.",
+        check: "",
+        looks: "The sender sees a timeout.",
+        counter: "`nstat`: IpInAddrErrors, Ip6InAddrErrors",
+        signs: &[reason("IP_INADDRERRORS")],
+    },
+    Cause {
+        code: "ipv6-disabled",
+        means: "IPv6 is disabled on the device.",
+        check: "`sysctl net.ipv6.conf.DEVICE.disable_ipv6`.",
+        looks: "The sender sees a timeout.",
+        counter: "`nstat`: Ip6InDiscards",
+        signs: &[reason("IPV6DISABLED")],
+    },
+];

@@ -1,0 +1,94 @@
+use super::evidence::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH};
+use super::*;
+use crate::packet::{Endpoint, Packet, datagram};
+
+fn packet() -> Packet {
+    let end = |last: u8, port| Endpoint { addr: [10, 0, 0, last].into(), port: Some(port) };
+    datagram(end(1, 5000), end(2, 53))
+}
+
+fn drop<'a>(packet: &'a Packet, reason: Option<&'a str>, function: Option<&'a str>) -> Evidence<'a> {
+    Evidence { reason, function, packet, hook: None, route_error: None, device: None }
+}
+
+#[test]
+fn the_more_telling_of_reason_and_function_is_told() {
+    let cases = [
+        (Some("NO_SOCKET"), Some("tcp_v4_rcv"), "No socket listens"),
+        (Some("NOT_SPECIFIED"), Some("udp_queue_rcv_one_skb"), "The socket could not take it"),
+        (None, Some("ip_rcv_finish_core.isra.0"), "The kernel refused its addresses"),
+        (Some("NETFILTER_DROP"), Some("nft_do_chain"), "A rule or a policy"),
+        (Some("NETFILTER_DROP"), Some("somewhere"), "A netfilter hook"),
+        (Some("NETFILTER_DROP"), Some("nf_conntrack_in"), "Conntrack dropped it"),
+        (Some("IP_INHDR"), Some("ip_rcv_core"), "Its IP header is malformed"),
+        (Some("IP_INHDR"), Some("ip_forward"), "Its TTL ran out"),
+        (Some("IP_INHDR"), Some("ip6_forward"), "Its hop limit ran out"),
+        (Some("IP_INADDRERRORS"), Some("ip_error"), "It is not for this host, and forwarding is off"),
+        (Some("NOT_SPECIFIED"), Some("neigh_invalidate"), "Nobody answered"),
+        (None, Some("ip_error"), "There is no route to its destination, a route of type"),
+        (Some("NOT_SPECIFIED"), Some("dst_discard_out"), "Its route discards packets"),
+        (Some("BRAND_NEW"), Some("ip_rcv_core"), "Its IP header is malformed"),
+        (Some("BRAND_NEW"), Some("f"), "The kernel dropped it in f, with the reason BRAND_NEW."),
+        (Some("BRAND_NEW"), None, "The kernel dropped it, with the reason BRAND_NEW."),
+        (Some("NOT_SPECIFIED"), Some("f"), "The kernel dropped it in f, without giving a reason."),
+        (None, None, "The kernel dropped it, without giving a reason."),
+    ];
+    let packet = packet();
+    for (reason, function, expected) in cases {
+        let text = describe(&drop(&packet, reason, function));
+        assert!(text.starts_with(expected), "{reason:?} {function:?}: {text}");
+    }
+}
+
+#[test]
+fn what_the_packet_carried_tells_more() {
+    let packet = packet();
+    let route = |function, reason, errno| {
+        cause_of(&Evidence { route_error: Some(errno), ..drop(&packet, reason, Some(function)) })
+            .map(|cause| cause.code)
+    };
+    let vague = Some("NOT_SPECIFIED");
+    assert_eq!(route("ip_error", vague, EINVAL), Some("route-blackhole"));
+    assert_eq!(route("ip_error", vague, EACCES), Some("route-prohibit"));
+    assert_eq!(route("ip_error", vague, EHOSTUNREACH), Some("route-unreachable"));
+    assert_eq!(route("ip_error", None, ENETUNREACH), Some("no-route"));
+    assert_eq!(route("ip_error", None, EHOSTUNREACH), Some("route-refuses"), "or forwarding is off");
+    let last = Packet { ttl: Some(1), ..packet.clone() };
+    let code = |packet, function| cause_of(&drop(packet, None, Some(function))).map(|cause| cause.code);
+    assert_eq!(code(&last, "ip_forward"), Some("ttl-exceeded"));
+    assert_eq!(code(&packet, "ip_forward"), Some("not-forwarded"));
+}
+
+#[test]
+fn what_to_check_has_the_packets_own_names() {
+    let packet = packet();
+    let known = Evidence { device: Some("eth7"), ..drop(&packet, Some("IP_INNOROUTES"), None) };
+    let check = cause_of(&known).and_then(|cause| cause.check_of(&known));
+    assert_eq!(check.as_deref(), Some("`ip route get 10.0.0.2 from 10.0.0.1 iif eth7`, and `ip rule`."));
+    let unknown = drop(&packet, Some("NO_SOCKET"), None);
+    let check = cause_of(&unknown).and_then(|cause| cause.check_of(&unknown)).unwrap_or_default();
+    assert!(check.contains("sport = :53"), "{check}");
+}
+
+#[test]
+fn no_code_and_no_sign_is_that_of_two_causes() {
+    let signs = all()
+        .flat_map(|cause| cause.signs)
+        .map(|sign| format!("{:?} {:?} {:?}", sign.reason, sign.function, sign.fact));
+    let codes = all().map(|cause| cause.code.to_owned());
+    let mut names: Vec<String> = signs.chain(codes).collect();
+    names.sort_unstable();
+    let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+}
+
+#[test]
+fn the_document_is_that_of_this_catalogue() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/drops.md");
+    let expected = document();
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        std::fs::write(path, &expected).expect("docs/drops.md can be written");
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(found == expected, "docs/drops.md is not what the catalogue says: UPDATE_EXPECTED=1 writes it");
+}
