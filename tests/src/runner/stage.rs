@@ -254,6 +254,7 @@ mod tests {
         assert_eq!(found.get("IpForwDatagrams"), Some(&42));
         assert_eq!(found.get("UdpNoPorts"), Some(&3));
         assert_eq!(found.get("Udp6NoPorts"), Some(&5));
-        assert_eq!(found.len(), 6);
+        assert_eq!(found.get("TcpExtListenDrops"), Some(&2));
+        assert_eq!(found.len(), 7);
     }
 }
