@@ -81,6 +81,11 @@ impl Stage {
                 }
                 Ok(())
             }
+            Action::Packet { at, args } => {
+                let args = self.filled(std::slice::from_ref(args))?.remove(0);
+                let args = ["packet"].into_iter().chain(args.split_whitespace());
+                self.traffic(at, &args.map(str::to_owned).collect::<Vec<_>>()).map(drop)
+            }
             Action::Trace(plan) => self.start_trace(plan),
             Action::Await { trace, select, journeys, within } => {
                 self.await_journeys(trace, select, *journeys, *within)
@@ -260,6 +265,7 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::Ping { .. } => "ping",
         Action::Stream { .. } => "stream",
         Action::Burst { .. } => "burst",
+        Action::Packet { .. } => "packet",
         Action::Trace(_) => "trace",
         Action::Await { .. } => "await",
         Action::Stop { .. } => "stop",

@@ -266,6 +266,8 @@ pub(crate) enum Action {
         #[serde(default)]
         pause_us: u32,
     },
+    /// Crafted packets, straight to a device: arguments of the generator `packet` (`scenarios traffic packet --help`).
+    Packet { at: String, args: String },
     /// Start nattrace (in JSON) and wait until it is ready.
     Trace(Trace),
     /// Wait until nattrace has written so many journeys that match.

@@ -3,6 +3,7 @@
 //! They are sub-commands of this program, run inside the namespaces, so that a scenario needs no other
 //! network tool and its servers are witnesses that can be read.
 
+mod packet;
 mod ping;
 mod tcp;
 mod udp;
@@ -91,6 +92,8 @@ pub(crate) enum Traffic {
         #[arg(long, default_value_t = 0)]
         pause: u64,
     },
+    /// Packets as no decent host would send them, straight to a device.
+    Packet(packet::Args),
     /// ICMP echo requests.
     Ping {
         /// Where to.
@@ -124,6 +127,7 @@ pub(crate) fn run(traffic: Traffic) -> Result<()> {
             let pause = Duration::from_micros(pause);
             udp::burst(&udp::Burst { to, from, count, senders, vary_length, port, pause })
         }
+        Traffic::Packet(args) => packet::send(&args),
         Traffic::Ping { to, count, timeout } => ping::ping(to, count, Duration::from_secs_f64(timeout)),
     }
 }
