@@ -573,3 +573,21 @@ fn kernels_before_6_7_tell_the_end_of_a_chain_by_a_type_of_its_own() {
         ]
     );
 }
+
+/// A ring that is read late: what comes by another way is minutes ahead of it, and says nothing of how late it is.
+#[test]
+fn only_the_clock_tells_how_late_it_is() {
+    let mut ring = Stream::new();
+    passed(&mut ring, HookPoint::Input, None);
+    let read_ns = ring.events.last().expect("events").time_ns;
+    let time_ns = read_ns + 60_000 * MS;
+    let elsewhere = Event { time_ns, cpu: 0, netns: 2, body: Body::Namespace { name: None } };
+    let mut assembler = Assembler::new(Options::default());
+    for event in ring.events.into_iter().chain([elsewhere]) {
+        assembler.push(event);
+    }
+    assembler.expire(read_ns);
+    assert_eq!(assembler.open_count(), 1);
+    assembler.expire(time_ns);
+    assert_eq!(assembler.finished().len(), 1);
+}

@@ -151,10 +151,10 @@ impl Assembler {
         }
     }
 
-    /// Takes one event. Events of one packet must come in the order they happened.
+    /// Takes one event. Events of one packet must come in the order they happened; those of different sources may be
+    /// apart by any time, so that only [`Body::Clock`] and [`Assembler::expire`] tell how late it is.
     pub fn push(&mut self, event: Event) {
         self.counters.event(&event.body);
-        self.now_ns = self.now_ns.max(event.time_ns);
         let at = Moment { time_ns: event.time_ns, cpu: event.cpu, netns: event.netns };
         match event.body {
             Body::Hook(hook) => self.hook(at, &hook),

@@ -83,6 +83,7 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
         }
         last_ns = event.time_ns.max(last_ns);
         let looks = matches!(event.body, Body::Clock);
+        let now_ns = if looks { event.time_ns } else { last_ns };
         has_clock |= looks;
         report.see(&event);
         assembler.push(event);
@@ -92,7 +93,7 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
             assembler.expire(last_ns);
         }
         if looks || due {
-            report.quiet(last_ns)?;
+            report.quiet(now_ns)?;
             for journey in assembler.finished() {
                 report.journey(&journey)?;
             }

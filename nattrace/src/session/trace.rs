@@ -223,36 +223,28 @@ impl<'a> Session<'a> {
             let tick = if self.assembler.open_count() > 0 { TICK } else { IDLE_TICK };
             // From the last look on, not from the last event: under load there is always another event.
             let next_look = looked + tick;
-            let mut behind = false;
+            let mut woken = None;
             tokio::select! {
                 biased;
                 () = signals.any() => break,
                 () = until(deadline) => break,
-                ready = records(ring) => {
-                    behind = self.drain(BATCH)?;
-                    if !behind {
-                        ready?.clear_ready();
-                    }
-                }
+                ready = records(ring) => woken = Some(ready?),
                 Some(input) = self.inputs.recv() => self.input(input)?,
                 () = sleep_until(next_look) => {}
             }
+            let (time_ns, behind) = self.look()?;
             if behind {
-                // A ring that never runs empty must starve neither signals and timers, which the runtime looks at
-                // when it is given a moment, nor the sockets.
+                // A ring that never runs empty must not starve signals and timers, which the runtime looks at when it
+                // is given a moment.
                 tokio::task::yield_now().await;
-                for _ in 0..self.inputs.len() {
-                    if let Ok(input) = self.inputs.try_recv() {
-                        self.input(input)?;
-                    }
-                }
+            } else if let Some(mut ready) = woken {
+                ready.clear_ready();
             }
             if Instant::now() >= next_look {
                 looked = Instant::now();
                 self.poll()?;
-                self.report.quiet(if behind { self.ring_ns } else { now_ns() })?;
+                self.report.quiet(time_ns)?;
             }
-            self.look(behind)?;
             self.tell()?;
         }
         Ok(())
@@ -437,14 +429,23 @@ impl<'a> Session<'a> {
         });
     }
 
-    /// Looks whether journeys have ended; the moment is recorded, for a replay to look then, too. What a journey
-    /// waits for may still be in the ring when that was not emptied: then it is as late as its records say.
-    fn look(&mut self, behind: bool) -> Result<()> {
-        if self.assembler.open_count() == 0 {
-            return Ok(());
+    /// Takes what has come, and looks whether journeys have ended. Gives the moment of that, which is recorded, for a
+    /// replay to look then, too; and whether there is more in the ring. Nothing that a journey waits for may be left
+    /// unread from before that moment: it is taken before the sockets and the ring are emptied, and when the ring was
+    /// not, it is as late as its records say.
+    fn look(&mut self) -> Result<(u64, bool)> {
+        let now = now_ns();
+        for _ in 0..self.inputs.len() {
+            if let Ok(input) = self.inputs.try_recv() {
+                self.input(input)?;
+            }
         }
-        let time_ns = if behind { self.ring_ns } else { now_ns() };
-        self.take(vec![clock(time_ns)])
+        let behind = self.drain(BATCH)?;
+        let time_ns = if behind { self.ring_ns } else { now };
+        if self.assembler.open_count() > 0 {
+            self.take(vec![clock(time_ns)])?;
+        }
+        Ok((time_ns, behind))
     }
 
     /// Probes functions of modules that have come meanwhile; their names are new, too.
