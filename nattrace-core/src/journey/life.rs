@@ -75,6 +75,18 @@ impl Open {
             self.move_up(from, to);
         }
     }
+
+    /// What the ring told was read after ctnetlink's word of the entry's end: puts that step where its time is.
+    pub(super) fn place_destruction(&mut self) {
+        let destroyed = |draft: &Draft| {
+            matches!(draft.step.kind, StepKind::Connection { event: ConnectionStep::Destroyed, .. })
+        };
+        let Some(from) = self.drafts.iter().rposition(destroyed) else { return };
+        let Some(time_ns) = self.drafts.get(from).map(|draft| draft.step.time_ns) else { return };
+        if let Some(to) = self.drafts.iter().take(from).position(|draft| draft.step.time_ns > time_ns) {
+            self.move_up(from, to);
+        }
+    }
 }
 
 /// Of legacy iptables' tables, `raw` alone comes before conntrack (`NF_IP_PRI_RAW`).
@@ -126,6 +138,17 @@ mod tests {
                 _ => None,
             })
             .collect()
+    }
+
+    #[test]
+    fn an_end_that_was_read_early_stands_where_its_time_is() {
+        let mut open = open();
+        let later = Moment { time_ns: 9, ..AT };
+        open.delivered(AT, None);
+        open.delivered(later, None);
+        open.connection_step(Moment { time_ns: 5, ..AT }, ConnectionStep::Destroyed, None);
+        open.place_destruction();
+        assert_eq!(open.drafts.iter().map(|draft| draft.step.time_ns).collect::<Vec<_>>(), [1, 5, 9]);
     }
 
     #[test]

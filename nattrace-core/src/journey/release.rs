@@ -392,6 +392,7 @@ fn complete_steps(open: &mut Open, outcome: &Outcome, moves: Vec<(usize, usize)>
             open.move_up(from, rule + 1);
         }
     }
+    open.place_destruction();
     // Two sources told of the end, and the kernel's report was the faster one.
     if dropped
         && let Some(at) = open.drafts.iter().rposition(|d| matches!(d.step.kind, StepKind::Drop(_)))
