@@ -129,7 +129,7 @@ const REASONS: [(&str, &str, &str); 62] = [
         "The processor's input queue was full.",
         "net.core.netdev_max_backlog; the second column of /proc/net/softnet_stat counts it.",
     ),
-    ("XDP", "An XDP program dropped it.", "`ip link show DEV` names the program."),
+    ("XDP", XDP, XDP_CHECK),
     ("UNHANDLED_PROTO", "No protocol handler takes its ethertype.", ""),
     ("DEV_READY", "The device was not ready.", "`ip link show DEV`: is it up, and its peer?"),
     ("FULL_RING", "The device's ring was full.", ""),
@@ -144,6 +144,13 @@ const REASONS: [(&str, &str, &str); 62] = [
     ("QUEUE_PURGE", "The queue it waited in was purged, as when a socket is closed unread.", ""),
     ("IPV6_BAD_EXTHDR", "One of its IPv6 extension headers is malformed.", ""),
 ];
+
+/// `nf_reinject`, which is nfnetlink_queue's own since 6.12 or so; a queue whose reader ends is emptied by it.
+const REFUSED: &str = "The program that reads the NFQUEUE dropped it, or ended without an answer for it.";
+
+/// An XDP program: reason `XDP`; the functions that run generic ones give none.
+const XDP: &str = "An XDP program dropped it.";
+const XDP_CHECK: &str = "`ip link show DEV` names the program.";
 
 /// What `dst_discard` and its sister are for.
 const DISCARDED: &str = "Its route discards packets: it is of type blackhole, or its device is going away.";
@@ -186,7 +193,7 @@ const PAIRS: [((&str, &str), &str, &str); 6] = [
 ];
 
 /// Functions that drop without a telling reason (before 5.17 there is none at all), by what they do.
-const FUNCTIONS: [(&str, &str, &str); 32] = [
+const FUNCTIONS: [(&str, &str, &str); 35] = [
     ("nft_do_chain", "A rule or a policy of nftables dropped it.", ""),
     ("ipt_do_table", "A rule of iptables dropped it.", ""),
     ("ip6t_do_table", "A rule of ip6tables dropped it.", ""),
@@ -197,7 +204,10 @@ const FUNCTIONS: [(&str, &str, &str); 32] = [
         "It could not be queued to user space: nobody listens on that queue, or it is full.",
         "`cat /proc/net/netfilter/nfnetlink_queue`.",
     ),
-    ("nf_reinject", "The program that reads the NFQUEUE dropped it.", ""),
+    ("nf_reinject", REFUSED, ""),
+    ("nfqnl_reinject", REFUSED, ""),
+    ("do_xdp_generic", XDP, XDP_CHECK),
+    ("netif_receive_generic_xdp", XDP, XDP_CHECK),
     ("ip_rcv_core", "Its IP header is malformed.", ""),
     ("ip6_rcv_core", "Its IPv6 header is malformed.", ""),
     (
@@ -290,7 +300,7 @@ const FUNCTIONS: [(&str, &str, &str); 32] = [
 ];
 
 /// Functions that drop on behalf of netfilter: a drop there happened in the hook the packet was in.
-const IN_HOOK: [&str; 9] = [
+const IN_HOOK: [&str; 8] = [
     "nft_do_chain",
     "ipt_do_table",
     "ip6t_do_table",
@@ -299,7 +309,6 @@ const IN_HOOK: [&str; 9] = [
     "nf_nat_inet_fn",
     "nf_conntrack_in",
     "nf_queue",
-    "nf_reinject",
 ];
 
 /// Sockets that watch (`tcpdump`) get a copy; its fate is not the packet's.
@@ -385,6 +394,11 @@ pub fn check(reason: Option<&str>, function: Option<&str>) -> Option<&'static st
 /// Whether the drop happened inside a netfilter hook.
 pub(crate) fn is_in_hook(reason: Option<&str>, function: Option<&str>) -> bool {
     reason == Some("NETFILTER_DROP") || function.is_some_and(|f| IN_HOOK.contains(&plain(f)))
+}
+
+/// Whether the program that reads a queue refused it.
+pub(crate) fn is_refusal(function: Option<&str>) -> bool {
+    function.is_some_and(|f| look_up(&FUNCTIONS, plain(f)).is_some_and(|(means, _)| means == REFUSED))
 }
 
 /// Whether what was freed is the copy of a capturing socket.

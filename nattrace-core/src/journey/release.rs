@@ -290,9 +290,13 @@ impl Assembler {
                 && decision.rule.is_none()
                 && matches!(decision.by, RewrittenBy::Connection | RewrittenBy::IcmpError)
                 && known.and_then(|k| self.connections.get(k)).is_some_and(Known::is_older);
-            if let Some(StepKind::Rewrite { rule, by, decided_for, port_unasked, older, .. }) =
+            if let Some(StepKind::Rewrite { rule, by, decided_for, port_unasked, older, function, .. }) =
                 open.drafts.get_mut(index).map(|d| &mut d.step.kind)
             {
+                // The rule did it, not the function that was thought to.
+                if decision.rule.is_some() {
+                    *function = None;
+                }
                 *rule = decision.rule;
                 *by = decision.by;
                 *decided_for = decision.decided_for;

@@ -1,6 +1,6 @@
 //! `conntrack -E` and `conntrack -L` against the connections and rewrites in the journeys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -57,9 +57,17 @@ pub(crate) fn complaints(known: &BTreeSet<Flow>, journeys: &[Value]) -> Vec<Stri
             found.push(format!("{}: conntrack knows no such connection: {flow:?}", headline(journey)));
             continue;
         }
+        let mut written = BTreeMap::new();
         for step in steps(journey).iter().filter(|step| text(step, &["kind"]) == "rewrite") {
-            let mapping = mapping(&flow, text(connection, &["direction"]), text(step, &["nat"]));
+            let nat = text(step, &["nat"]);
             let said = (end(&step["from"]), end(&step["to"]));
+            // Conntrack never hears of what others write, and goes on with it.
+            if text(step, &["by"]) == "other" && !text(step, &["function"]).is_empty() {
+                written.insert(nat, said.1);
+                continue;
+            }
+            let mapping = mapping(&flow, text(connection, &["direction"]), nat)
+                .map(|(from, to)| (written.remove(nat).unwrap_or(from), to));
             if mapping.as_ref() != Some(&said) {
                 found.push(format!(
                     "{}: the rewrite {step} is not conntrack's mapping {mapping:?}",
@@ -136,6 +144,17 @@ conntrack v1.4.7 (conntrack-tools): 4 flow entries have been shown.
         assert_eq!(judge(journey("original", "dnat", container, service)), 1);
         assert_eq!(judge(journey("original", "snat", service, container)), 1);
         assert_eq!(judge(journey("original", "dnat", service, ("192.168.70.10", 23))), 1);
+    }
+
+    #[test]
+    fn what_others_wrote_is_not_conntracks_mapping_and_is_mapped_on() {
+        let (service, container) = (("10.1.2.3", 1222), ("192.168.70.10", 22));
+        let mut written = journey("original", "dnat", ("10.7.7.7", 7), container);
+        assert_eq!(complaints(&flows(LINES), &[written.clone()]).len(), 1);
+        let step = json!({"kind": "rewrite", "nat": "dnat", "from": {"addr": service.0, "port": service.1},
+                          "to": {"addr": "10.7.7.7", "port": 7}, "by": "other", "function": "f"});
+        written["steps"].as_array_mut().expect("steps").insert(0, step);
+        assert_eq!(complaints(&flows(LINES), &[written]).len(), 0);
     }
 
     #[test]

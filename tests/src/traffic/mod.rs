@@ -4,11 +4,13 @@
 //! network tool and its servers are witnesses that can be read.
 
 mod ping;
+mod queue;
 mod tcp;
 mod udp;
+pub(crate) mod xdp;
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -91,6 +93,32 @@ pub(crate) enum Traffic {
         #[arg(long, default_value_t = 0)]
         pause: u64,
     },
+    /// Answer for the packets of an NFQUEUE.
+    NfQueue {
+        /// Which queue.
+        number: u16,
+        /// Drop them.
+        #[arg(long)]
+        refuse: bool,
+        /// Answer only when told so by SIGUSR1.
+        #[arg(long)]
+        hold: bool,
+        /// How many packets may wait at a time.
+        #[arg(long)]
+        most: Option<u32>,
+        /// Write this source address into them.
+        #[arg(long)]
+        source: Option<Ipv4Addr>,
+    },
+    /// Run an XDP program on what a device takes in.
+    Xdp {
+        /// The device.
+        device: String,
+        /// Which program.
+        program: xdp::Program,
+        /// How it is attached.
+        mode: xdp::Mode,
+    },
     /// ICMP echo requests.
     Ping {
         /// Where to.
@@ -124,6 +152,10 @@ pub(crate) fn run(traffic: Traffic) -> Result<()> {
             let pause = Duration::from_micros(pause);
             udp::burst(&udp::Burst { to, from, count, senders, vary_length, port, pause })
         }
+        Traffic::NfQueue { number, refuse, hold, most, source } => {
+            queue::read(&queue::Reader { number, refuse, hold, most, source })
+        }
+        Traffic::Xdp { device, program, mode } => xdp::attach(&device, program, mode),
         Traffic::Ping { to, count, timeout } => ping::ping(to, count, Duration::from_secs_f64(timeout)),
     }
 }

@@ -247,7 +247,7 @@ pub(super) fn connection(event: ConnectionStep) -> Option<&'static str> {
     match event {
         ConnectionStep::Created | ConnectionStep::Confirmed => None,
         ConnectionStep::ClashResolved => {
-            Some("another packet of the connection was faster: this one goes by its entry")
+            Some("another packet of the connection was faster: its entry is the connection's")
         }
         ConnectionStep::Destroyed => Some("the connection's entry is removed"),
     }
