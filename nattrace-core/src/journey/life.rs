@@ -37,6 +37,7 @@ impl Open {
             self.connection_step(at, ConnectionStep::ClashResolved, now.id);
             // What follows is the other entry's.
             self.fresh = false;
+            self.replaced = true;
             if let Some(mine) = &mut self.connection {
                 (mine.key, mine.id) = (now.key, now.id);
             }

@@ -129,6 +129,8 @@ pub(super) struct Open {
     pub(super) known: Option<u64>,
     /// The connection began with this packet.
     pub(super) fresh: bool,
+    /// Another packet's entry took the place of its own, for which rules had decided before.
+    pub(super) replaced: bool,
     /// Conntrack removed its entry while it was under way.
     pub(super) entry_gone: bool,
     pub(super) drafts: Vec<Draft>,
@@ -161,6 +163,7 @@ impl Open {
             connection_netns: at.netns,
             known: None,
             fresh: false,
+            replaced: false,
             entry_gone: false,
             drafts: Vec::new(),
             visits: Vec::new(),
@@ -263,8 +266,10 @@ impl Open {
             (StepKind::Rewrite { nat, .. }, Note::Rewrite { exact: true, .. }) => {
                 draft.visit.is_none() && manipulates(hook, *nat)
             }
+            // An entry can go at any time, and another's be taken over when the packet is back from a queue.
             (StepKind::Connection { event, .. }, _) => {
-                draft.visit.is_none() && *event != ConnectionStep::Destroyed
+                draft.visit.is_none()
+                    && !matches!(event, ConnectionStep::Destroyed | ConnectionStep::ClashResolved)
             }
             (StepKind::Rewrite { function, .. }, _) => draft.visit.is_none() && function.is_none(),
             (StepKind::Drop { .. }, _) => true,

@@ -279,6 +279,7 @@ impl Assembler {
             let decision = decide(&open.drafts, index, open, is_nat, remembered);
             if decision.by == RewrittenBy::Rule
                 && here
+                && !open.replaced
                 && let Some(rule) = &decision.rule
             {
                 decided.push((nat, rule.clone()));
@@ -327,7 +328,7 @@ impl Assembler {
             .opens
             .values()
             .chain(self.held.values().map(|closed| &closed.open))
-            .filter(|open| open.known == Some(known))
+            .filter(|open| open.known == Some(known) && !open.replaced)
             .filter(|open| open.connection.as_ref().is_none_or(|c| c.direction != Some(Direction::Reply)));
         for open in first {
             let mut drafts = open.drafts.clone();

@@ -410,6 +410,37 @@ mod tests {
         assert_eq!(rewritten(fast, None).0, RewrittenBy::Flowtable);
     }
 
+    /// A packet in PREROUTING that these rules queued, back with another destination.
+    fn back_from_queue(later: Option<&str>) -> (RewrittenBy, Option<String>) {
+        let mut queued = open(&[(4, Some("queue to 7"), Verdict::Queue(7))]);
+        queued.decide(0, HookVerdict::Queue);
+        queued.visits[0].over = true;
+        let to = Packet { destination: Some(end(9, 8080)), ..queued.header.clone() };
+        queued.see_header(AT, &to);
+        let index = queued.drafts.len() - 1;
+        if later.is_some() {
+            let mut rest = open(&[(5, later, Verdict::Continue)]);
+            queued.drafts.append(&mut rest.drafts);
+        }
+        let known = || {
+            let drafts = open(&[(6, Some("dnat to 10.0.0.9:8080"), Verdict::Accept)]).drafts;
+            drafts.into_iter().find_map(|draft| match draft.step.kind {
+                StepKind::Rule(step) => Some((step.rule, None)),
+                _ => None,
+            })
+        };
+        let decision = decide(&queued.drafts, index, &queued, |_, _| Some(false), |_| known());
+        (decision.by, decision.rule.and_then(|rule| rule.text))
+    }
+
+    #[test]
+    fn what_changed_in_a_queue_is_its_readers_doing_unless_a_rule_says_so() {
+        assert_eq!(back_from_queue(None), (RewrittenBy::Other, None));
+        assert_eq!(back_from_queue(Some("counter")), (RewrittenBy::Other, None));
+        let set = "ip daddr set 10.0.0.9";
+        assert_eq!(back_from_queue(Some(set)), (RewrittenBy::Other, Some(set.to_owned())));
+    }
+
     #[test]
     fn both_ends_make_two_steps_and_another_layer_none() {
         let mut both = open(&[]);

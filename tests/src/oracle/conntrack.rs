@@ -57,12 +57,17 @@ pub(crate) fn complaints(known: &BTreeSet<Flow>, journeys: &[Value]) -> Vec<Stri
             found.push(format!("{}: conntrack knows no such connection: {flow:?}", headline(journey)));
             continue;
         }
+        let clash = steps(journey).iter().position(|step| text(step, &["event"]) == "clash-resolved");
         let mut written = BTreeMap::new();
-        for step in steps(journey).iter().filter(|step| text(step, &["kind"]) == "rewrite") {
+        for (at, step) in steps(journey).iter().enumerate() {
+            if text(step, &["kind"]) != "rewrite" {
+                continue;
+            }
             let nat = text(step, &["nat"]);
             let said = (end(&step["from"]), end(&step["to"]));
-            // Conntrack never hears of what others write, and goes on with it.
-            if text(step, &["by"]) == "other" && !text(step, &["function"]).is_empty() {
+            // Conntrack goes on with what others write, and never shows them, nor an entry that lost to another.
+            let others = text(step, &["by"]) == "other" && !text(step, &["function"]).is_empty();
+            if others || clash.is_some_and(|clash| at < clash) && text(step, &["by"]) == "rule" {
                 written.insert(nat, said.1);
                 continue;
             }

@@ -37,6 +37,10 @@ pub(crate) struct Script {
     /// What the machine must have; otherwise the scenario is skipped with that reason.
     #[serde(default)]
     pub(crate) needs: Vec<Need>,
+    /// The first kernel that behaves so (`6.12`).
+    pub(crate) since: Option<String>,
+    /// The first kernel that does not any more.
+    pub(crate) until: Option<String>,
     /// Which topology.
     pub(crate) topology: String,
     /// Role to nft file, loaded before the first action.
