@@ -11,7 +11,7 @@ use super::counters::Counters;
 use super::ending::{Ending, KernelDrop, Timing, Why};
 use super::identity::{Identity, is_entry};
 use super::names::Names;
-use super::open::{ChainName, Moment, Open, Place};
+use super::open::{ChainName, Moment, Open};
 use super::release::Closed;
 use super::retransmission::{Segment, Segments};
 use super::route::Routed;
@@ -374,9 +374,7 @@ impl Assembler {
         let routed = self.route_of(at, back.route.as_ref(), oif.as_ref());
         self.with(seq, |open| {
             open.seen(at);
-            // What XDP or tc wrote since a device gave the packet was written before this hook.
-            if open.writer.is_some()
-                && matches!(open.place, Place::Received(_))
+            if open.was_written_before_hook()
                 && let Some(header) = &back.header
             {
                 open.see_header(at, header);

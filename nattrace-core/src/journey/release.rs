@@ -226,7 +226,8 @@ impl Assembler {
         let Some(known) = open.known.and_then(|k| self.connections.get_mut(k)) else { return };
         open.fresh |= known.created_ns.is_some_and(|created| created >= open.first.time_ns)
             && open.connection.as_ref().is_none_or(|c| c.direction != Some(Direction::Reply))
-            && !known.began;
+            && !known.began
+            && !open.replaced;
         known.began = true;
         if self.options.filter.matches(&open.packet) {
             known.followed = true;

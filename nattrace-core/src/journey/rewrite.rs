@@ -84,6 +84,12 @@ impl Open {
         self.place == Place::Hook && self.visits.last().is_some_and(queued)
     }
 
+    /// Whether a change of the header that the return of a hook shows was made before the packet entered it: by XDP or tc
+    /// since a device gave it, or while it was in a queue.
+    pub(super) fn was_written_before_hook(&self) -> bool {
+        self.is_back_from_queue() || self.writer.is_some() && matches!(self.place, Place::Received(_))
+    }
+
     fn is_reply(&self) -> bool {
         self.connection.as_ref().is_some_and(|c| c.direction == Some(Direction::Reply))
     }

@@ -126,7 +126,7 @@ pub(super) fn attach(device: &str, program: Program, mode: Mode) -> Result<()> {
     };
     // The kernel takes the program off the device when this is closed.
     let _link = bpf(BPF_LINK_CREATE, &link).with_context(|| format!("{device} does not take the program"))?;
-    say(&json!({"event": "listening", "device": device}));
+    say(&json!({"event": "listening", "on": device}));
     loop {
         std::thread::park();
     }
