@@ -53,11 +53,14 @@ pub(crate) fn complaints(known: &BTreeSet<Flow>, journeys: &[Value]) -> Vec<Stri
             continue;
         }
         let flow = Flow { protocol: protocol.to_owned(), original, reply };
-        if !known.contains(&flow) {
+        let clash = steps(journey).iter().position(|step| text(step, &["event"]) == "clash-resolved");
+        // What lost a clash and keeps an entry is hidden from listings; the winner is not (nf_ct_resolve_clash_harder).
+        let hidden = clash.is_some()
+            && known.iter().any(|won| won.protocol == flow.protocol && won.original == flow.original);
+        if !hidden && !known.contains(&flow) {
             found.push(format!("{}: conntrack knows no such connection: {flow:?}", headline(journey)));
             continue;
         }
-        let clash = steps(journey).iter().position(|step| text(step, &["event"]) == "clash-resolved");
         let mut written = BTreeMap::new();
         for (at, step) in steps(journey).iter().enumerate() {
             if text(step, &["kind"]) != "rewrite" {
@@ -149,6 +152,20 @@ conntrack v1.4.7 (conntrack-tools): 4 flow entries have been shown.
         assert_eq!(judge(journey("original", "dnat", container, service)), 1);
         assert_eq!(judge(journey("original", "snat", service, container)), 1);
         assert_eq!(judge(journey("original", "dnat", service, ("192.168.70.10", 23))), 1);
+    }
+
+    #[test]
+    fn the_entry_of_who_lost_a_clash_is_hidden() {
+        let mut lost = journey("original", "dnat", ("10.1.2.3", 1222), ("192.168.70.10", 23));
+        lost["connection"]["reply"]["sport"] = json!(23);
+        assert_eq!(complaints(&flows(LINES), &[lost.clone()]).len(), 1);
+        lost["steps"]
+            .as_array_mut()
+            .expect("steps")
+            .push(json!({"kind": "connection", "event": "clash-resolved"}));
+        assert_eq!(complaints(&flows(LINES), &[lost.clone()]).len(), 0);
+        lost["connection"]["original"]["sport"] = json!(40001);
+        assert_eq!(complaints(&flows(LINES), &[lost]).len(), 1);
     }
 
     #[test]
