@@ -250,7 +250,7 @@ pub const DELIVER_FUNCTIONS: [&str; 8] = [
 ];
 
 /// Which function is about to write addresses or ports, without conntrack's NAT; [`DeliverRecord::function`].
-pub const WRITER_FUNCTIONS: [&str; 10] = [
+pub const WRITER_FUNCTIONS: [&str; 11] = [
     "nf_flow_offload_ip_hook",
     "nf_flow_offload_ipv6_hook",
     "tcf_nat_act",
@@ -261,6 +261,7 @@ pub const WRITER_FUNCTIONS: [&str; 10] = [
     "udp_snat_handler",
     "sctp_dnat_handler",
     "sctp_snat_handler",
+    "do_xdp_generic",
 ];
 
 /// A socket or a local protocol took the packet, or a function is about to write into it.

@@ -64,6 +64,8 @@ pub const STATUS_NAMES: [(u32, &str); 16] = [
 
 /// `IPS_CONFIRMED`: in the table, where others find it.
 pub const IPS_CONFIRMED: u32 = 1 << 3;
+/// `IPS_NAT_CLASH`: lost a clash, and is in the table for what answers to this packet alone.
+pub const IPS_NAT_CLASH: u32 = 1 << 12;
 /// `IPS_SRC_NAT`.
 pub const IPS_SRC_NAT: u32 = 1 << 4;
 /// `IPS_DST_NAT`.

@@ -10,7 +10,7 @@ mod evidence;
 
 pub use document::document;
 pub(crate) use ends::{
-    is_capture, is_consumption, is_delivered_by, is_handed_to_device, is_in_hook, is_used,
+    is_capture, is_consumption, is_delivered_by, is_handed_to_device, is_in_hook, is_refusal, is_used,
 };
 pub use evidence::Evidence;
 

@@ -177,7 +177,7 @@ fn full_mode_precedence() {
                 s.hook_return(1, None, HookPoint::Input, HookVerdict::Stolen, None);
                 s.wait(900 * MS).dropped(1, &syn(1, 7), "NETFILTER_DROP", "nf_reinject");
             },
-            "= dropped by kernel NETFILTER_DROP nf_reinject in -",
+            "= dropped by kernel NETFILTER_DROP nf_reinject in input",
         ),
         (
             "lost sight of",

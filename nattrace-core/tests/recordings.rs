@@ -1,5 +1,6 @@
 //! What real kernels sent, replayed: `recordings/NAME.jsonl` must give what `recordings/NAME.txt` says. They
-//! were made with `nattrace --record`: those called `full-` on Debian 6.12, the others on 6.18 without kprobes. After a change that is meant,
+//! were made with `nattrace --record`: those called `full-` on Debian 6.12 (or the kernel that follows), the others on 6.18
+//! without kprobes. After a change that is meant,
 //! `UPDATE_EXPECTED=1 cargo test -p nattrace-core --test recordings` writes the texts anew.
 
 mod common;

@@ -87,31 +87,34 @@ pub(crate) fn hook(
     entry.submit(0);
 }
 
-/// How a packet that the flowtable sent came in, and that it was written to.
+/// That a device gave a packet, as it was when it came to a function that wrote into it.
 #[inline(always)]
-pub(crate) fn fast_path(netns: u32, packet: u64, entered: &Entered) {
-    if let Some(mut received) = reserve::<DeviceRecord>(LOST_TRACEPOINTS) {
-        let record = received.as_mut_ptr();
-        // SAFETY: every byte of the record is written before it is submitted.
-        unsafe {
-            (*record).head = head(Kind::Receive, packet, netns, entered.received_ns);
-            read::device(entered.device, &raw mut (*record).device);
-            (*record).snapshot = entered.snapshot;
-            Skb(0).conn(&raw mut (*record).conn);
-        }
-        received.submit(0);
+pub(crate) fn received_as(netns: u32, packet: u64, entered: &Entered) {
+    let Some(mut received) = reserve::<DeviceRecord>(LOST_TRACEPOINTS) else { return };
+    let record = received.as_mut_ptr();
+    // SAFETY: every byte of the record is written before it is submitted.
+    unsafe {
+        (*record).head = head(Kind::Receive, packet, netns, entered.received_ns);
+        read::device(entered.device, &raw mut (*record).device);
+        (*record).snapshot = entered.snapshot;
+        Skb(0).conn(&raw mut (*record).conn);
     }
-    if let Some(mut wrote) = reserve::<DeliverRecord>(LOST_PROBES) {
-        let record = wrote.as_mut_ptr();
-        // SAFETY: every byte of the record is written before it is submitted.
-        unsafe {
-            (*record).head = head(Kind::Writer, packet, netns, 0);
-            (*record).function = entered.function;
-            (*record).zero = 0;
-            (*record).snapshot = entered.snapshot;
-        }
-        wrote.submit(0);
+    received.submit(0);
+}
+
+/// That a function wrote into a packet, and how it looked before.
+#[inline(always)]
+pub(crate) fn wrote(netns: u32, packet: u64, entered: &Entered) {
+    let Some(mut wrote) = reserve::<DeliverRecord>(LOST_PROBES) else { return };
+    let record = wrote.as_mut_ptr();
+    // SAFETY: every byte of the record is written before it is submitted.
+    unsafe {
+        (*record).head = head(Kind::Writer, packet, netns, 0);
+        (*record).function = entered.function;
+        (*record).zero = 0;
+        (*record).snapshot = entered.snapshot;
     }
+    wrote.submit(0);
 }
 
 /// Keeps the headers as they are before a rewrite.

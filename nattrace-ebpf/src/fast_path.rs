@@ -68,7 +68,9 @@ pub(crate) fn leaves(skb: Skb, netns: u32) {
             entry.received_ns = 0;
             entry.hook = 0;
             // SAFETY: the entry belongs to this packet.
-            emit::fast_path(netns, entry.id, unsafe { &*entered });
+            let entered = unsafe { &*entered };
+            emit::received_as(netns, entry.id, entered);
+            emit::wrote(netns, entry.id, entered);
         }
         let _ = ENTERED.remove(skb.0);
     }

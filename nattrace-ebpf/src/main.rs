@@ -19,6 +19,7 @@ mod filter;
 mod maps;
 mod read;
 mod select;
+mod xdp;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -498,6 +499,32 @@ fn writer(skb: Skb, function: u32) {
     {
         emit::function(Kind::Writer, skb, entry.id, netns, function);
     }
+}
+
+// do_xdp_generic(prog, skb): called for every packet while there is a generic XDP program on any device, and for none
+// while there is not.
+
+#[kprobe]
+fn do_xdp_generic(ctx: ProbeContext) -> u32 {
+    if let (Some(program), Some(argument)) = (ctx.arg::<u64>(0), ctx.arg(1))
+        && program != 0
+    {
+        xdp::enters(read::stack_pointer(ctx.as_ptr()), argument);
+    }
+    0
+}
+
+#[kretprobe]
+fn do_xdp_generic_return(ctx: RetProbeContext) -> u32 {
+    const XDP_PASS: u32 = 2;
+    if let Some((key, call)) = maps::xdp_call_of_return(read::stack_pointer(ctx.as_ptr())) {
+        // After any other answer the buffer is gone.
+        if ctx.ret::<u32>() == XDP_PASS {
+            xdp::passes(call);
+        }
+        let _ = maps::XDP_CALLS.remove(key);
+    }
+    0
 }
 
 // nf_flow_offload_ip_hook(priv, skb, state): where a flow that the flowtable knows is rewritten and sent, before any

@@ -85,6 +85,16 @@ impl Answer {
     }
 }
 
+/// Whether two packets have the same ends.
+#[inline(always)]
+pub(crate) fn same_ends(a: &Answer, b: &Answer) -> bool {
+    let mut differ = u32::from(a.sport ^ b.sport) | u32::from(a.dport ^ b.dport);
+    for word in 0..4 {
+        differ |= (a.saddr[word] ^ b.saddr[word]) | (a.daddr[word] ^ b.daddr[word]);
+    }
+    differ == 0
+}
+
 /// Watched namespaces, where they are too many for the filter.
 #[map]
 pub(crate) static WATCHED: HashMap<u32, u8> = HashMap::with_max_entries(WATCHED_NAMESPACES, 0);
@@ -193,11 +203,33 @@ pub(crate) struct Before {
     pub(crate) snapshot: Snapshot,
 }
 
+/// Calls of `do_xdp_generic` under way with a packet that is followed or may be, keyed as [`CALLS`].
+#[map]
+pub(crate) static XDP_CALLS: HashMap<u64, XdpCall> = HashMap::with_max_entries(1024, 0);
+
+/// See [`XDP_CALLS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct XdpCall {
+    /// Where the buffer's address is found at the return; 0: the buffer stays.
+    pub(crate) variable: u64,
+    /// The buffer on entry.
+    pub(crate) skb: u64,
+    /// Its entry.
+    pub(crate) entry: Entry,
+    /// Its flow on entry.
+    pub(crate) flow: Answer,
+    /// Padding, always 0.
+    pub(crate) zero: u32,
+    /// How it came, and its headers on entry.
+    pub(crate) entered: Entered,
+}
+
 /// Candidates in the flowtable's hook, by the address of their buffer; not every one is seen again.
 #[map]
 pub(crate) static ENTERED: LruHashMap<u64, Entered> = LruHashMap::with_max_entries(1024, 0);
 
-/// See [`ENTERED`].
+/// How a packet came to a function that writes. See [`ENTERED`] and [`XDP_CALLS`].
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Entered {
@@ -242,6 +274,19 @@ pub(crate) fn call_of_return(sp: u64) -> Option<(u64, &'static Call)> {
         let key = sp.wrapping_sub(offset);
         // SAFETY: the entry is removed by this return alone.
         if let Some(call) = unsafe { CALLS.get(key) } {
+            return Some((key, call));
+        }
+    }
+    None
+}
+
+/// As [`call_of_return`], for `do_xdp_generic`.
+#[inline(always)]
+pub(crate) fn xdp_call_of_return(sp: u64) -> Option<(u64, &'static XdpCall)> {
+    for offset in RETURN_OFFSETS {
+        let key = sp.wrapping_sub(offset);
+        // SAFETY: the entry is removed by this return alone.
+        if let Some(call) = unsafe { XDP_CALLS.get(key) } {
             return Some((key, call));
         }
     }

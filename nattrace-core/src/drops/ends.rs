@@ -1,7 +1,7 @@
 //! Which ends of buffers are drops, and of what.
 
 /// Functions that drop on behalf of netfilter: a drop there happened in the hook the packet was in.
-const IN_HOOK: [&str; 9] = [
+const IN_HOOK: [&str; 8] = [
     "nft_do_chain",
     "ipt_do_table",
     "ip6t_do_table",
@@ -10,8 +10,10 @@ const IN_HOOK: [&str; 9] = [
     "nf_nat_inet_fn",
     "nf_conntrack_in",
     "nf_queue",
-    "nf_reinject",
 ];
+
+/// Functions that free a queued packet by its reader's verdict; `nf_reinject` is nfnetlink_queue's own since 6.12 or so.
+const REFUSALS: [&str; 2] = ["nf_reinject", "nfqnl_reinject"];
 
 /// Sockets that watch (`tcpdump`) get a copy; its fate is not the packet's.
 const CAPTURES: [&str; 5] =
@@ -51,6 +53,11 @@ pub(super) fn plain(function: &str) -> &str {
 /// Whether the drop happened inside a netfilter hook.
 pub(crate) fn is_in_hook(reason: Option<&str>, function: Option<&str>) -> bool {
     reason == Some("NETFILTER_DROP") || function.is_some_and(|f| IN_HOOK.contains(&plain(f)))
+}
+
+/// Whether the program that reads a queue refused it.
+pub(crate) fn is_refusal(function: Option<&str>) -> bool {
+    function.is_some_and(|f| REFUSALS.contains(&plain(f)))
 }
 
 /// Whether what was freed is the copy of a capturing socket.

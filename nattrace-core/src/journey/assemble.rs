@@ -374,6 +374,11 @@ impl Assembler {
         let routed = self.route_of(at, back.route.as_ref(), oif.as_ref());
         self.with(seq, |open| {
             open.seen(at);
+            if open.was_written_before_hook()
+                && let Some(header) = &back.header
+            {
+                open.see_header(at, header);
+            }
             let pending = |exact: bool| {
                 move |v: &super::open::Visit| {
                     v.exact == exact && !v.over && v.hook == back.hook && v.family == back.family

@@ -32,8 +32,10 @@ impl Open {
         if let Some(index) = self.current()
             && let Some(visit) = self.visits.get(index)
         {
-            let inside = if visit.exact {
-                !visit.over
+            let refused = visit.verdict == Some(HookVerdict::Queue) && drops::is_refusal(function);
+            let inside = if refused || visit.exact {
+                // What the reader of a queue refuses was in the hook that queued it.
+                refused || !visit.over
             } else {
                 // Functions hooked in after our last chain (conntrack's confirmation) drop as well: until the
                 // packet is seen elsewhere, netfilter's drop is that hook's, whatever the chains had said.
@@ -44,7 +46,7 @@ impl Open {
             };
             if inside {
                 drop.hook = Some(visit.hook);
-                if !visit.exact {
+                if !visit.exact && !refused {
                     self.decide(index, HookVerdict::Drop);
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::open::{ChainName, Draft, Moment, Note, Open};
 use super::{ConnectionStep, StepKind};
-use crate::conntrack::{Connection, Direction, State};
+use crate::conntrack::{Connection, Direction, IPS_NAT_CLASH, State};
 
 /// `NF_IP_PRI_CONNTRACK` (include/uapi/linux/netfilter_ipv4.h, v6.12).
 const CONNTRACK_PRIORITY: i32 = -200;
@@ -37,11 +37,14 @@ impl Open {
             self.connection_step(at, ConnectionStep::ClashResolved, now.id);
             // What follows is the other entry's.
             self.fresh = false;
+            self.replaced = true;
             if let Some(mine) = &mut self.connection {
                 (mine.key, mine.id) = (now.key, now.id);
             }
         } else if self.fresh && !was_confirmed && confirmed == Some(true) {
-            self.connection_step(at, ConnectionStep::Confirmed, id);
+            let clashed = now.status.is_some_and(|status| status & IPS_NAT_CLASH != 0);
+            let step = if clashed { ConnectionStep::ClashResolved } else { ConnectionStep::Confirmed };
+            self.connection_step(at, step, id);
         }
     }
 
@@ -198,5 +201,11 @@ mod tests {
     #[test]
     fn the_slower_of_two_first_packets_takes_the_others_entry() {
         assert_eq!(steps(&[seen(1, 0), seen(2, IPS_CONFIRMED)]), ["created", "clash-resolved"]);
+    }
+
+    #[test]
+    fn or_keeps_its_own_for_the_answers_where_nat_sent_the_two_to_different_places() {
+        let clashed = seen(1, IPS_CONFIRMED | IPS_NAT_CLASH);
+        assert_eq!(steps(&[seen(1, 0), clashed]), ["created", "clash-resolved"]);
     }
 }

@@ -341,8 +341,9 @@ pub enum ConnectionStep {
     Created,
     /// The packet passed its last hook, and the entry is in conntrack's table (`__nf_conntrack_confirm`).
     Confirmed,
-    /// Another packet had the same connection confirmed meanwhile, whose entry this one took over
-    /// (`nf_ct_resolve_clash`).
+    /// Another packet had the same connection confirmed meanwhile: this one took over its entry, or, where NAT had sent
+    /// the two to different places, keeps its own for what answers to it (`nf_ct_resolve_clash`). From a queue, the
+    /// entry was taken over when the packet came back, before 6.12 (`nf_conntrack_update`).
     ClashResolved,
     /// The entry was removed while the packet was under way.
     Destroyed,

@@ -5,13 +5,21 @@ use std::collections::BTreeSet;
 use super::ending::Ending;
 use super::rewrite::quoted;
 use super::route::Routed;
-use super::{DeviceStep, RouteDecision, Step, StepKind, Traced};
+use super::{ConnectionStep, DeviceStep, RouteDecision, Step, StepKind, Traced};
 use crate::conntrack::Connection;
-use crate::event::{HookPoint, HookVerdict, NetnsId, NfFamily, PacketId, TraceType, Verdict};
+use crate::event::{HookPoint, HookVerdict, Manip, NetnsId, NfFamily, PacketId, TraceType, Verdict};
 use crate::packet::{Packet, Quoted};
 
 /// More steps than any sane path has; a routing loop is cut off here.
 const MAX_STEPS: usize = 1000;
+
+/// The end that conntrack's NAT writes in a hook (`HOOK2MANIP`, include/net/netfilter/nf_nat.h, v6.12).
+fn manipulates(hook: HookPoint, nat: Manip) -> bool {
+    match nat {
+        Manip::Snat => matches!(hook, HookPoint::Postrouting | HookPoint::Input),
+        Manip::Dnat => matches!(hook, HookPoint::Prerouting | HookPoint::Output),
+    }
+}
 
 /// When and where something was observed.
 #[derive(Debug, Clone, Copy)]
@@ -121,6 +129,10 @@ pub(super) struct Open {
     pub(super) known: Option<u64>,
     /// The connection began with this packet.
     pub(super) fresh: bool,
+    /// Another packet's entry took the place of its own, for which rules had decided before.
+    pub(super) replaced: bool,
+    /// Conntrack removed its entry while it was under way.
+    pub(super) entry_gone: bool,
     pub(super) drafts: Vec<Draft>,
     pub(super) visits: Vec<Visit>,
     pub(super) place: Place,
@@ -151,6 +163,8 @@ impl Open {
             connection_netns: at.netns,
             known: None,
             fresh: false,
+            replaced: false,
+            entry_gone: false,
             drafts: Vec::new(),
             visits: Vec::new(),
             place: Place::Nowhere,
@@ -247,9 +261,18 @@ impl Open {
         iif: Option<String>,
         oif: Option<String>,
     ) -> usize {
-        let within = |draft: &Draft| match draft.step.kind {
-            StepKind::Rewrite { .. } | StepKind::Connection { .. } => draft.visit.is_none(),
-            StepKind::Drop(_) => true,
+        let within = |draft: &Draft| match (&draft.step.kind, &draft.note) {
+            // A packet that comes back from a queue runs the rest of the hook before it.
+            (StepKind::Rewrite { nat, .. }, Note::Rewrite { exact: true, .. }) => {
+                draft.visit.is_none() && manipulates(hook, *nat)
+            }
+            // An entry can go at any time, and another's be taken over when the packet is back from a queue.
+            (StepKind::Connection { event, .. }, _) => {
+                draft.visit.is_none()
+                    && !matches!(event, ConnectionStep::Destroyed | ConnectionStep::ClashResolved)
+            }
+            (StepKind::Rewrite { function, .. }, _) => draft.visit.is_none() && function.is_none(),
+            (StepKind::Drop(_), _) => true,
             _ => false,
         };
         let begin = self.drafts.iter().rposition(|draft| !within(draft)).map_or(0, |last| last + 1);
@@ -273,7 +296,9 @@ impl Open {
             }
             visit.over = true;
             if visit.verdict.is_none() {
-                self.decide(index, HookVerdict::Accept);
+                // Back from a queue before the hook that queued it had returned.
+                let queued = matches!(self.last_verdict(index), Some((_, Verdict::Queue(_))));
+                self.decide(index, if queued { HookVerdict::Queue } else { HookVerdict::Accept });
             }
         }
     }

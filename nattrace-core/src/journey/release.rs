@@ -226,7 +226,8 @@ impl Assembler {
         let Some(known) = open.known.and_then(|k| self.connections.get_mut(k)) else { return };
         open.fresh |= known.created_ns.is_some_and(|created| created >= open.first.time_ns)
             && open.connection.as_ref().is_none_or(|c| c.direction != Some(Direction::Reply))
-            && !known.began;
+            && !known.began
+            && !open.replaced;
         known.began = true;
         if self.options.filter.matches(&open.packet) {
             known.followed = true;
@@ -279,6 +280,7 @@ impl Assembler {
             let decision = decide(&open.drafts, index, open, is_nat, remembered);
             if decision.by == RewrittenBy::Rule
                 && here
+                && !open.replaced
                 && let Some(rule) = &decision.rule
             {
                 decided.push((nat, rule.clone()));
@@ -290,9 +292,13 @@ impl Assembler {
                 && decision.rule.is_none()
                 && matches!(decision.by, RewrittenBy::Connection | RewrittenBy::IcmpError)
                 && known.and_then(|k| self.connections.get(k)).is_some_and(Known::is_older);
-            if let Some(StepKind::Rewrite { rule, by, decided_for, port_unasked, older, .. }) =
+            if let Some(StepKind::Rewrite { rule, by, decided_for, port_unasked, older, function, .. }) =
                 open.drafts.get_mut(index).map(|d| &mut d.step.kind)
             {
+                // The rule did it, not the function that was thought to.
+                if decision.rule.is_some() {
+                    *function = None;
+                }
                 *rule = decision.rule;
                 *by = decision.by;
                 *decided_for = decision.decided_for;
@@ -323,7 +329,7 @@ impl Assembler {
             .opens
             .values()
             .chain(self.held.values().map(|closed| &closed.open))
-            .filter(|open| open.known == Some(known))
+            .filter(|open| open.known == Some(known) && !open.replaced)
             .filter(|open| open.connection.as_ref().is_none_or(|c| c.direction != Some(Direction::Reply)));
         for open in first {
             let mut drafts = open.drafts.clone();

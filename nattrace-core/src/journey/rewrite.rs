@@ -8,15 +8,19 @@
 //! the end that changed decided. Every later packet, and every reply, is rewritten by what the connection
 //! remembers; the rule that once decided is remembered with it.
 
-use super::open::{ChainName, Draft, Moment, Note, Open};
+use super::open::{ChainName, Draft, Moment, Note, Open, Place, Visit};
 use super::{JourneyId, RewrittenBy, RuleRef, StepKind};
 use crate::conntrack::{Connection, Direction, IPS_DST_NAT, IPS_SRC_NAT};
-use crate::event::{HookPoint, Manip, Rewrite, Verdict};
+use crate::event::{HookPoint, HookVerdict, Manip, Rewrite, Verdict};
 use crate::packet::{Endpoint, Packet, Quoted};
 use crate::ruleset::{does_nat, keeps_port};
 
 /// `IPS_OFFLOAD` and `IPS_HW_OFFLOAD`.
 const IPS_OFFLOADED: u32 = 1 << 14 | 1 << 15;
+
+/// Where the kernel takes a verdict from the program that reads a queue, and the packet as that made it
+/// (`nfqnl_mangle`, net/netfilter/nfnetlink_queue.c, v6.12).
+const QUEUE_READER: &str = "nfqnl_recv_verdict";
 
 /// The ends that differ. A later fragment has no ports: then only addresses are compared.
 fn changes(before: &Packet, after: &Packet) -> [Option<(Manip, Endpoint, Endpoint)>; 2] {
@@ -41,7 +45,8 @@ impl Open {
         if self.packet.length == 0 && self.packet.same_payload(now) {
             self.packet.length = now.length;
         }
-        let writer = self.writer.take();
+        let writer =
+            self.writer.take().or_else(|| self.is_back_from_queue().then(|| QUEUE_READER.to_owned()));
         if self.header.same_payload(now) {
             let reply = self.is_reply();
             let visit = self.current();
@@ -71,6 +76,18 @@ impl Open {
             self.push(at, rewrite_step(nat, from, to, false, None), visit, note);
         }
         self.header = rewrite.after.clone();
+    }
+
+    /// Whether a program in user space had the packet since it was last seen.
+    fn is_back_from_queue(&self) -> bool {
+        let queued = |visit: &Visit| visit.exact && visit.over && visit.verdict == Some(HookVerdict::Queue);
+        self.place == Place::Hook && self.visits.last().is_some_and(queued)
+    }
+
+    /// Whether a change of the header that the return of a hook shows was made before the packet entered it: by XDP or tc
+    /// since a device gave it, or while it was in a queue.
+    pub(super) fn was_written_before_hook(&self) -> bool {
+        self.is_back_from_queue() || self.writer.is_some() && matches!(self.place, Place::Received(_))
     }
 
     fn is_reply(&self) -> bool {
@@ -141,7 +158,15 @@ pub(super) fn decide(
         return other;
     };
     if let Some(function) = function {
-        return Decision { by: written_by(function), ..other };
+        // A rule that is told next, behind the queue, may have written before it was told.
+        let rule = drafts.iter().enumerate().skip(index).find_map(|(at, draft)| match &draft.step.kind {
+            StepKind::Rule(step) => Some((at, &step.rule)),
+            _ => None,
+        });
+        return match rule.filter(|(_, rule)| function == QUEUE_READER && writes(rule, *nat)) {
+            Some((at, rule)) => Decision { rule: Some(rule.clone()), draft: Some(at), ..other },
+            None => Decision { by: written_by(function), ..other },
+        };
     }
     // Seen from the reply, the mapping of the other end is undone; and what an error quotes went the other way.
     let end = match (*reply != *inner, nat) {
@@ -205,14 +230,11 @@ fn writing_rule(
     let maps = |c: &Connection| {
         [c.original, c.reply].into_iter().flatten().any(|t| t.source == to || t.destination == to)
     };
-    let field = if nat == Manip::Dnat { ["daddr set", "dport set"] } else { ["saddr set", "sport set"] };
     let visit = drafts.get(index)?.visit?;
     // By comparing headers the change is seen at the next message, be it of this rule or of the one after it.
     let at = |(at, draft): (usize, &Draft)| {
         let StepKind::Rule(step) = &draft.step.kind else { return None };
-        let text = step.rule.text.as_deref()?;
-        (draft.visit == Some(visit) && field.iter().any(|field| text.contains(field)))
-            .then(|| (at, step.rule.clone()))
+        (draft.visit == Some(visit) && writes(&step.rule, nat)).then(|| (at, step.rule.clone()))
     };
     let found = drafts.iter().enumerate().take(index + 2).rev().find_map(at)?;
     let mapped = open
@@ -220,6 +242,12 @@ fn writing_rule(
         .as_ref()
         .is_some_and(|c| c.status.is_some_and(|status| status & (IPS_SRC_NAT | IPS_DST_NAT) != 0) && maps(c));
     (!mapped).then_some(found)
+}
+
+/// Whether a rule writes this end of headers by itself.
+fn writes(rule: &RuleRef, nat: Manip) -> bool {
+    let fields = if nat == Manip::Dnat { ["daddr set", "dport set"] } else { ["saddr set", "sport set"] };
+    rule.text.as_deref().is_some_and(|text| fields.iter().any(|field| text.contains(field)))
 }
 
 fn deciding_rule(
@@ -386,6 +414,37 @@ mod tests {
         fast.decide(visit, HookVerdict::Stolen);
         fast.connection = Some(Connection { status: Some(1 << 14 | IPS_DST_NAT), ..Connection::default() });
         assert_eq!(rewritten(fast, None).0, RewrittenBy::Flowtable);
+    }
+
+    /// A packet in PREROUTING that these rules queued, back with another destination.
+    fn back_from_queue(later: Option<&str>) -> (RewrittenBy, Option<String>) {
+        let mut queued = open(&[(4, Some("queue to 7"), Verdict::Queue(7))]);
+        queued.decide(0, HookVerdict::Queue);
+        queued.visits[0].over = true;
+        let to = Packet { destination: Some(end(9, 8080)), ..queued.header.clone() };
+        queued.see_header(AT, &to);
+        let index = queued.drafts.len() - 1;
+        if later.is_some() {
+            let mut rest = open(&[(5, later, Verdict::Continue)]);
+            queued.drafts.append(&mut rest.drafts);
+        }
+        let known = || {
+            let drafts = open(&[(6, Some("dnat to 10.0.0.9:8080"), Verdict::Accept)]).drafts;
+            drafts.into_iter().find_map(|draft| match draft.step.kind {
+                StepKind::Rule(step) => Some((step.rule, None)),
+                _ => None,
+            })
+        };
+        let decision = decide(&queued.drafts, index, &queued, |_, _| Some(false), |_| known());
+        (decision.by, decision.rule.and_then(|rule| rule.text))
+    }
+
+    #[test]
+    fn what_changed_in_a_queue_is_its_readers_doing_unless_a_rule_says_so() {
+        assert_eq!(back_from_queue(None), (RewrittenBy::Other, None));
+        assert_eq!(back_from_queue(Some("counter")), (RewrittenBy::Other, None));
+        let set = "ip daddr set 10.0.0.9";
+        assert_eq!(back_from_queue(Some(set)), (RewrittenBy::Other, Some(set.to_owned())));
     }
 
     #[test]

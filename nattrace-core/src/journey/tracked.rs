@@ -15,6 +15,7 @@ impl Assembler {
             if let Some(index) = self.connections.find(at.netns, &event.connection) {
                 for open in self.opens.values_mut().filter(|open| open.known == Some(index)) {
                     open.connection_step(at, ConnectionStep::Destroyed, event.connection.id);
+                    open.entry_gone = true;
                 }
             }
             self.connections.destroyed(at.netns, &event.connection);
@@ -59,6 +60,10 @@ impl Assembler {
                 Some(Direction::Reply) if mine.reply.is_none() => mine.reply = tuple_of(&open.packet),
                 _ => {}
             }
+        }
+        // Still the packet's, but nobody finds it any more: it is not to stand for the next one of the same tuples.
+        if open.entry_gone {
+            return;
         }
         let mine = open.connection.clone().unwrap_or_default();
         open.known = self.connections.learn(netns, &mine).or(open.known);

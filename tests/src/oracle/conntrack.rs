@@ -1,6 +1,6 @@
 //! `conntrack -E` and `conntrack -L` against the connections and rewrites in the journeys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -53,13 +53,29 @@ pub(crate) fn complaints(known: &BTreeSet<Flow>, journeys: &[Value]) -> Vec<Stri
             continue;
         }
         let flow = Flow { protocol: protocol.to_owned(), original, reply };
-        if !known.contains(&flow) {
+        let clash = steps(journey).iter().position(|step| text(step, &["event"]) == "clash-resolved");
+        // What lost a clash and keeps an entry is hidden from listings; the winner is not (nf_ct_resolve_clash_harder).
+        let hidden = clash.is_some()
+            && known.iter().any(|won| won.protocol == flow.protocol && won.original == flow.original);
+        if !hidden && !known.contains(&flow) {
             found.push(format!("{}: conntrack knows no such connection: {flow:?}", headline(journey)));
             continue;
         }
-        for step in steps(journey).iter().filter(|step| text(step, &["kind"]) == "rewrite") {
-            let mapping = mapping(&flow, text(connection, &["direction"]), text(step, &["nat"]));
+        let mut written = BTreeMap::new();
+        for (at, step) in steps(journey).iter().enumerate() {
+            if text(step, &["kind"]) != "rewrite" {
+                continue;
+            }
+            let nat = text(step, &["nat"]);
             let said = (end(&step["from"]), end(&step["to"]));
+            // Conntrack goes on with what others write, and never shows them, nor an entry that lost to another.
+            let others = text(step, &["by"]) == "other" && !text(step, &["function"]).is_empty();
+            if others || clash.is_some_and(|clash| at < clash) && text(step, &["by"]) == "rule" {
+                written.insert(nat, said.1);
+                continue;
+            }
+            let mapping = mapping(&flow, text(connection, &["direction"]), nat)
+                .map(|(from, to)| (written.remove(nat).unwrap_or(from), to));
             if mapping.as_ref() != Some(&said) {
                 found.push(format!(
                     "{}: the rewrite {step} is not conntrack's mapping {mapping:?}",
@@ -136,6 +152,31 @@ conntrack v1.4.7 (conntrack-tools): 4 flow entries have been shown.
         assert_eq!(judge(journey("original", "dnat", container, service)), 1);
         assert_eq!(judge(journey("original", "snat", service, container)), 1);
         assert_eq!(judge(journey("original", "dnat", service, ("192.168.70.10", 23))), 1);
+    }
+
+    #[test]
+    fn the_entry_of_who_lost_a_clash_is_hidden() {
+        let mut lost = journey("original", "dnat", ("10.1.2.3", 1222), ("192.168.70.10", 23));
+        lost["connection"]["reply"]["sport"] = json!(23);
+        assert_eq!(complaints(&flows(LINES), &[lost.clone()]).len(), 1);
+        lost["steps"]
+            .as_array_mut()
+            .expect("steps")
+            .push(json!({"kind": "connection", "event": "clash-resolved"}));
+        assert_eq!(complaints(&flows(LINES), &[lost.clone()]).len(), 0);
+        lost["connection"]["original"]["sport"] = json!(40001);
+        assert_eq!(complaints(&flows(LINES), &[lost]).len(), 1);
+    }
+
+    #[test]
+    fn what_others_wrote_is_not_conntracks_mapping_and_is_mapped_on() {
+        let (service, container) = (("10.1.2.3", 1222), ("192.168.70.10", 22));
+        let mut written = journey("original", "dnat", ("10.7.7.7", 7), container);
+        assert_eq!(complaints(&flows(LINES), &[written.clone()]).len(), 1);
+        let step = json!({"kind": "rewrite", "nat": "dnat", "from": {"addr": service.0, "port": service.1},
+                          "to": {"addr": "10.7.7.7", "port": 7}, "by": "other", "function": "f"});
+        written["steps"].as_array_mut().expect("steps").insert(0, step);
+        assert_eq!(complaints(&flows(LINES), &[written]).len(), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum as _;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -35,7 +36,29 @@ impl Stage {
                 self.lab.output(at.as_deref(), "sh", &["-ec", &run]).map(drop)
             }
             Action::Sleep { seconds } => self.lab.limits.sleep(Duration::from_secs_f64(*seconds)),
-            Action::Serve { name, at, proto, listen, sink } => self.serve(name, at, *proto, *listen, *sink),
+            Action::Serve { name, at, proto, listen, sink } => {
+                let verb = if *proto == Proto::Udp { "udp-server" } else { "tcp-server" };
+                let mut args = vec![verb.to_owned(), listen.to_string()];
+                args.extend((*proto == Proto::Sctp).then(|| "--sctp".to_owned()));
+                args.extend(sink.then(|| "--sink".to_owned()));
+                self.serve(name, at, &args)
+            }
+            Action::Queue { name, at, number, refuse, hold, most, source } => {
+                let mut args = vec!["nf-queue".to_owned(), number.to_string()];
+                args.extend(refuse.then(|| "--refuse".to_owned()));
+                args.extend(hold.then(|| "--hold".to_owned()));
+                args.extend(most.iter().flat_map(|most| ["--most".to_owned(), most.to_string()]));
+                args.extend(source.iter().flat_map(|source| ["--source".to_owned(), source.to_string()]));
+                self.serve(name, at, &args)
+            }
+            Action::Xdp { at, device, program, mode } => {
+                let value = |value: Option<clap::builder::PossibleValue>| {
+                    value.map_or_else(String::new, |value| value.get_name().to_owned())
+                };
+                let (program, mode) = (value(program.to_possible_value()), value(mode.to_possible_value()));
+                self.serve(&format!("xdp-{device}"), at, &["xdp".to_owned(), device.clone(), program, mode])
+            }
+            Action::Release { queue } => self.release(queue),
             Action::Served { server, saw, from, not_from } => {
                 self.served(server, *saw, from.as_deref(), not_from.as_deref())
             }
@@ -129,13 +152,10 @@ impl Stage {
         })
     }
 
-    fn serve(&mut self, name: &str, at: &str, proto: Proto, listen: SocketAddr, sink: bool) -> Result<()> {
-        let verb = if proto == Proto::Udp { "udp-server" } else { "tcp-server" };
-        let mut args = vec![verb.to_owned(), listen.to_string()];
-        args.extend((proto == Proto::Sctp).then(|| "--sctp".to_owned()));
-        args.extend(sink.then(|| "--sink".to_owned()));
+    /// Starts what goes on until the end, and waits until it can be used.
+    fn serve(&mut self, name: &str, at: &str, args: &[String]) -> Result<()> {
         let file = self.unique(name);
-        let mut process = Process::spawn(self.lab.traffic(at, &args)?, &self.lab.dir, &file)?;
+        let mut process = Process::spawn(self.lab.traffic(at, args)?, &self.lab.dir, &file)?;
         let stdout = process.stdout.clone();
         process.wait_for_line(
             &stdout,
@@ -145,6 +165,14 @@ impl Stage {
         )?;
         self.servers.insert(name.to_owned(), process);
         Ok(())
+    }
+
+    fn release(&mut self, queue: &str) -> Result<()> {
+        let limits = self.lab.limits.clone();
+        let process = self.servers.get_mut(queue).with_context(|| format!("no queue is called {queue}"))?;
+        process.signal(Signal::USR1)?;
+        let stdout = process.stdout.clone();
+        process.wait_for_line(&stdout, "{\"event\":\"released\"", Duration::from_secs(10), &limits).map(drop)
     }
 
     fn stream(&mut self, at: &str, to: SocketAddr, from: Option<SocketAddr>, interval_ms: u64) -> Result<()> {
@@ -169,7 +197,7 @@ impl Stage {
         let count = |events: &[Value]| {
             events
                 .iter()
-                .filter(|event| matches!(event["event"].as_str(), Some("accept" | "datagram")))
+                .filter(|event| matches!(event["event"].as_str(), Some("accept" | "datagram" | "queued")))
                 .filter(|event| {
                     let peer = event["peer"].as_str().unwrap_or_default();
                     from.is_none_or(|from| is_peer(peer, from))
@@ -260,6 +288,9 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::Shell { .. } => "shell",
         Action::Sleep { .. } => "sleep",
         Action::Serve { .. } => "serve",
+        Action::Queue { .. } => "queue",
+        Action::Release { .. } => "release",
+        Action::Xdp { .. } => "xdp",
         Action::Served { .. } => "served",
         Action::Connect { .. } => "connect",
         Action::Ping { .. } => "ping",

@@ -203,6 +203,14 @@ fn processors() -> usize {
 
 /// Why a scenario cannot be run here.
 fn missing(scenario: &Scenario, settings: &Settings) -> Option<String> {
+    let kernel = rustix::system::uname();
+    let kernel = version(&kernel.release().to_string_lossy());
+    let named = |bound: &Option<String>| bound.as_deref().map(version);
+    if named(&scenario.script.since).is_some_and(|since| kernel < since)
+        || named(&scenario.script.until).is_some_and(|until| kernel >= until)
+    {
+        return Some("is about other kernels".to_owned());
+    }
     scenario.script.needs.iter().find_map(|need| match (need, settings.mode) {
         (Need::Probes, Mode::Reduced) => Some("needs kernel probes, which are not to be had here".to_owned()),
         (Need::Reduced, Mode::Full) => Some("is about kernels without probes".to_owned()),
@@ -211,6 +219,12 @@ fn missing(scenario: &Scenario, settings: &Settings) -> Option<String> {
         }
         _ => None,
     })
+}
+
+/// `6.12.9-amd64` as numbers: the first two.
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// Whether the kernel has kprobes and lets root attach programs to them: nattrace must not be asked.
@@ -253,5 +267,17 @@ impl Outputs {
         std::fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
         let dir = dir.canonicalize().with_context(|| format!("{} cannot be found", dir.display()))?;
         Ok(Self { dir, keep_all })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(version("6.1.0-50-cloud-amd64") < version("6.12"));
+        assert!(version("6.12.117+deb13-cloud-amd64") >= version("6.12"));
+        assert!(version("7.3") > version("6.18.44"));
     }
 }

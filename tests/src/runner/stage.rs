@@ -130,14 +130,17 @@ impl Stage {
         Ok(())
     }
 
-    /// /proc/net/snmp and snmp6 of a namespace: `UdpNoPorts` and so on.
+    /// Counters of a namespace: of its protocols, and of conntrack and queues where those are in use.
     pub(super) fn read_counters(&self, role: &str) -> Result<BTreeMap<String, u64>> {
         self.lab.namespace(role)?.inside(|| {
             let read = |name: &str| {
                 std::fs::read_to_string(format!("/proc/thread-self/net/{name}"))
                     .with_context(|| format!("the kernel shows no /proc/net/{name}"))
             };
-            Ok(counters(&[&read("snmp")?, &read("netstat")?], &read("snmp6")?))
+            let mut found = counters(&[&read("snmp")?, &read("netstat")?], &read("snmp6")?);
+            found.extend(conntrack_counters(&read("stat/nf_conntrack").unwrap_or_default()));
+            found.extend(queue_counters(&read("netfilter/nfnetlink_queue").unwrap_or_default()));
+            Ok(found)
         })
     }
 
@@ -238,9 +241,50 @@ fn counters(tables: &[&str], snmp6: &str) -> BTreeMap<String, u64> {
     found
 }
 
+/// Names over a line of hexadecimal numbers for each processor: `conntrack clashres` and so on.
+fn conntrack_counters(stat: &str) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    let mut lines = stat.lines();
+    let names: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+    for line in lines {
+        for (name, value) in names.iter().zip(line.split_whitespace()) {
+            let value = u64::from_str_radix(value, 16).unwrap_or_default();
+            *found.entry(format!("conntrack {name}")).or_default() += value;
+        }
+    }
+    found
+}
+
+/// A line for each queue, its number first (`seq_show`, net/netfilter/nfnetlink_queue.c, v6.12): `queue 7 queue_dropped`
+/// for what found no room, `queue 7 user_dropped` for what its reader was not told in time.
+fn queue_counters(queues: &str) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for line in queues.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (Some(number), Some(queue), Some(user)) = (fields.first(), fields.get(5), fields.get(6)) else {
+            continue;
+        };
+        for (name, value) in [("queue_dropped", queue), ("user_dropped", user)] {
+            found.insert(format!("queue {number} {name}"), value.parse().unwrap_or_default());
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_of_conntrack_and_queues_are_read() {
+        let found = conntrack_counters(
+            "entries  clashres found new\n00000005  0000000a 00000000 00000001\n00000005  00000001 00000000 00000002\n",
+        );
+        assert_eq!(found.get("conntrack clashres"), Some(&11));
+        let found = queue_counters("    7   1234     1 2  65531     3     4       17  1\n");
+        assert_eq!(found.get("queue 7 queue_dropped"), Some(&3));
+        assert_eq!(found.get("queue 7 user_dropped"), Some(&4));
+    }
 
     #[test]
     fn kernel_counters_are_read() {

@@ -6,12 +6,13 @@ pub(crate) mod matcher;
 mod template;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::traffic::xdp::{self, Program};
 use count::Count;
 
 pub(crate) use template::substitute;
@@ -36,6 +37,10 @@ pub(crate) struct Script {
     /// What the machine must have; otherwise the scenario is skipped with that reason.
     #[serde(default)]
     pub(crate) needs: Vec<Need>,
+    /// The first kernel that behaves so (`6.12`).
+    pub(crate) since: Option<String>,
+    /// The first kernel that does not any more.
+    pub(crate) until: Option<String>,
     /// Which topology.
     pub(crate) topology: String,
     /// Role to nft file, loaded before the first action.
@@ -226,7 +231,29 @@ pub(crate) enum Action {
         #[serde(default)]
         sink: bool,
     },
-    /// What a server must have seen by now.
+    /// Start a program that answers for the packets of an NFQUEUE: accepts them, where nothing else is said.
+    Queue {
+        name: String,
+        at: String,
+        number: u16,
+        #[serde(default)]
+        refuse: bool,
+        #[serde(default)]
+        hold: bool,
+        most: Option<u32>,
+        source: Option<Ipv4Addr>,
+    },
+    /// Have it answer for what it holds.
+    Release { queue: String },
+    /// Run an XDP program on what a device takes in.
+    Xdp {
+        at: String,
+        device: String,
+        program: Program,
+        #[serde(default)]
+        mode: xdp::Mode,
+    },
+    /// What a server, or the reader of a queue, must have seen by now.
     Served { server: String, saw: Count, from: Option<String>, not_from: Option<String> },
     /// Connect over TCP, or send one datagram and wait for the answer.
     Connect {
@@ -301,8 +328,8 @@ pub(crate) enum Action {
     },
     /// What the ended nattrace must have said.
     Expect(Box<Expect>),
-    /// A counter of /proc/net/snmp (`UdpNoPorts`), netstat (`TcpExtListenDrops`) or snmp6 (`Udp6NoPorts`) since the first
-    /// action.
+    /// A counter since the first action: of /proc/net/snmp (`UdpNoPorts`), netstat (`TcpExtListenDrops`), snmp6
+    /// (`Udp6NoPorts`), conntrack (`conntrack clashres`) or a queue (`queue 7 queue_dropped`).
     Counter { at: String, name: String, rose: Count },
     /// A file system of that many KiB, mounted below the scenario's directory.
     SmallDisk { path: String, kib: u32 },

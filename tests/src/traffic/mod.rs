@@ -5,11 +5,13 @@
 
 mod packet;
 mod ping;
+mod queue;
 mod tcp;
 mod udp;
+pub(crate) mod xdp;
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -94,6 +96,32 @@ pub(crate) enum Traffic {
     },
     /// Packets as no decent host would send them, straight to a device.
     Packet(packet::Args),
+    /// Answer for the packets of an NFQUEUE.
+    NfQueue {
+        /// Which queue.
+        number: u16,
+        /// Drop them.
+        #[arg(long)]
+        refuse: bool,
+        /// Answer only when told so by SIGUSR1.
+        #[arg(long)]
+        hold: bool,
+        /// How many packets may wait at a time.
+        #[arg(long)]
+        most: Option<u32>,
+        /// Write this source address into them.
+        #[arg(long)]
+        source: Option<Ipv4Addr>,
+    },
+    /// Run an XDP program on what a device takes in.
+    Xdp {
+        /// The device.
+        device: String,
+        /// Which program.
+        program: xdp::Program,
+        /// How it is attached.
+        mode: xdp::Mode,
+    },
     /// ICMP echo requests.
     Ping {
         /// Where to.
@@ -128,6 +156,10 @@ pub(crate) fn run(traffic: Traffic) -> Result<()> {
             udp::burst(&udp::Burst { to, from, count, senders, vary_length, port, pause })
         }
         Traffic::Packet(args) => packet::send(&args),
+        Traffic::NfQueue { number, refuse, hold, most, source } => {
+            queue::read(&queue::Reader { number, refuse, hold, most, source })
+        }
+        Traffic::Xdp { device, program, mode } => xdp::attach(&device, program, mode),
         Traffic::Ping { to, count, timeout } => ping::ping(to, count, Duration::from_secs_f64(timeout)),
     }
 }

@@ -79,7 +79,7 @@ pub(super) const CAUSES: &[Cause] = &[
     },
     Cause {
         code: "nfqueue-verdict",
-        means: "The program that reads the NFQUEUE dropped it, or went away while it waited.",
+        means: "The program that reads the NFQUEUE dropped it, or ended without an answer for it.",
         check: "That program's own log.",
         looks: "The sender sees a timeout.",
         counter: "",

@@ -211,7 +211,10 @@ impl<'a> Writer<'a> {
                 format!("  unasked: port{port} is taken, or its source is mapped so already"),
             ));
         } else if let (Some(function), RewrittenBy::Other) = (function, by) {
-            text.push(Span::new(Role::Faint, format!("  written by {function}, without NAT")));
+            text.push(Span::new(
+                Role::Faint,
+                format!("  written by {}, without NAT", words::writer(function)),
+            ));
         } else {
             text.extend(self.rewritten_by(rule.as_ref(), *by, *decided_for, *older));
         }

@@ -244,12 +244,23 @@ pub(super) fn summary(summary: &Summary) -> Vec<Vec<Span>> {
     lines
 }
 
+/// Who writes into headers by the kernel's function of this name.
+pub(super) fn writer(function: &str) -> String {
+    let who = match function {
+        "do_xdp_generic" => "an XDP program",
+        "nfqnl_recv_verdict" => "the program that reads the queue",
+        "tcf_nat_act" | "tcf_pedit_act" => "a tc action",
+        _ => return function.to_owned(),
+    };
+    format!("{who} ({function})")
+}
+
 /// A moment in the connection's life, where it is not what always happens.
 pub(super) fn connection(event: ConnectionStep) -> Option<&'static str> {
     match event {
         ConnectionStep::Created | ConnectionStep::Confirmed => None,
         ConnectionStep::ClashResolved => {
-            Some("another packet of the connection was faster: this one goes by its entry")
+            Some("another packet of the connection was faster: its entry is the connection's")
         }
         ConnectionStep::Destroyed => Some("the connection's entry is removed"),
     }

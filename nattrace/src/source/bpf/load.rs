@@ -78,7 +78,7 @@ pub struct Programs {
 
 /// Kprobes that make journeys richer, each missed alone: program (named as the function it is for), what is
 /// lost without it, and whether it may come later with a module.
-const OPTIONAL: [(&str, &str); 20] = [
+const OPTIONAL: [(&str, &str); 21] = [
     ("nft_trace_notify", "exact join of rules to packets"),
     ("tcp_v4_do_rcv", "delivery to TCP sockets"),
     ("tcp_v6_do_rcv", "delivery to TCP sockets over IPv6"),
@@ -89,6 +89,7 @@ const OPTIONAL: [(&str, &str); 20] = [
     ("nf_nat_manip_pkt", "address rewrites as they happen"),
     ("nf_flow_offload_ip_hook", "packets of the flowtable's fast path"),
     ("nf_flow_offload_ipv6_hook", "packets of the flowtable's fast path over IPv6"),
+    ("do_xdp_generic", "that a generic XDP program rewrote an address"),
     ("tcf_nat_act", "that tc rewrote an address"),
     ("tcf_pedit_act", "that tc wrote into a header"),
     ("tcp_dnat_handler", "that IPVS rewrote an address (TCP)"),
@@ -247,6 +248,7 @@ impl Programs {
     /// What belongs to the probe at a function.
     fn attach_rest(&mut self, function: &str) -> Result<(), LoadError> {
         match function {
+            "do_xdp_generic" => self.attach_kprobe("do_xdp_generic_return", "do_xdp_generic"),
             "nf_nat_manip_pkt" => self.attach_kprobe("manip_leave", "nf_nat_manip_pkt"),
             LEGACY_CHANGES => {
                 self.attach_kprobe("xt_replace_table_return", LEGACY_CHANGES)?;
