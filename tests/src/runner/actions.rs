@@ -110,6 +110,7 @@ impl Stage {
             Action::Kill { at, args, times } => self.kill_again_and_again(at, args, *times),
             Action::Memory { trace, most, start } => self.memory(trace, *most, *start),
             Action::Cost(cost) => self.cost(cost),
+            Action::Verifier { trace } => self.verifier(trace),
         }
     }
 
@@ -270,6 +271,7 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::Kill { .. } => "kill",
         Action::Memory { .. } => "memory",
         Action::Cost(_) => "cost",
+        Action::Verifier { .. } => "verifier",
     }
 }
 

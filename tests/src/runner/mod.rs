@@ -4,9 +4,11 @@ mod actions;
 mod cost;
 mod expect;
 mod kill;
+mod programs;
 mod report;
 mod stage;
 mod traced;
+mod verifier;
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::lab::{Interrupted, Limits, netns};
+use crate::lab::{Interrupted, Limits, kernel, netns};
 use crate::scenario::{Mode, Need, Scenario, load};
 use report::{Report, Verdict};
 use stage::{Settings, Stage};
@@ -78,6 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             ModeArg::Reduced | ModeArg::Auto => Mode::Reduced,
         },
         withhold_probes: probes && matches!(args.mode, ModeArg::Reduced),
+        trace_messages: kernel::has_owner_tables(),
         brief: args.brief,
     };
     let wanted = |scenario: &Scenario| {
@@ -94,6 +97,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         interrupted,
         patience: args.patience,
     };
+    if !run.settings.trace_messages {
+        run.report().note("nothing is compared with `nft monitor trace`: before 5.12 there is no trace table, and no packet is marked")?;
+    }
     run.all(&together, args.jobs.unwrap_or_else(processors))?;
     run.all(&alone, 1)?;
     if !run.outputs.keep_all {
@@ -208,6 +214,16 @@ fn missing(scenario: &Scenario, settings: &Settings) -> Option<String> {
         (Need::Reduced, Mode::Full) => Some("is about kernels without probes".to_owned()),
         (Need::Sctp, _) if !crate::traffic::has_sctp() => {
             Some("needs SCTP, which this kernel does not have".to_owned())
+        }
+        (Need::TraceTable, _) if !kernel::has_owner_tables() => Some(
+            "needs a trace table, which this kernel cannot have: its tables know no owner (5.12 and later do)".to_owned(),
+        ),
+        (Need::VerifierRecord, _) if !kernel::tells_verified_instructions() => Some(
+            "this kernel does not tell how many instructions the verifier went through (5.16 and later do)".to_owned(),
+        ),
+        (Need::VerifierRecord, _) if !verifier::is_renewed() && !verifier::record_of(&scenario.dir).exists() => {
+            let (version, patch_level) = kernel::series();
+            Some(format!("nothing is recorded for kernel {version}.{patch_level}"))
         }
         _ => None,
     })

@@ -46,6 +46,11 @@ impl Report {
         Ok(Self { jsonl, passed: 0, failed: 0, skipped: 0, measures: BTreeMap::new() })
     }
 
+    /// What holds for the whole run.
+    pub(super) fn note(&mut self, text: &str) -> Result<()> {
+        print(&format!("note: {text}"))
+    }
+
     /// Numbers that docs may quote.
     pub(super) fn measure(
         &mut self,

@@ -71,6 +71,10 @@ pub(crate) enum Need {
     Reduced,
     /// A kernel that speaks SCTP.
     Sctp,
+    /// A kernel whose tables can have an owner, so that a trace table marks packets.
+    TraceTable,
+    /// A kernel for which it is recorded what the verifier goes through.
+    VerifierRecord,
 }
 
 /// In which mode something is expected.
@@ -81,6 +85,17 @@ pub(crate) enum Mode {
     Full,
     /// Without.
     Reduced,
+}
+
+/// How nattrace watches hooks and the ends of buffers, where there are probes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Hooks {
+    /// As it likes best.
+    #[default]
+    Any,
+    /// By kprobes and kretprobes, as on kernels whose trampolines take no programs.
+    Kprobe,
 }
 
 /// How nattrace gets into the namespace.
@@ -312,6 +327,8 @@ pub(crate) enum Action {
         most: f64,
         start: f64,
     },
+    /// How much the verifier went through for the programs of a running nattrace, against what is recorded.
+    Verifier { trace: String },
     /// What nattrace costs: runs per forwarded packet, idle processor, memory, start.
     Cost(Cost),
 }
@@ -353,6 +370,9 @@ pub(crate) struct Trace {
     /// Whether other tools watch beside it; what they read costs program runs that are not nattrace's doing.
     #[serde(default = "yes")]
     pub(crate) witnesses: bool,
+    /// How it is to watch hooks.
+    #[serde(default)]
+    pub(crate) hooks: Hooks,
     /// How far `nft monitor trace` must agree.
     #[serde(default)]
     pub(crate) monitor: Agreement,
