@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Without those that another scenario has all together
     #[arg(long)]
     brief: bool,
+    /// Only the few that are played on every kernel
+    #[arg(long)]
+    sample: bool,
     /// How much longer everything may take than on an idle machine
     #[arg(long, default_value_t = 3.0)]
     patience: f64,
@@ -85,7 +88,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let wanted = |scenario: &Scenario| {
         let named = args.filter.iter().any(|part| scenario.name.contains(part.as_str()));
-        (args.filter.is_empty() || named) && !(args.brief && scenario.script.thorough)
+        (args.filter.is_empty() || named)
+            && !(args.brief && scenario.script.thorough)
+            && (!args.sample || scenario.script.sample)
     };
     let (alone, together): (Vec<Scenario>, Vec<Scenario>) =
         scenarios.into_iter().filter(wanted).partition(|scenario| scenario.script.alone);
@@ -98,7 +103,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         patience: args.patience,
     };
     if !run.settings.trace_messages {
-        run.report().note("nothing is compared with `nft monitor trace`: before 5.12 there is no trace table, and no packet is marked")?;
+        report::note(
+            "nothing is compared with `nft monitor trace`: before 5.12 there is no trace table, and no packet is marked",
+        )?;
     }
     run.all(&together, args.jobs.unwrap_or_else(processors))?;
     run.all(&alone, 1)?;

@@ -46,11 +46,6 @@ impl Report {
         Ok(Self { jsonl, passed: 0, failed: 0, skipped: 0, measures: BTreeMap::new() })
     }
 
-    /// What holds for the whole run.
-    pub(super) fn note(&mut self, text: &str) -> Result<()> {
-        print(&format!("note: {text}"))
-    }
-
     /// Numbers that docs may quote.
     pub(super) fn measure(
         &mut self,
@@ -113,6 +108,11 @@ impl Report {
         print(&format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped))?;
         Ok(self.failed == 0)
     }
+}
+
+/// What holds for a whole run.
+pub(super) fn note(text: &str) -> Result<()> {
+    print(&format!("note: {text}"))
 }
 
 fn cut(text: &str) -> String {

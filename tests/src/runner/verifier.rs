@@ -104,7 +104,7 @@ fn written(record: &Record) -> String {
         series()
     );
     for (trace, programs) in record {
-        text.push_str(&format!("\n[{trace}]\n"));
+        text.extend(["\n[", trace, "]\n"]);
         text.extend(programs.iter().map(|(program, count)| format!("{program} = {count}\n")));
     }
     text

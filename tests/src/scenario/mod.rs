@@ -50,6 +50,9 @@ pub(crate) struct Script {
     /// One of many that another scenario has all together: left out where time is short (`--brief`).
     #[serde(default)]
     pub(crate) thorough: bool,
+    /// One of the few that are played on every kernel, where others are played on some (`--sample`).
+    #[serde(default)]
+    pub(crate) sample: bool,
     /// Nothing else may run at the same time: it measures.
     #[serde(default)]
     pub(crate) alone: bool,
