@@ -7,6 +7,9 @@ const OWNER_TABLES: (u32, u32) = (5, 12);
 /// `bpf_prog_show_fdinfo`).
 const VERIFIED_INSTRUCTIONS: (u32, u32) = (5, 16);
 
+/// From which on it says why it drops (include/net/dropreason.h; in 5.17 include/linux/skbuff.h).
+const DROP_REASONS: (u32, u32) = (5, 17);
+
 /// Version and patch level: 6.12 is `(6, 12)`.
 pub(crate) fn series() -> (u32, u32) {
     of_release(&rustix::system::uname().release().to_string_lossy())
@@ -27,6 +30,11 @@ pub(crate) fn has_owner_tables() -> bool {
 /// Whether it is told how many instructions the verifier went through.
 pub(crate) fn tells_verified_instructions() -> bool {
     series() >= VERIFIED_INSTRUCTIONS
+}
+
+/// Whether there are reasons for drops.
+pub(crate) fn has_drop_reasons() -> bool {
+    series() >= DROP_REASONS
 }
 
 #[cfg(test)]

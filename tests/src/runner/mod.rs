@@ -1,6 +1,7 @@
 //! Runs scenarios and reports each in one line.
 
 mod actions;
+mod capabilities;
 mod cost;
 mod expect;
 mod kill;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::lab::{Interrupted, Limits, kernel, netns};
+use crate::lab::{self, Interrupted, Limits, kernel, netns};
 use crate::scenario::{Mode, Need, Scenario, load};
 use report::{Report, Verdict};
 use stage::{Settings, Stage};
@@ -73,6 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signals cannot be caught")?;
     }
+    lab::process::lock_little_memory()?;
     let scenarios = load::all(&args.dir)?;
     let probes = kernel_has_probes();
     let settings = Settings {

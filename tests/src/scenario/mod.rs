@@ -330,6 +330,8 @@ pub(crate) enum Action {
         most: f64,
         start: f64,
     },
+    /// What an ended `nattrace check` said, against what the kernel has.
+    Capabilities { trace: String },
     /// How much the verifier went through for the programs of a running nattrace, against what is recorded.
     Verifier { trace: String },
     /// What nattrace costs: runs per forwarded packet, idle processor, memory, start.
