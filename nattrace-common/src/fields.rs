@@ -41,8 +41,8 @@ macro_rules! fields {
             ];
 
             /// Debian's 5.10 has no module BTF: what nf_tables' structures of that series look like
-            /// (include/net/netfilter/nf_tables.h, v5.10.223, x86-64). Only for what BTF left [`ABSENT`].
-            pub fn complete_for_5_10(&mut self) {
+            /// (include/net/netfilter/nf_tables.h, v5.10.223, x86-64). Only for what BTF left [`ABSENT`]; whether there was any.
+            pub fn complete_for_5_10(&mut self) -> bool {
                 let known = Self {
                     pktinfo_skb: 0,
                     pktinfo_state: 32,
@@ -61,9 +61,12 @@ macro_rules! fields {
                     table_name: 240,
                     ..Self::NONE
                 };
-                $(if self.$name == ABSENT {
+                let mut completed = false;
+                $(if self.$name == ABSENT && known.$name != ABSENT {
                     self.$name = known.$name;
+                    completed = true;
                 })*
+                completed
             }
 
             /// Sets each member from what `resolve` answers.

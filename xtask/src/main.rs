@@ -38,6 +38,8 @@ enum Verb {
     Demo(verbs::demo::Args),
     /// Run a shell command in a guest with a Debian kernel; nattrace and the scenarios are there
     Guest(verbs::guest::Args),
+    /// Record how much each kernel's verifier goes through for each program
+    Verifier(verbs::verifier::Args),
 }
 
 fn main() -> ExitCode {
@@ -64,5 +66,6 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Test(args) => verbs::test::run(&cache, &args),
         Verb::Demo(args) => verbs::demo::run(&cache, &args),
         Verb::Guest(args) => verbs::guest::run(&cache, &args),
+        Verb::Verifier(args) => verbs::verifier::run(&cache, &args),
     }
 }

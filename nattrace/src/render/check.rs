@@ -28,8 +28,8 @@ pub enum State {
     On(String),
     /// It is not, for this reason.
     Off(String),
-    /// It cannot be told without changing something.
-    Unknown,
+    /// It cannot be tried here, for this reason.
+    Unknown(String),
 }
 
 /// A block for each capability: what it gives, and where it is missing why, and what that costs.
@@ -39,7 +39,7 @@ pub(super) fn text(capabilities: &[Capability], layout: Layout) -> String {
         let (role, sign) = match capability.state {
             State::On(_) => (Role::Pass, "✓"),
             State::Off(_) => (Role::Drop, "✗"),
-            State::Unknown => (Role::Warn, "?"),
+            State::Unknown(_) => (Role::Warn, "?"),
         };
         let sign = Span::new(role, sign);
         let name = Span::new(Role::Title, &capability.name);
@@ -51,8 +51,8 @@ pub(super) fn text(capabilities: &[Capability], layout: Layout) -> String {
                 rows.push((None, Role::Plain, format!("missing: {why}")));
                 rows.push((None, Role::Warn, format!("without it: {}", capability.cost)));
             }
-            State::Unknown => {
-                rows.push((None, Role::Plain, "not known until it is tried".to_owned()));
+            State::Unknown(why) => {
+                rows.push((None, Role::Plain, format!("not known: {why}")));
                 rows.push((None, Role::Warn, format!("without it: {}", capability.cost)));
             }
         }
@@ -83,7 +83,7 @@ pub(super) fn json(capabilities: &[Capability]) -> io::Result<Vec<u8>> {
         let (state, detail, reason) = match state {
             State::On(how) => ("on", Some(how.as_str()).filter(|how| !how.is_empty()), None),
             State::Off(reason) => ("off", None, Some(reason.as_str())),
-            State::Unknown => ("unknown", None, None),
+            State::Unknown(reason) => ("unknown", None, Some(reason.as_str())),
         };
         bytes.extend(line("capability", Body { name, what, state, detail, reason, cost })?);
     }
@@ -117,7 +117,7 @@ mod tests {
             capability(
                 "owner",
                 "a table that goes when nattrace goes",
-                State::Unknown,
+                State::Unknown("trying needs a namespace of its own".to_owned()),
                 "a private namespace is used",
             ),
         ]
@@ -135,7 +135,7 @@ mod tests {
                without it: a drop outside of rules shows as \"lost sight of\", and
                no kernel reason is known for any other
 ? owner        a table that goes when nattrace goes
-               not known until it is tried
+               not known: trying needs a namespace of its own
                without it: a private namespace is used
 "
         );

@@ -1,15 +1,14 @@
-//! `nattrace check` and `--dry-run`: what could be done here, without doing it.
+//! `nattrace check`: what could be done here.
 
+use std::io;
 use std::os::fd::RawFd;
 
 use anyhow::Result;
 use nattrace_core::filter::Filter;
 
-use super::namespace;
-use super::trace::say;
 use super::{kernel, output};
 use crate::cli::ExitStatus;
-use crate::cli::plan::{CheckPlan, NetnsChoice, TracePlan};
+use crate::cli::plan::CheckPlan;
 use crate::render::check::{Capability, State};
 use crate::source::bpf::fields::KernelTypes;
 use crate::source::bpf::filter::{Selection, kernel_filter};
@@ -18,7 +17,7 @@ use crate::source::bpf::symbols::Symbols;
 use crate::source::netlink::conntrack::ConntrackSocket;
 use crate::source::netlink::ruleset_changes;
 use crate::source::netlink::trace::TraceSocket;
-use crate::source::netlink::trace_table::{Beside, FollowBy, TraceTable, TraceTableSpec, describe};
+use crate::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableError, TraceTableSpec};
 use crate::source::{netns, ruleset};
 
 /// Tries each capability for a moment, and says what a missing one costs.
@@ -36,118 +35,37 @@ fn capability(name: &str, what: &str, state: Result<String, String>, cost: &str)
     Capability { name: name.to_owned(), what: what.to_owned(), state, cost: cost.to_owned() }
 }
 
+/// How rules can be told.
+enum Rules {
+    /// A trace table marks packets.
+    Marked,
+    /// No table can have an owner: a probe reads what each rule decides of each packet.
+    Probed,
+    /// A table was refused: only of packets that something else marks.
+    Refused(String),
+    /// Whether a table can be had could not be tried.
+    NotTried(String),
+}
+
 fn capabilities() -> Vec<Capability> {
     let types = KernelTypes::of_running_kernel().map_err(|error| error.to_string());
     // Asked first: it makes the kernel load nf_tables, whose functions are probed below.
-    let nft = ruleset_changes::generation().map(|_| String::new()).map_err(|error| error.to_string());
-    let tables = table_with_owner();
+    let nft = ruleset_changes::generation().map(drop).map_err(|error| error.to_string());
+    let no_btf = || Err("no BTF".to_owned());
+    let mut probes = types.as_ref().map_or_else(|_| no_btf(), |types| load(types, true));
+    let mut tracepoints = types.as_ref().map_or_else(|_| no_btf(), |types| load(types, false));
+    let rules = rules(nft.as_ref().err(), probes.as_mut().ok());
+
     let mut found = vec![capability(
         "btf",
         "layout of the kernel's structures",
-        types.as_ref().map(|_| String::new()).map_err(Clone::clone),
+        types.as_ref().map(|types| layout_from(types).to_owned()).map_err(Clone::clone),
         "no probes and no tracepoints: rules and their verdicts only",
     )];
-    let (mut probes, mut tracepoints) = match &types {
-        Ok(types) => (load(types, true), load(types, false)),
-        Err(_) => (Err("no BTF".to_owned()), Err("no BTF".to_owned())),
-    };
-    found.push(capability(
-        "probes",
-        "hooks, rewrites, delivery, exact join of rules and packets",
-        probes.as_ref().map(|p| hooks_by(p).to_owned()).map_err(Clone::clone),
-        "hooks and rewrites are told from trace messages; rules are joined to packets by their headers",
-    ));
-    if let Ok(programs) = &probes {
-        for (what, why) in &programs.missing {
-            found.push(capability("probe", what, Err(why.clone()), "that is not told"));
-        }
-        if !programs.pending().is_empty() {
-            let why = format!(
-                "{}: its module is not loaded; tried again while tracing",
-                programs.pending().join(", ")
-            );
-            found.push(capability(
-                "probe",
-                "functions of modules",
-                Err(why),
-                "nothing, until a rule needs the module",
-            ));
-        }
-    }
-    found.push(capability(
-        "tracepoints",
-        "devices, drops outside of rules, ends",
-        tracepoints.as_ref().map(|_| String::new()).map_err(Clone::clone),
-        "nothing past the last rule: no drops by the kernel, no devices",
-    ));
-    let asked = match (&mut probes, &mut tracepoints) {
-        (Ok(programs), _) | (_, Ok(programs)) => table_that_asks(programs),
-        (Err(_), Err(_)) => Err("no programs run".to_owned()),
-    };
-    let table = if tables.is_ok() { Ok(()) } else { Err("the trace table is missing".to_owned()) };
-    let legacy_rules = match &probes {
-        Ok(programs) if programs.tells_legacy_rules() => table.map(|()| String::new()),
-        Ok(_) => Err("nf_log_trace cannot be probed".to_owned()),
-        Err(_) => Err("that needs probes".to_owned()),
-    };
-    drop((probes, tracepoints));
-    let reasons = match &types {
-        Ok(types) => types.drop_reasons.as_ref().map(|r| format!("{} known", r.len())),
-        Err(_) => None,
-    };
-    found.push(capability(
-        "drop-reasons",
-        "the kernel's own word for why it dropped a packet",
-        reasons.ok_or_else(|| "this kernel has none (5.17 and later do)".to_owned()),
-        "a drop is told by the function that did it",
-    ));
-    let symbols = Symbols::default();
-    found.push(capability(
-        "symbols",
-        "names of kernel functions",
-        if symbols.is_empty() {
-            Err("/proc/kallsyms hides addresses (kernel.kptr_restrict)".to_owned())
-        } else {
-            Ok(String::new())
-        },
-        "a drop is told by its reason alone",
-    ));
-    found.push(capability(
-        "nft",
-        "rules that matched, with verdicts (nf_tables trace messages)",
-        nft.and_then(|_| TraceSocket::open().map(|_| String::new()).map_err(|error| error.to_string())),
-        "no rules are told",
-    ));
-    found.push(capability(
-        "trace-table",
-        "a table of our own that marks packets and vanishes with this program",
-        tables,
-        "rules are told only for packets that something else has traced",
-    ));
-    found.push(capability(
-        "crossing",
-        "rules in each namespace that a packet crosses (--netns a,b or all)",
-        asked,
-        "rules in further namespaces are told only for packets that still match the filter there",
-    ));
-    found.push(capability(
-        "rule-text",
-        "the text of rules (the nft program)",
-        ruleset::version().map_err(|error| error.to_string()),
-        "rules are told by their handles",
-    ));
-    found.push(capability(
-        "legacy-rules",
-        "rules of legacy iptables that matched (a probe at nf_log_trace)",
-        legacy_rules,
-        "rules of legacy iptables are not told; what they drop is, as a drop by the kernel",
-    ));
-    found.push(capability(
-        "legacy-text",
-        "the text of legacy iptables' rules, and with it what they decided (iptables-legacy-save)",
-        ruleset::legacy::version().map_err(|error| error.to_string()),
-        "rules of legacy iptables are told by number, without text and verdict",
-    ));
+    found.extend(of_probes(&probes));
+    found.extend(of_tracepoints(&tracepoints, types.as_ref().ok()));
+    found.extend(of_rules(nft, &rules, [probes.as_mut().ok(), tracepoints.as_mut().ok()]));
+    found.extend(of_legacy(&rules, probes.as_ref().ok()));
     found.push(capability(
         "conntrack",
         "ids of connections, created and destroyed (ctnetlink)",
@@ -155,6 +73,157 @@ fn capabilities() -> Vec<Capability> {
         "connections are known from packets alone",
     ));
     found
+}
+
+fn of_probes(probes: &Result<Programs, String>) -> Vec<Capability> {
+    let mut found = vec![capability(
+        "probes",
+        "hooks, rewrites, delivery, exact join of rules and packets",
+        probes.as_ref().map(|p| hooks_by(p).to_owned()).map_err(Clone::clone),
+        "hooks and rewrites are told from trace messages; rules are joined to packets by their headers",
+    )];
+    let Ok(programs) = probes else { return found };
+    for (what, why) in &programs.missing {
+        found.push(capability("probe", what, Err(why.clone()), "that is not told"));
+    }
+    let waited_for = programs.modules_waited_for();
+    if !waited_for.is_empty() {
+        found.push(capability(
+            "modules",
+            "probes on functions of kernel modules, as soon as these are there",
+            Ok(format!("not loaded, and so not in use: {}", waited_for.join(", "))),
+            "nothing, until a module is used",
+        ));
+    }
+    found
+}
+
+fn of_tracepoints(tracepoints: &Result<Programs, String>, types: Option<&KernelTypes>) -> Vec<Capability> {
+    let needs_them = || "that needs tracepoints".to_owned();
+    let symbols = Symbols::default();
+    let reasons = types.and_then(|types| types.drop_reasons.as_ref());
+    let reasons = reasons.map(|reasons| format!("{} known", reasons.len()));
+    vec![
+        capability(
+            "tracepoints",
+            "devices, drops outside of rules, ends",
+            tracepoints.as_ref().map(|_| String::new()).map_err(Clone::clone),
+            "nothing past the last rule: no drops by the kernel, no devices",
+        ),
+        capability(
+            "drop-reasons",
+            "the kernel's own word for why it dropped a packet",
+            match tracepoints {
+                Ok(_) => reasons.ok_or_else(|| "this kernel has none (5.17 and later do)".to_owned()),
+                Err(_) => Err(needs_them()),
+            },
+            "a drop is told by the function that did it",
+        ),
+        capability(
+            "symbols",
+            "names of kernel functions",
+            match tracepoints {
+                Ok(_) if symbols.is_empty() => {
+                    Err("/proc/kallsyms hides addresses (kernel.kptr_restrict, or no CAP_SYSLOG)".to_owned())
+                }
+                Ok(_) => Ok(String::new()),
+                Err(_) => Err(needs_them()),
+            },
+            "a drop is told by its reason alone",
+        ),
+    ]
+}
+
+fn of_rules(nft: Result<(), String>, rules: &Rules, programs: [Option<&mut Programs>; 2]) -> Vec<Capability> {
+    const BY_FILTER: &str =
+        "rules in further namespaces are told only for packets that still match the filter there";
+    let messages = nft.and_then(|()| TraceSocket::open().map(drop).map_err(|error| error.to_string()));
+    let without_table = match rules {
+        Rules::Probed => {
+            "rules are read by a probe, which runs at every rule that any packet matches; `--format nft` has no lines of \
+             nft's own, and rules of legacy iptables are not told"
+        }
+        _ => "rules are told only for packets that something else has traced",
+    };
+    let asked = match rules {
+        Rules::Probed => Ok("read by a probe, whatever the packet looks like".to_owned()),
+        Rules::Marked => match programs.into_iter().flatten().next() {
+            Some(programs) => table_that_asks(programs),
+            None => Err("no programs run".to_owned()),
+        },
+        Rules::Refused(_) | Rules::NotTried(_) => Err("that needs the trace table".to_owned()),
+    };
+    let mut table = capability(
+        "trace-table",
+        "a table of our own that marks packets and vanishes with this program",
+        match rules {
+            Rules::Marked => Ok(String::new()),
+            Rules::Probed => Err(TraceTableError::NoOwnerSupport.to_string()),
+            Rules::Refused(why) | Rules::NotTried(why) => Err(why.clone()),
+        },
+        without_table,
+    );
+    if let Rules::NotTried(why) = rules {
+        table.state = State::Unknown(why.clone());
+    }
+    vec![
+        capability(
+            "nft",
+            "rules that matched, with verdicts (nf_tables trace messages)",
+            messages.map(|()| match rules {
+                Rules::Marked | Rules::NotTried(_) => String::new(),
+                Rules::Probed | Rules::Refused(_) => "of packets that something else marks".to_owned(),
+            }),
+            if matches!(rules, Rules::Probed) { "nothing: a probe reads rules" } else { "no rules are told" },
+        ),
+        table,
+        capability(
+            "crossing",
+            "rules in each namespace that a packet crosses (--netns a,b or all)",
+            asked,
+            BY_FILTER,
+        ),
+        capability(
+            "rule-text",
+            "the text of rules (the nft program)",
+            ruleset::version().map_err(|error| error.to_string()),
+            "rules are told by their handles",
+        ),
+    ]
+}
+
+fn of_legacy(rules: &Rules, probes: Option<&Programs>) -> Vec<Capability> {
+    let told = match (probes, rules) {
+        (None, _) => Err("that needs probes".to_owned()),
+        (Some(programs), _) if !programs.tells_legacy_rules() => {
+            Err("nf_log_trace cannot be probed".to_owned())
+        }
+        (Some(_), Rules::Marked) => Ok(String::new()),
+        (Some(_), _) => Err("that needs the trace table".to_owned()),
+    };
+    vec![
+        capability(
+            "legacy-rules",
+            "rules of legacy iptables that matched (a probe at nf_log_trace)",
+            told,
+            "rules of legacy iptables are not told; what they drop is, as a drop by the kernel",
+        ),
+        capability(
+            "legacy-text",
+            "the text of legacy iptables' rules, and with it what they decided (iptables-legacy-save)",
+            ruleset::legacy::version().map_err(|error| error.to_string()),
+            "rules of legacy iptables are told by number, without text and verdict",
+        ),
+    ]
+}
+
+/// Where a rule's structures are looked up.
+fn layout_from(types: &KernelTypes) -> &'static str {
+    if types.nf_tables_known_by_version {
+        "nf_tables' are known by the kernel's version: before 5.11 modules have no BTF"
+    } else {
+        ""
+    }
 }
 
 fn hooks_by(programs: &Programs) -> &'static str {
@@ -176,17 +245,35 @@ fn load(types: &KernelTypes, probes: bool) -> Result<Programs, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Tried in a namespace of its own, which vanishes with it.
-fn table_with_owner() -> Result<String, String> {
-    install_in_new(None)
+/// Tries a trace table; `no_nft` is why the ruleset cannot even be read.
+fn rules(no_nft: Option<&String>, probes: Option<&mut Programs>) -> Rules {
+    if let Some(why) = no_nft {
+        return Rules::Refused(why.clone());
+    }
+    match install_in_new(None) {
+        Ok(Ok(())) => Rules::Marked,
+        Ok(Err(TraceTableError::NoOwnerSupport))
+            if probes.is_some_and(|programs| programs.attach_rule_probe().is_ok()) =>
+        {
+            Rules::Probed
+        }
+        Ok(Err(error)) => Rules::Refused(error.to_string()),
+        Err(error) => {
+            Rules::NotTried(format!("it is tried in a namespace of its own, which cannot be made: {error}"))
+        }
+    }
 }
 
 fn table_that_asks(programs: &mut Programs) -> Result<String, String> {
     let program = programs.follows_packet().map_err(|error| error.to_string())?;
-    install_in_new(Some(program))
+    match install_in_new(Some(program)) {
+        Ok(installed) => installed.map(|()| String::new()).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
-fn install_in_new(follows: Option<RawFd>) -> Result<String, String> {
+/// Installs a trace table in a namespace of its own, which vanishes with it.
+fn install_in_new(follows: Option<RawFd>) -> io::Result<Result<(), TraceTableError>> {
     let spec = TraceTableSpec {
         name: "nattrace_check".to_owned(),
         filter: Filter::default(),
@@ -195,54 +282,5 @@ fn install_in_new(follows: Option<RawFd>) -> Result<String, String> {
         hook_observers: false,
         follows,
     };
-    netns::run_in_new(|| TraceTable::install(&spec).map(|_| String::new()).map_err(|error| error.to_string()))
-        .map_err(|error| error.to_string())?
-}
-
-/// `--dry-run`.
-pub(super) fn dry_run(plan: &TracePlan) -> Result<ExitStatus> {
-    use std::io::Write as _;
-    let namespaces = namespace::choose(&plan.netns)?;
-    namespace::check_devices(plan, &namespaces)?;
-    let crossing = namespaces.len() > 1 || plan.netns == NetnsChoice::All;
-    let mut text = String::new();
-    let wants = |source| plan.sources.set.contains(&source);
-    let probes = wants(nattrace_core::event::Source::Probes) && kernel::probes_possible().is_ok();
-    if probes {
-        text.push_str("attach probes: nf_hook_slow, nf_nat_manip_pkt, nft_trace_notify, nf_log_trace, ");
-        text.push_str("xt_replace_table, skb_release_head_state, and where local protocols take packets\n");
-    }
-    if wants(nattrace_core::event::Source::Tracepoints) {
-        text.push_str("attach tracepoints: netif_receive_skb, net_dev_start_xmit, kfree_skb");
-        text.push_str(if probes { "\n" } else { ", consume_skb, tcp_probe, sk_data_ready\n" });
-    }
-    for netns in &namespaces {
-        let place = netns.name.clone().unwrap_or_else(|| netns.inum.to_string());
-        text.extend(["in namespace ", &place, ":\n"]);
-        if wants(nattrace_core::event::Source::Conntrack) {
-            text.push_str("  listen to conntrack events\n");
-        }
-        if wants(nattrace_core::event::Source::Nft) {
-            text.push_str("  listen to nf_tables trace messages and ruleset changes\n");
-            if plan.trace_table {
-                let spec = TraceTableSpec {
-                    name: format!("nattrace_{}", std::process::id()),
-                    filter: plan.filter.clone(),
-                    rate: plan.rate,
-                    follow: if plan.follow { FollowBy::Conntrack } else { FollowBy::No },
-                    hook_observers: !probes,
-                    // No program is loaded, and the text does not name it.
-                    follows: crossing.then_some(-1),
-                };
-                text.push_str("  install, until the end:\n");
-                let listed = ruleset::list(netns).unwrap_or_default();
-                text.push_str(&describe(&spec, &Beside::wanted(&listed.listing, &plan.filter)));
-            }
-        }
-    }
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()?;
-    say("dry run: nothing was attached or installed");
-    Ok(ExitStatus::Clean)
+    netns::run_in_new(|| TraceTable::install(&spec).map(drop))
 }

@@ -4,6 +4,7 @@
 mod appearing;
 mod check;
 mod clock;
+mod dry_run;
 mod kernel;
 mod legacy;
 mod namespace;

@@ -57,7 +57,7 @@ const LAST_LISTING: Duration = Duration::from_secs(1);
 /// Runs until a signal, a limit, or an output that is gone.
 pub(super) fn run(plan: &TracePlan) -> Result<ExitStatus> {
     if plan.dry_run {
-        return super::check::dry_run(plan);
+        return super::dry_run::run(plan);
     }
     let renderer = output::open(&plan.output)?;
     let recorder = plan.record.as_deref().map(Recorder::create).transpose()?;

@@ -8,12 +8,20 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, setrlimit};
 
 use super::Limits;
 
 /// How long the runner sleeps between two looks at something it waits for.
 const POLL: Duration = Duration::from_millis(5);
+
+/// Allows this process and its children to lock as little memory as a login on Debian 11 does, where maps and programs
+/// count: root may lift it.
+pub(crate) fn lock_little_memory() -> Result<()> {
+    const LOGIN: u64 = 64 << 10;
+    setrlimit(Resource::Memlock, Rlimit { current: Some(LOGIN), maximum: Some(LOGIN) })
+        .context("the limit of locked memory cannot be lowered")
+}
 
 /// A running (or ended) child, with its standard output and error in files.
 #[derive(Debug)]

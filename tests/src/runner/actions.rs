@@ -138,6 +138,8 @@ impl Stage {
             Action::Kill { at, args, times } => self.kill_again_and_again(at, args, *times),
             Action::Memory { trace, most, start } => self.memory(trace, *most, *start),
             Action::Cost(cost) => self.cost(cost),
+            Action::Capabilities { trace } => self.capabilities(trace),
+            Action::Verifier { trace } => self.verifier(trace),
         }
     }
 
@@ -307,6 +309,8 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::Kill { .. } => "kill",
         Action::Memory { .. } => "memory",
         Action::Cost(_) => "cost",
+        Action::Capabilities { .. } => "capabilities",
+        Action::Verifier { .. } => "verifier",
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
+use super::programs;
 use super::stage::Stage;
 use crate::scenario::Cost;
 
@@ -81,10 +82,10 @@ impl Stage {
         }
         let counting = Counting::on()?;
         let forwarded_before = self.forwarded()?;
-        let runs_before = runs(id)?;
+        let runs_before = programs::runs(id)?;
         self.traffic(&cost.at, &args)?;
         self.lab.limits.sleep(Duration::from_millis(300))?;
-        let runs_after = runs(id)?;
+        let runs_after = programs::runs(id)?;
         let forwarded = self.forwarded()? - forwarded_before;
         drop(counting);
         let rss = memory_mb(id, "VmRSS")?;
@@ -129,29 +130,6 @@ impl Stage {
         let counters = self.read_counters("router")?;
         counters.get("IpForwDatagrams").copied().context("the kernel does not count forwarded datagrams")
     }
-}
-
-/// Program id to runs, of all programs that process `id` holds.
-fn runs(id: u32) -> Result<BTreeMap<u64, u64>> {
-    let dir = format!("/proc/{id}/fdinfo");
-    let entries = std::fs::read_dir(&dir).with_context(|| format!("{dir} cannot be listed"))?;
-    let mut found = BTreeMap::new();
-    for entry in entries.flatten() {
-        // A descriptor may be closed meanwhile.
-        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-        if let Some((program, runs)) = program(&text) {
-            found.insert(program, runs);
-        }
-    }
-    Ok(found)
-}
-
-/// `prog_id` and `run_cnt` of a program's fdinfo. (Links have a prog_id too, and no run_cnt.)
-fn program(fdinfo: &str) -> Option<(u64, u64)> {
-    let field = |name: &str| {
-        fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse::<u64>().ok())
-    };
-    Some((field("prog_id")?, field("run_cnt")?))
 }
 
 /// Time that all threads of a process spent on processors so far, in milliseconds. Exact, where clock ticks are
@@ -199,13 +177,6 @@ fn memory_mb(id: u32, field: &str) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn programs_are_told_from_links() {
-        let fdinfo = "pos:\t0\nprog_type:\t17\nprog_id:\t42\nrun_time_ns:\t9\nrun_cnt:\t7\n";
-        assert_eq!(program(fdinfo), Some((42, 7)));
-        assert_eq!(program("link_type:\tperf\nprog_id:\t42\n"), None);
-    }
 
     #[test]
     fn time_on_the_processor_is_read() {

@@ -1,12 +1,15 @@
 //! Runs scenarios and reports each in one line.
 
 mod actions;
+mod capabilities;
 mod cost;
 mod expect;
 mod kill;
+mod programs;
 mod report;
 mod stage;
 mod traced;
+mod verifier;
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -18,7 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::lab::{Interrupted, Limits, netns};
+use crate::lab::{self, Interrupted, Limits, kernel, netns};
 use crate::scenario::{Mode, Need, Scenario, load};
 use report::{Report, Verdict};
 use stage::{Settings, Stage};
@@ -50,6 +53,9 @@ pub(crate) struct Args {
     /// Without those that another scenario has all together
     #[arg(long)]
     brief: bool,
+    /// Only the few that are played on every kernel
+    #[arg(long)]
+    sample: bool,
     /// How much longer everything may take than on an idle machine
     #[arg(long, default_value_t = 3.0)]
     patience: f64,
@@ -68,6 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signals cannot be caught")?;
     }
+    lab::process::lock_little_memory()?;
     let scenarios = load::all(&args.dir)?;
     let probes = kernel_has_probes();
     let settings = Settings {
@@ -78,11 +85,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             ModeArg::Reduced | ModeArg::Auto => Mode::Reduced,
         },
         withhold_probes: probes && matches!(args.mode, ModeArg::Reduced),
+        trace_messages: kernel::has_owner_tables(),
         brief: args.brief,
     };
     let wanted = |scenario: &Scenario| {
         let named = args.filter.iter().any(|part| scenario.name.contains(part.as_str()));
-        (args.filter.is_empty() || named) && !(args.brief && scenario.script.thorough)
+        (args.filter.is_empty() || named)
+            && !(args.brief && scenario.script.thorough)
+            && (!args.sample || scenario.script.sample)
     };
     let (alone, together): (Vec<Scenario>, Vec<Scenario>) =
         scenarios.into_iter().filter(wanted).partition(|scenario| scenario.script.alone);
@@ -94,6 +104,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         interrupted,
         patience: args.patience,
     };
+    if !run.settings.trace_messages {
+        report::note(
+            "nothing is compared with `nft monitor trace`: before 5.12 there is no trace table, and no packet is marked",
+        )?;
+    }
     run.all(&together, args.jobs.unwrap_or_else(processors))?;
     run.all(&alone, 1)?;
     if !run.outputs.keep_all {
@@ -216,6 +231,16 @@ fn missing(scenario: &Scenario, settings: &Settings) -> Option<String> {
         (Need::Reduced, Mode::Full) => Some("is about kernels without probes".to_owned()),
         (Need::Sctp, _) if !crate::traffic::has_sctp() => {
             Some("needs SCTP, which this kernel does not have".to_owned())
+        }
+        (Need::TraceTable, _) if !kernel::has_owner_tables() => Some(
+            "needs a trace table, which this kernel cannot have: its tables know no owner (5.12 and later do)".to_owned(),
+        ),
+        (Need::VerifierRecord, _) if !kernel::tells_verified_instructions() => Some(
+            "this kernel does not tell how many instructions the verifier went through (5.16 and later do)".to_owned(),
+        ),
+        (Need::VerifierRecord, _) if !verifier::is_renewed() && !verifier::record_of(&scenario.dir).exists() => {
+            let (version, patch_level) = kernel::series();
+            Some(format!("nothing is recorded for kernel {version}.{patch_level}"))
         }
         _ => None,
     })

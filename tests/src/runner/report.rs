@@ -110,6 +110,11 @@ impl Report {
     }
 }
 
+/// What holds for a whole run.
+pub(super) fn note(text: &str) -> Result<()> {
+    print(&format!("note: {text}"))
+}
+
 fn cut(text: &str) -> String {
     if text.chars().count() <= WIDTH {
         return text.to_owned();

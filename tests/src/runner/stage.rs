@@ -24,6 +24,9 @@ pub(super) struct Settings {
     pub(super) mode: Mode,
     /// The kernel has probes, and they are not to be used.
     pub(super) withhold_probes: bool,
+    /// Trace tables can be had: else nobody marks a packet, `nft monitor trace` prints nothing, and rule steps are
+    /// compared with the listed ruleset, the counters of rules and what the scenario expects.
+    pub(super) trace_messages: bool,
     /// Time is short: nft's lines are compared byte for byte only where events are recorded anyway.
     pub(super) brief: bool,
 }
@@ -49,7 +52,8 @@ pub(super) struct Stage {
     pub(super) before: Before,
     /// Kernel counters at the beginning, by role.
     pub(super) counters: BTreeMap<String, BTreeMap<String, u64>>,
-    scenario_dir: PathBuf,
+    /// Where the scenario's files are.
+    pub(super) scenario_dir: PathBuf,
     problems: Vec<String>,
     measures: Vec<(String, BTreeMap<String, Value>)>,
     serial: u32,

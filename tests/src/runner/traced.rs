@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::programs::{self, Program};
 use super::stage::Stage;
 use crate::lab::Limits;
 use crate::lab::netns::Namespace;
@@ -19,7 +20,7 @@ use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
 use crate::oracle::counters::{self, Counts};
 use crate::oracle::{agreement, conntrack, legacy, listing, monitor, nft_format, replay, xtables};
-use crate::scenario::{Agreement, Counting, Format, Mode, Stdout, Trace, Via};
+use crate::scenario::{Agreement, Counting, Format, Hooks, Mode, Stdout, Trace, Via};
 
 /// The line that says that everything is attached.
 pub(super) const READY: &str = "nattrace: tracing";
@@ -111,6 +112,11 @@ impl Stage {
         if self.traces.get(&plan.name).is_some_and(|trace| trace.ended.is_none()) {
             bail!("{} is running already", plan.name);
         }
+        let mut plan = plan.clone();
+        if !self.settings.trace_messages {
+            plan.monitor = Agreement::Off;
+        }
+        let plan = &plan;
         let args = self.filled(&plan.args)?;
         let mut watched = Vec::new();
         for role in plan.watch.as_ref().or(plan.at.as_ref()).into_iter().flat_map(|roles| roles.split(',')) {
@@ -131,6 +137,9 @@ impl Stage {
             Format::Nft => _ = command.args(["--format", "nft"]),
             Format::Text => {}
         }
+        if plan.hooks == Hooks::Kprobe {
+            command.env("NATTRACE_HOOKS", "kprobe");
+        }
         if let Some(recording) = &recording {
             command.arg("--record").arg(recording);
         }
@@ -146,6 +155,12 @@ impl Stage {
             let stderr = process.stderr.clone();
             process.wait_for_line(&stderr, READY, READY_WITHIN, &self.lab.limits)?;
             ready_after = Some(process.started.elapsed());
+        }
+        if plan.hooks == Hooks::Kprobe {
+            let held = programs::of(process.id())?;
+            if held.is_empty() || held.values().any(Program::is_trampoline) {
+                self.problem(format!("{}: it was to use kprobes alone, and holds {held:?}", plan.name));
+            }
         }
         let results = match &plan.output {
             Some(path) => PathBuf::from(self.filled(std::slice::from_ref(path))?.remove(0)),

@@ -55,6 +55,9 @@ pub(crate) struct Script {
     /// One of many that another scenario has all together: left out where time is short (`--brief`).
     #[serde(default)]
     pub(crate) thorough: bool,
+    /// One of the few that are played on every kernel, where others are played on some (`--sample`).
+    #[serde(default)]
+    pub(crate) sample: bool,
     /// Nothing else may run at the same time: it measures.
     #[serde(default)]
     pub(crate) alone: bool,
@@ -76,6 +79,10 @@ pub(crate) enum Need {
     Reduced,
     /// A kernel that speaks SCTP.
     Sctp,
+    /// A kernel whose tables can have an owner, so that a trace table marks packets.
+    TraceTable,
+    /// A kernel for which it is recorded what the verifier goes through.
+    VerifierRecord,
 }
 
 /// In which mode something is expected.
@@ -86,6 +93,17 @@ pub(crate) enum Mode {
     Full,
     /// Without.
     Reduced,
+}
+
+/// How nattrace watches hooks and the ends of buffers, where there are probes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Hooks {
+    /// As it likes best.
+    #[default]
+    Any,
+    /// By kprobes and kretprobes, as on kernels whose trampolines take no programs.
+    Kprobe,
 }
 
 /// How nattrace gets into the namespace.
@@ -342,6 +360,10 @@ pub(crate) enum Action {
         most: f64,
         start: f64,
     },
+    /// What an ended `nattrace check` said, against what the kernel has.
+    Capabilities { trace: String },
+    /// How much the verifier went through for the programs of a running nattrace, against what is recorded.
+    Verifier { trace: String },
     /// What nattrace costs: runs per forwarded packet, idle processor, memory, start.
     Cost(Cost),
 }
@@ -383,6 +405,9 @@ pub(crate) struct Trace {
     /// Whether other tools watch beside it; what they read costs program runs that are not nattrace's doing.
     #[serde(default = "yes")]
     pub(crate) witnesses: bool,
+    /// How it is to watch hooks.
+    #[serde(default)]
+    pub(crate) hooks: Hooks,
     /// How far `nft monitor trace` must agree.
     #[serde(default)]
     pub(crate) monitor: Agreement,

@@ -15,8 +15,8 @@ use crate::{cache::Cache, process, progress};
 const SERIES: [(&str, &str); 4] =
     [("5.10", "bullseye"), ("6.1", "bookworm"), ("6.12", "trixie"), ("7.3", "trixie-backports")];
 
-/// The series that the tests boot when nobody says otherwise.
-pub(crate) const DEFAULT: [&str; 2] = ["6.1", "6.12"];
+/// Of these, those on which the tests play a few scenarios only, when nobody says otherwise: the oldest and the newest.
+const SAMPLED: [&str; 2] = ["5.10", "7.3"];
 
 /// The small build of Debian's kernels, for virtual machines.
 const FLAVOUR: &str = "cloud-amd64";
@@ -50,10 +50,20 @@ impl Kernel {
     }
 }
 
+/// All series that guests can have.
+pub(crate) fn all() -> impl Iterator<Item = &'static str> {
+    SERIES.into_iter().map(|(series, _)| series)
+}
+
+/// Whether a few scenarios are to do on a series.
+pub(crate) fn is_sampled(series: &str) -> bool {
+    SAMPLED.contains(&series)
+}
+
 /// The kernel of a series, fetched when the cache lacks it.
 pub(crate) fn get(cache: &Cache, series: &str) -> Result<Kernel> {
     let Some((_, suite)) = SERIES.iter().find(|(known, _)| *known == series) else {
-        let known: Vec<_> = SERIES.iter().map(|(series, _)| *series).collect();
+        let known: Vec<_> = all().collect();
         bail!("no kernel {series:?}: there are {}", known.join(", "));
     };
     if let Some(kernel) = Kernel::in_cache(cache, series) {

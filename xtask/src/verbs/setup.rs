@@ -13,7 +13,7 @@ pub(crate) struct Args {
     #[arg(long)]
     build_only: bool,
     /// The kernels to fetch
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = setup::kernel::DEFAULT)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = setup::kernel::all())]
     kernel: Vec<String>,
     /// Print what a shell must export to build the eBPF side by hand
     #[arg(long)]

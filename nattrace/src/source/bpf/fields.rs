@@ -18,6 +18,8 @@ pub struct KernelTypes {
     pub kfree_skb_arguments: u32,
     /// Arguments of the `consume_skb` tracepoint.
     pub consume_skb_arguments: u32,
+    /// What nf_tables' structures look like is known by the kernel's version: it has no BTF of its modules.
+    pub nf_tables_known_by_version: bool,
     /// Those of [`modules::FUNCTIONS`] that are there without their module, or are nf_tables'.
     pub built_in: Vec<&'static str>,
 }
@@ -33,7 +35,7 @@ impl KernelTypes {
         let _ = btf.add_module("nf_tables");
         let mut types = Self::from_btf(&btf);
         if rustix::system::uname().release().to_bytes().starts_with(b"5.10.") {
-            types.fields.complete_for_5_10();
+            types.nf_tables_known_by_version = types.fields.complete_for_5_10();
         }
         Ok(types)
     }
@@ -62,6 +64,7 @@ impl KernelTypes {
             drop_reasons,
             kfree_skb_arguments: btf.tracepoint_arguments("kfree_skb").unwrap_or(2),
             consume_skb_arguments: btf.tracepoint_arguments("consume_skb").unwrap_or(1),
+            nf_tables_known_by_version: false,
             built_in: btf.functions_among(&modules::FUNCTIONS.map(|(function, _)| function)),
         }
     }

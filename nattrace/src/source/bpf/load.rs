@@ -1,16 +1,19 @@
 //! Loading and attaching. Each capability degrades alone, and says so.
 
+use std::error::Error;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{FEntry, FExit, KProbe, ProgramError, RawTracePoint, SocketFilter};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use nattrace_common::filter::{KernelFilter, NAMESPACES, WATCHED_NAMESPACES};
 use nattrace_common::record::{LOST_COUNTERS, Lost};
 use thiserror::Error;
 
 use super::fields::KernelTypes;
-use super::modules::waits_for_module;
+use super::memory;
+use super::modules::{modules_of, waits_for_module};
 
 /// The object that build.rs made; empty when it was built without the eBPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nattrace-ebpf"));
@@ -24,9 +27,12 @@ pub enum LoadError {
     /// The kernel lacks fields without which nothing can be read.
     #[error("this kernel's BTF lacks {0}")]
     MissingFields(String),
+    /// Neither maps nor programs may be made.
+    #[error("loading programs needs CAP_BPF and CAP_PERFMON, or root")]
+    Permission,
     /// The object could not be loaded.
-    #[error("{0}")]
-    Object(#[from] aya::EbpfError),
+    #[error("{}", with_causes(.0))]
+    Object(EbpfError),
     /// A map is not what it should be.
     #[error("{0}")]
     Map(#[from] aya::maps::MapError),
@@ -127,6 +133,7 @@ impl Programs {
         if !types.missing_required.is_empty() {
             return Err(LoadError::MissingFields(types.missing_required.join(", ")));
         }
+        memory::lift_lock_limit();
         let btf = Btf::from_sys_fs().ok();
         let mut filter = *filter;
         filter.ends_probed = u32::from(wanted.probes);
@@ -143,7 +150,8 @@ impl Programs {
             .override_global("FIELDS", &types.fields, true)
             .override_global("FILTER", &filter, true)
             .override_global("TRACEPOINT_ARGS", &arguments, true)
-            .load(OBJECT)?;
+            .load(OBJECT)
+            .map_err(refused)?;
         if filter.netns_len as usize > NAMESPACES
             && let Some(map) = ebpf.map_mut("WATCHED")
         {
@@ -239,10 +247,10 @@ impl Programs {
         self.pending.len() < waiting
     }
 
-    /// Functions of modules that were not loaded when last looked.
+    /// Modules with functions to probe that were not loaded when last looked.
     #[must_use]
-    pub fn pending(&self) -> &[&'static str] {
-        &self.pending
+    pub fn modules_waited_for(&self) -> Vec<&'static str> {
+        modules_of(&self.pending)
     }
 
     /// What belongs to the probe at a function.
@@ -467,14 +475,30 @@ fn one_line(error: &ProgramError) -> String {
             }
         }
         ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
-        other => {
-            let mut text = other.to_string();
-            let mut source = std::error::Error::source(other);
-            while let Some(inner) = source {
-                text = format!("{text}: {inner}");
-                source = inner.source();
-            }
-            text
-        }
+        other => with_causes(other),
     }
+}
+
+/// An error and all that led to it.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+/// Why the object was refused: its maps are the first that the kernel is asked for.
+fn refused(error: EbpfError) -> LoadError {
+    let mut cause: Option<&dyn Error> = Some(&error);
+    while let Some(inner) = cause {
+        let errno = inner.downcast_ref::<io::Error>();
+        if errno.is_some_and(|errno| errno.kind() == io::ErrorKind::PermissionDenied) {
+            return LoadError::Permission;
+        }
+        cause = inner.source();
+    }
+    LoadError::Object(error)
 }

@@ -1,4 +1,13 @@
-//! What is needed once is given back.
+//! What is needed once is given back, and what is needed is allowed.
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+/// Allows maps and programs to take more than the 64 KiB that a login is given: before 5.11 they count as locked memory
+/// (kernel/bpf/syscall.c `bpf_charge_memlock`, v5.10).
+pub fn lift_lock_limit() {
+    // Refused it is no harm where they do not count, and the kernel says so where they do.
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+}
 
 /// Has every large buffer come from the system and go back to it as soon as it is freed. glibc would learn from the
 /// first that is freed to keep the next ones, and grow them by copying.

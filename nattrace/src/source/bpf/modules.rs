@@ -25,3 +25,15 @@ pub fn waits_for_module(function: &str) -> bool {
     let module = FUNCTIONS.iter().find(|(name, _)| *name == function);
     module.is_some_and(|(_, module)| !Path::new("/sys/module").join(module).exists())
 }
+
+/// The modules that functions are in, each once.
+#[must_use]
+pub fn modules_of(functions: &[&str]) -> Vec<&'static str> {
+    let mut modules: Vec<_> = FUNCTIONS
+        .iter()
+        .filter(|(function, _)| functions.contains(function))
+        .map(|(_, module)| *module)
+        .collect();
+    modules.dedup();
+    modules
+}

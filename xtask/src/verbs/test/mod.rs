@@ -9,15 +9,15 @@ use std::{process::ExitCode, time::Instant};
 
 use anyhow::Result;
 
-use self::tally::Tally;
+use self::{scenarios::Choice, tally::Tally};
 use crate::{cache::Cache, cargo, setup};
 
 /// What to test.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The kernels to boot, of 5.10, 6.1, 6.12 and 7.3
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = setup::kernel::DEFAULT)]
-    kernel: Vec<String>,
+    /// The kernels to boot, of 5.10, 6.1, 6.12 and 7.3; by default all, the first and the last for a few scenarios
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    kernel: Option<Vec<String>>,
     /// Only the scenarios, and those only on this machine's own kernel
     #[arg(long, conflicts_with = "no_guest")]
     host: bool,
@@ -28,16 +28,33 @@ pub(crate) struct Args {
     filter: Option<String>,
 }
 
+/// The kernels to boot, and which scenarios to play on each.
+fn guests(args: &Args) -> Vec<(&str, Choice<'_>)> {
+    let named = args.filter.as_deref().map(Choice::Named);
+    if let Some(kernels) = &args.kernel {
+        return kernels.iter().map(|series| (series.as_str(), named.unwrap_or(Choice::Brief))).collect();
+    }
+    let choice = |series| if setup::kernel::is_sampled(series) { Choice::Sample } else { Choice::Brief };
+    setup::kernel::all().map(|series| (series, named.unwrap_or(choice(series)))).collect()
+}
+
 /// Runs everything, a failure or not, and closes with the counts of all.
 pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     let filter = args.filter.as_deref();
     let tools = setup::ebpf(cache)?;
     setup::tools::install_missing(cache)?;
-    let kernels = if args.host || args.no_guest { &[][..] } else { &args.kernel[..] };
-    for series in kernels {
-        // Before the first test: a kernel that cannot be had is a wrong call, not a failed test.
-        setup::kernel::get(cache, series)?;
+    let mut guests = if args.host || args.no_guest { Vec::new() } else { guests(args) };
+    let mut unavailable = Vec::new();
+    // Before the first test: a kernel that was asked for and cannot be had is a wrong call, not a failed test.
+    for (series, _) in &guests {
+        if let Err(error) = setup::kernel::get(cache, series) {
+            if args.kernel.is_some() {
+                return Err(error);
+            }
+            unavailable.push((series.to_string(), error));
+        }
     }
+    guests.retain(|(series, _)| unavailable.iter().all(|(missing, _)| missing != series));
     let results = cargo::target_dir()?.join("scenarios");
     let mut all = Tally::default();
     let mut add = |what: &str, started: Instant, tally: Tally| {
@@ -56,10 +73,14 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     let programs = cargo::programs(cache, true)?;
     let started = Instant::now();
     add("host", started, scenarios::on_host(&programs, filter, &results.join("host"))?);
-    for series in kernels {
+    for (series, choice) in guests {
         let started = Instant::now();
-        let tally = scenarios::in_guest(cache, series, &programs, filter, &results.join(series))?;
+        let tally = scenarios::in_guest(cache, series, &programs, choice, &results.join(series))?;
         add(&format!("kernel {series}"), started, tally);
+    }
+    for (series, error) in unavailable {
+        println!("\nskipped kernel {series}: {error:#}");
+        all = all + Tally::SKIPPED;
     }
     println!("\n{all}");
     Ok(if all.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

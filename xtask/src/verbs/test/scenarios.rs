@@ -24,6 +24,17 @@ const GUEST_LIMIT: Duration = Duration::from_mins(20);
 /// How many scenarios a guest plays at a time: one more than it has processors, since they wait a lot.
 const GUEST_JOBS: u32 = 3;
 
+/// Which scenarios a guest plays.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Choice<'a> {
+    /// Those with this in their name.
+    Named(&'a str),
+    /// All that differs with probes.
+    Brief,
+    /// The few that are played on every kernel.
+    Sample,
+}
+
 /// Runs the suite on this machine, in namespaces that the runner makes and removes.
 pub(super) fn on_host(programs: &Programs, filter: Option<&str>, results: &Path) -> Result<Tally> {
     println!("\nscenarios on this machine's kernel");
@@ -61,7 +72,7 @@ pub(super) fn in_guest(
     cache: &Cache,
     series: &str,
     programs: &Programs,
-    filter: Option<&str>,
+    choice: Choice<'_>,
     results: &Path,
 ) -> Result<Tally> {
     let kernel = setup::kernel::get(cache, series)?;
@@ -69,13 +80,13 @@ pub(super) fn in_guest(
     let mut command = "exec scenarios run --jsonl /results/scenarios.jsonl".to_owned();
     command.push_str(" --nattrace /usr/bin/nattrace --dir /scenarios --jobs ");
     command.push_str(&GUEST_JOBS.to_string());
-    match filter {
-        Some(filter) => {
+    match choice {
+        Choice::Named(filter) => {
             command.push_str(" --filter ");
             command.push_str(&process::quoted(filter.as_ref()));
         }
-        // This machine's own kernel plays all of them.
-        None => command.push_str(" --brief"),
+        Choice::Brief => command.push_str(" --brief"),
+        Choice::Sample => command.push_str(" --brief --sample"),
     }
     fs::create_dir_all(results).with_context(|| format!("cannot create {}", results.display()))?;
     let job =
