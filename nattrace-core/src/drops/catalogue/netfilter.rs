@@ -80,7 +80,7 @@ pub(super) const CAUSES: &[Cause] = &[
     Cause {
         code: "nfqueue-verdict",
         means: "The program that reads the NFQUEUE dropped it, or ended without an answer for it.",
-        check: "That program's own log.",
+        check: "That program's own log tells why.",
         looks: "The sender sees a timeout.",
         counter: "",
         signs: &[function("nf_reinject"), function("nfqnl_reinject"), function("nfqnl_flush")],
