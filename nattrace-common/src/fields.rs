@@ -98,6 +98,10 @@ fields! {
     skb_data: "sk_buff" "data" required;
     /// `skb->tail`, u32 offset from head.
     skb_tail: "sk_buff" "tail" required;
+    /// `skb->end`, offset from `head`: where `skb_shared_info` is.
+    skb_end: "sk_buff" "end" optional;
+    /// `skb_shinfo(skb)->gso_segs`, u16.
+    shinfo_gso_segs: "skb_shared_info" "gso_segs" optional;
     /// `skb->network_header`, u16 offset from head.
     skb_network_header: "sk_buff" "network_header" required;
     /// `skb->protocol`, be16.
@@ -112,6 +116,10 @@ fields! {
     skb_nfct: "sk_buff" "_nfct" optional;
     /// `skb->_skb_refdst`, pointer with `SKB_DST_NOREF` in the low bit.
     skb_refdst: "sk_buff" "_skb_refdst" optional;
+    /// Byte of `skb->pkt_type`, three bits.
+    skb_pkt_type_byte: "sk_buff" "pkt_type@byte" optional;
+    /// The lowest of them within that byte.
+    skb_pkt_type_bit: "sk_buff" "pkt_type@bit" optional;
     /// Byte of the `nf_trace` bit.
     skb_nf_trace_byte: "sk_buff" "nf_trace@byte" optional;
     /// Bit within that byte.
@@ -122,6 +130,18 @@ fields! {
     dev_name: "net_device" "name" required;
     /// `dev->nd_net.net`, pointer.
     dev_net: "net_device" "nd_net.net" required;
+    /// `dev->state`, unsigned long: `__LINK_STATE_*`.
+    dev_state: "net_device" "state" optional;
+    /// `dev->mtu`, unsigned int.
+    dev_mtu: "net_device" "mtu" optional;
+    /// `dev->ip_ptr`, pointer.
+    dev_in: "net_device" "ip_ptr" optional;
+    /// `in_dev->cnf.data`, ints, from `IPV4_DEVCONF_FORWARDING` on.
+    in_forwarding: "in_device" "cnf.data" optional;
+    /// `net->ipv6.devconf_all`, pointer.
+    net_devconf6: "net" "ipv6.devconf_all" optional;
+    /// `devconf->forwarding`, s32.
+    devconf6_forwarding: "ipv6_devconf" "forwarding" optional;
     /// `net->ns.inum`, u32.
     net_inum: "net" "ns.inum" required;
     /// `state->hook`.
@@ -150,6 +170,12 @@ fields! {
     ct_zone: "nf_conn" "zone.id" optional;
     /// `sk->__sk_common.skc_num`, u16, host byte order: the local port.
     sk_num: "sock_common" "skc_num" optional;
+    /// `sk->__sk_common.skc_state`, u8.
+    sk_state: "sock_common" "skc_state" optional;
+    /// `sk->sk_ack_backlog`, u32.
+    sk_ack_backlog: "sock" "sk_ack_backlog" optional;
+    /// `sk->sk_max_ack_backlog`, u32.
+    sk_max_ack_backlog: "sock" "sk_max_ack_backlog" optional;
     /// `sk->__sk_common.skc_net.net`, pointer.
     sk_net: "sock_common" "skc_net.net" optional;
     /// `dst->dev`.

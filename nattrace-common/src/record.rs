@@ -96,14 +96,14 @@ pub struct Snapshot {
     pub skb_len: u32,
     /// `skb->mark`.
     pub mark: u32,
-    /// Padding, always 0.
-    pub zero: u32,
+    /// `skb_shinfo(skb)->gso_segs`: segments that the buffer holds, 0 for one.
+    pub segments: u32,
 }
 
 impl Snapshot {
     /// Nothing.
     pub const EMPTY: Self =
-        Self { headers: [0; HEADER_BYTES], headers_len: 0, ethertype: 0, skb_len: 0, mark: 0, zero: 0 };
+        Self { headers: [0; HEADER_BYTES], headers_len: 0, ethertype: 0, skb_len: 0, mark: 0, segments: 0 };
 }
 
 /// A device, or index 0 for none.
@@ -151,12 +151,36 @@ pub struct Route {
     pub kind: u32,
     /// `AF_INET`, `AF_INET6`, or 0 for "no gateway".
     pub gateway_family: u32,
-    /// `dst_entry.error`: 0, or an errno below 0.
+    /// `dst_entry.error`: 0, or an errno: above 0 of IPv4 (`ip_route_input_slow`), below of IPv6 (`ip6_rt_init_dst`).
     pub error: i32,
     /// Gateway, network byte order; IPv4 in the first four bytes.
     pub gateway: [u8; 16],
     /// `dst.dev`.
     pub device: Device,
+}
+
+/// What a packet was dropped amid; `u32::MAX` for what is not known.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// `skb->dev->state`, the lower half: `__LINK_STATE_*` (include/linux/netdevice.h).
+    pub link_state: u32,
+    /// Whether packets of its family are forwarded: by `skb->dev` (IPv4), in its namespace (IPv6).
+    pub forwarding: u32,
+    /// `mtu` of the device its route leads to: bytes.
+    pub mtu: u32,
+    /// `skb->pkt_type`: `PACKET_*` (include/uapi/linux/if_packet.h).
+    pub packet_type: u32,
+    /// 1 when a conntrack entry is attached, else 0.
+    pub tracked: u32,
+    /// `enum ip_conntrack_info`; 7 without an entry means untracked.
+    pub ctinfo: u32,
+    /// `IPS_*` of the entry.
+    pub status: u32,
+    /// Padding, always 0.
+    pub zero: u32,
+    /// When conntrack last found no room for a new entry on this processor (`bpf_ktime_get_ns`); 0: not yet.
+    pub table_full_ns: u64,
 }
 
 /// Entry or return of `nf_hook_slow`.
@@ -235,6 +259,8 @@ pub struct FreeRecord {
     pub device: Device,
     /// Route.
     pub route: Route,
+    /// Of a drop.
+    pub circumstances: Circumstances,
 }
 
 /// Which function took a packet for this host; [`DeliverRecord::function`].
@@ -272,8 +298,12 @@ pub struct DeliverRecord {
     pub head: Head,
     /// Index in [`DELIVER_FUNCTIONS`] or [`WRITER_FUNCTIONS`].
     pub function: u32,
-    /// Padding, always 0.
-    pub zero: u32,
+    /// `sk_state` (`TCP_*`, include/net/tcp_states.h) of the TCP socket it is for; 0: not known, or none.
+    pub socket_state: u32,
+    /// `sk_ack_backlog` of that socket: connections that wait to be accepted, when it listens.
+    pub waiting: u32,
+    /// `sk_max_ack_backlog`: how many may.
+    pub most: u32,
     /// Headers.
     pub snapshot: Snapshot,
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::conntrack::{Connection, Direction, Tuple};
 use crate::event::NetnsId;
+use crate::findings::{Finding, Way};
 use crate::journey::{Journey, JourneyId, Outcome};
 use crate::packet::tcp_flag::{ACK, FIN, RST, SYN};
 use crate::packet::{Endpoint, protocol};
@@ -48,6 +49,8 @@ pub struct Conversation {
     pub journeys: Vec<JourneyId>,
     /// What came of it, in plain words.
     pub text: String,
+    /// Why nothing came of it, and where to look; their steps are empty.
+    pub findings: Vec<Finding>,
 }
 
 /// Gathers journeys into conversations.
@@ -73,6 +76,8 @@ struct Talk {
     errors: Passage,
     error_from: Option<Endpoint>,
     incomplete: bool,
+    /// How the last packet of the original direction left.
+    way: Option<Way>,
 }
 
 /// How far a TCP connection came.
@@ -178,6 +183,7 @@ impl Talk {
             errors: Passage::default(),
             error_from: None,
             incomplete: false,
+            way: None,
         }
     }
 
@@ -207,6 +213,9 @@ impl Talk {
         let direction = connection.direction.unwrap_or(Direction::Original);
         let passage = if direction == Direction::Reply { &mut self.answered } else { &mut self.sent };
         passage.add(&journey.outcome);
+        if direction == Direction::Original {
+            self.way = Way::of(journey).or(self.way.take());
+        }
         let Some(flags) = packet.tcp_flags else { return };
         let through = matches!(journey.outcome, Outcome::Transmitted { .. } | Outcome::Delivered);
         match (direction, flags & SYN != 0) {
@@ -234,7 +243,19 @@ impl Talk {
             answered: self.answered,
             journeys: self.journeys.clone(),
             text: self.words(original, manner),
+            findings: self.unanswered(original, manner).into_iter().collect(),
         }
+    }
+
+    /// A connection attempt that was let through, and what is to be said of it when nothing came back. Of other packets
+    /// than TCP's nobody knows whether they are to be answered.
+    fn unanswered(&self, original: Tuple, manner: Manner) -> Option<Finding> {
+        let attempted = original.protocol == protocol::TCP && self.tcp.syns.through > 0;
+        let silence = self.answered.packets == 0 && self.errors.packets == 0;
+        let known = manner.follows && manner.settled && !self.incomplete;
+        let way = self.way.as_ref().filter(|_| attempted && silence && known)?;
+        let count = self.tcp.syns.through;
+        Some(way.without_answer(&format!("{count} {}", if count == 1 { "SYN" } else { "SYNs" })))
     }
 
     /// Who is to answer: the server behind the rewrites.
@@ -379,6 +400,7 @@ mod tests {
             steps: Vec::new(),
             outcome,
             findings: Vec::new(),
+            relation: None,
             retransmission_of: None,
             same_path: false,
             like: None,

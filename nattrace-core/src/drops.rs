@@ -7,10 +7,12 @@ mod catalogue;
 mod document;
 mod ends;
 mod evidence;
+mod fixes;
 
 pub use document::document;
 pub(crate) use ends::{
-    is_capture, is_consumption, is_delivered_by, is_handed_to_device, is_in_hook, is_refusal, is_used,
+    is_capture, is_consumption, is_delivered_by, is_handed_to_device, is_in_hook, is_made_up, is_refusal,
+    is_used,
 };
 pub use evidence::Evidence;
 
@@ -19,7 +21,8 @@ pub use evidence::Evidence;
 pub struct Cause {
     /// Stable, for programs; the code of the finding, too.
     pub code: &'static str,
-    /// What happened, in a plain sentence or two.
+    /// What happened, in a plain sentence or two; `WAITED`, `NEXTHOP` and `DEVICE` stand for how long it waited, and for
+    /// whom, and where.
     pub means: &'static str,
     /// What an administrator can look at or change; may be empty. `DESTINATION`, `SOURCE`, `DEVICE` and `PORT` stand for
     /// the packet's own, as it was when it was dropped.
@@ -37,27 +40,35 @@ struct Sign {
     reason: Option<&'static str>,
     function: Option<&'static str>,
     fact: Option<evidence::Fact>,
+    /// It is so most of the time, but not for certain.
+    likely: bool,
 }
 
 /// The kernel gives this reason, wherever.
 const fn reason(reason: &'static str) -> Sign {
-    Sign { reason: Some(reason), function: None, fact: None }
+    Sign { reason: Some(reason), function: None, fact: None, likely: false }
 }
 
 /// The function drops for this alone, where the kernel gives no reason or one that says nothing.
 const fn function(function: &'static str) -> Sign {
-    Sign { reason: None, function: Some(function), fact: None }
+    Sign { reason: None, function: Some(function), fact: None, likely: false }
 }
 
 /// The function gives this reason for something of its own.
 const fn pair(reason: &'static str, function: &'static str) -> Sign {
-    Sign { reason: Some(reason), function: Some(function), fact: None }
+    Sign { reason: Some(reason), function: Some(function), fact: None, likely: false }
 }
 
 impl Sign {
     /// Only where this is so, too.
     const fn and(mut self, fact: evidence::Fact) -> Self {
         self.fact = Some(fact);
+        self
+    }
+
+    /// Other causes can look the same.
+    const fn likely(mut self) -> Self {
+        self.likely = true;
         self
     }
 
@@ -87,6 +98,11 @@ impl Cause {
     pub fn check_of(&self, drop: &Evidence<'_>) -> Option<String> {
         (!self.check.is_empty()).then(|| drop.fill(self.check))
     }
+
+    /// A command that removes the cause, where there is one.
+    pub(crate) fn fix_of(&self, drop: &Evidence<'_>) -> Option<String> {
+        fixes::fix(self.code, drop.device)
+    }
 }
 
 /// All causes, by the place in the packet's way.
@@ -94,22 +110,37 @@ fn all() -> impl Iterator<Item = &'static Cause> {
     catalogue::GROUPS.iter().flat_map(|group| group.causes)
 }
 
+/// The cause with this code.
+pub(crate) fn cause(code: &str) -> Option<&'static Cause> {
+    all().find(|cause| cause.code == code)
+}
+
 /// The cause of a drop, if the catalogue has it.
 #[must_use]
 pub fn cause_of(drop: &Evidence<'_>) -> Option<&'static Cause> {
-    let fitting = all().filter_map(|cause| {
-        let best = cause.signs.iter().filter_map(|sign| sign.fits(drop)).max()?;
-        Some((best, cause))
-    });
+    best(drop).map(|(cause, _)| cause)
+}
+
+/// Whether nothing else than [`cause_of`] says can have dropped it.
+#[must_use]
+pub fn is_certain(drop: &Evidence<'_>) -> bool {
+    best(drop).is_none_or(|(_, sign)| !sign.likely)
+}
+
+fn best(drop: &Evidence<'_>) -> Option<(&'static Cause, &'static Sign)> {
+    let signs = all().flat_map(|cause| cause.signs.iter().map(move |sign| (cause, sign)));
+    let fitting = signs.filter_map(|(cause, sign)| Some((sign.fits(drop)?, cause, sign)));
     // Of equals the first.
-    fitting.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, cause)| cause)
+    fitting
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })
+        .map(|(_, cause, sign)| (cause, sign))
 }
 
 /// What happened, in plain words.
 #[must_use]
 pub fn describe(drop: &Evidence<'_>) -> String {
     if let Some(cause) = cause_of(drop) {
-        return cause.means.to_owned();
+        return drop.fill(cause.means);
     }
     match (drop.reason.filter(|r| *r != "NOT_SPECIFIED"), drop.function) {
         (Some(reason), Some(function)) => {

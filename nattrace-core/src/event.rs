@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::conntrack::{Connection, Direction};
+use crate::fib::FibAnswer;
 use crate::packet::Packet;
 use crate::ruleset::{Listing, legacy};
 
@@ -71,6 +72,8 @@ pub enum Body {
     Commit(Commit),
     /// The ruleset as listed.
     Ruleset(Listing),
+    /// Whether a set had an element, when that was asked.
+    SetAnswer(SetAnswer),
     /// The rules of legacy iptables as listed.
     LegacyRuleset(legacy::Listing),
     /// The rules of legacy iptables change, in whatever namespace.
@@ -89,6 +92,8 @@ pub enum Body {
         /// Name.
         name: String,
     },
+    /// What the routing tables answered for a packet that was routed right before.
+    Fib(FibAnswer),
     /// The time, as the program looked whether journeys have ended: a replay looks at the same moments.
     Clock,
     /// Something was lost between the kernel and here.
@@ -577,6 +582,18 @@ pub struct Deliver {
     pub function: String,
     /// Headers now, when still readable.
     pub header: Option<Packet>,
+    /// The socket that it is for listens, and has this many connections that wait to be accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listening: Option<Listening>,
+}
+
+/// The queue of a listening TCP socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// Connections that wait (`sk_ack_backlog`).
+    pub waiting: u32,
+    /// How many may (`sk_max_ack_backlog`); one more can (`sk_acceptq_is_full`, include/net/sock.h, v6.12).
+    pub most: u32,
 }
 
 /// `kfree_skb`: the kernel threw a packet away.
@@ -596,6 +613,63 @@ pub struct DropEvent {
     /// The route that was attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteRef>,
+    /// What else held at that moment.
+    #[serde(default)]
+    pub circumstances: Circumstances,
+}
+
+/// What a packet was dropped amid; `None` for what could not be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Circumstances {
+    /// Whether the device it was at had a carrier (`__LINK_STATE_NOCARRIER` of `dev->state`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<bool>,
+    /// Whether packets of its family are forwarded: of those that came in by that device (IPv4), in that namespace (IPv6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarding: Option<bool>,
+    /// MTU of the device its route leads to: bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Whom the frame was for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<FrameTo>,
+    /// Whether the checksum of its IPv4 header was right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header_checksum: Option<bool>,
+    /// What conntrack had attached to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<Attached>,
+    /// Conntrack had just found no room for a new entry, on this processor.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub table_full: bool,
+}
+
+/// `skb->_nfct` (include/linux/skbuff.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attached {
+    /// Nothing: conntrack did not see it, or did not take it.
+    Nothing,
+    /// `IP_CT_UNTRACKED`.
+    Untracked,
+    /// An entry, with its `IPS_*` bits.
+    Entry(u32),
+}
+
+/// `skb->pkt_type` (include/uapi/linux/if_packet.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FrameTo {
+    /// `PACKET_HOST`: this one.
+    Host,
+    /// `PACKET_BROADCAST`: all.
+    Broadcast,
+    /// `PACKET_MULTICAST`: a group.
+    Multicast,
+    /// `PACKET_OTHERHOST`: another.
+    Other,
+    /// `PACKET_OUTGOING`: it is on its way out.
+    Outgoing,
 }
 
 /// `enum nf_conntrack_netlink` group the message came from.
@@ -642,6 +716,21 @@ pub struct Commit {
     /// only when the notification was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncertain_ns: Option<u64>,
+}
+
+/// The kernel's answer to whether a set or map has an element (`nft get element`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAnswer {
+    /// Family of the table.
+    pub family: NfFamily,
+    /// Table.
+    pub table: String,
+    /// Set.
+    pub set: String,
+    /// The element, as nft writes it.
+    pub element: String,
+    /// Whether it had it; `None` when that could not be asked.
+    pub has: Option<bool>,
 }
 
 /// A device that exists, for sources that give only its index.

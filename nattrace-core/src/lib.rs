@@ -10,7 +10,9 @@
 pub mod conntrack;
 pub mod conversation;
 pub mod drops;
+pub mod evaluate;
 pub mod event;
+pub mod fib;
 pub mod filter;
 pub mod findings;
 pub mod journey;

@@ -2,7 +2,7 @@
 
 mod decode;
 
-pub use decode::{DecodeError, decode, decode_arp};
+pub use decode::{DecodeError, decode, decode_arp, has_right_checksum};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -135,6 +135,15 @@ pub struct Packet {
     /// Fragment offset in bytes; 0 for the first fragment or an unfragmented packet.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub fragment_offset: u16,
+    /// More fragments follow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_fragments: bool,
+    /// Segments that GRO put together, or that GSO will make of it; 0 where it is one packet.
+    #[serde(default, skip_serializing_if = "is_zero32")]
+    pub segments: u32,
+    /// IPv4 type of service, IPv6 traffic class: DSCP and ECN.
+    #[serde(default, skip_serializing_if = "is_zero8")]
+    pub tos: u8,
     /// `skb->mark`, 0 when unset.
     #[serde(default, skip_serializing_if = "is_zero32")]
     pub mark: u32,
@@ -142,6 +151,11 @@ pub struct Packet {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
 fn is_zero(value: &u16) -> bool {
+    *value == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_zero8(value: &u8) -> bool {
     *value == 0
 }
 
@@ -230,6 +244,12 @@ impl Packet {
         if self.length > most { 0 } else { self.length }
     }
 
+    /// Whether it is a part of a datagram.
+    #[must_use]
+    pub fn is_fragment(&self) -> bool {
+        self.fragment_offset != 0 || self.more_fragments
+    }
+
     /// Whether these are the first headers only: of IPv6 behind extension headers that were not kept.
     #[must_use]
     pub fn is_partial(&self) -> bool {
@@ -280,6 +300,9 @@ pub(crate) fn datagram(source: Endpoint, destination: Endpoint) -> Packet {
         ttl: Some(64),
         ip_id: Some(1),
         fragment_offset: 0,
+        more_fragments: false,
+        segments: 0,
+        tos: 0,
         mark: 0,
     }
 }

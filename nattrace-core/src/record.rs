@@ -241,9 +241,9 @@ mod tests {
     use super::*;
     use crate::conntrack::{Connection, Direction, State, Tuple};
     use crate::event::{
-        Body, Commit, ConntrackChange, ConntrackEvent, Deliver, DeviceEvent, DeviceRef, DropEvent, Hook,
-        HookPoint, HookReturn, HookVerdict, Link, Loss, Manip, NfFamily, NftTrace, Rewrite, RouteRef,
-        TraceMessage, TraceType, Verdict,
+        Attached, Body, Circumstances, Commit, ConntrackChange, ConntrackEvent, Deliver, DeviceEvent,
+        DeviceRef, DropEvent, FrameTo, Hook, HookPoint, HookReturn, HookVerdict, Link, Listening, Loss,
+        Manip, NfFamily, NftTrace, Rewrite, RouteRef, TraceMessage, TraceType, Verdict,
     };
     use crate::packet::{Endpoint, Family, Icmp, Packet};
     use crate::ruleset::{BaseChain, Chain, Listing, Rule, Table};
@@ -266,6 +266,9 @@ mod tests {
             ttl: Some(0),
             ip_id: Some(0),
             fragment_offset: 1480,
+            more_fragments: true,
+            segments: 3,
+            tos: 0xb8,
             mark: 0xdead_beef,
         }
     }
@@ -375,7 +378,12 @@ mod tests {
             }),
             Body::Receive(event.clone()),
             Body::Transmit(event),
-            Body::Deliver(Deliver { packet: 1, function: "tcp_v4_rcv".to_owned(), header: None }),
+            Body::Deliver(Deliver {
+                packet: 1,
+                function: "tcp_v4_rcv".to_owned(),
+                header: None,
+                listening: Some(Listening { waiting: 2, most: 1 }),
+            }),
             Body::Drop(DropEvent {
                 packet: 1,
                 header: packet(),
@@ -383,6 +391,15 @@ mod tests {
                 function: Some("f".to_owned()),
                 device: Some(device.clone()),
                 route: Some(RouteRef { kind: None, oif: None, gateway: None, error: Some(22) }),
+                circumstances: Circumstances {
+                    carrier: Some(true),
+                    forwarding: Some(false),
+                    mtu: Some(1500),
+                    frame: Some(FrameTo::Broadcast),
+                    header_checksum: Some(false),
+                    conntrack: Some(Attached::Entry(8)),
+                    table_full: true,
+                },
             }),
             Body::End { packet: 1, function: None },
             Body::Left { packet: 1 },

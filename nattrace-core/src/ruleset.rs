@@ -7,6 +7,7 @@ mod statement;
 
 pub use history::{History, RuleName};
 pub use iptables::{Target, iptables_quote_is_open, iptables_target};
+pub(crate) use iptables::{target_goes_on, words as iptables_words};
 pub use statement::{does_nat, keeps_port};
 
 use serde::{Deserialize, Serialize};
@@ -93,4 +94,11 @@ impl Rule {
     pub fn counted_text(&self) -> &str {
         self.counted.as_deref().unwrap_or(&self.text)
     }
+}
+
+/// Whether a table is a trace table of some run of this program: `nattrace_PID`.
+pub(crate) fn is_trace_table(table: &str) -> bool {
+    table
+        .strip_prefix("nattrace_")
+        .is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
 }

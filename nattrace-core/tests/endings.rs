@@ -297,6 +297,24 @@ fn what_comes_late_opens_no_second_journey() {
 }
 
 #[test]
+fn a_drop_that_nothing_ties_to_a_namespace_begins_no_journey() {
+    let mut s = Stream::new();
+    s.netns = 0;
+    s.dropped(1, &syn(1, 7), "TCP_OLD_DATA", "tcp_rcv_established");
+    assert_eq!(run(reduced(Filter::default()), &s.events).len(), 0);
+    s.netns = RTR;
+    s.dropped(2, &syn(2, 7), "TCP_OLD_DATA", "tcp_rcv_established");
+    assert_eq!(run(reduced(Filter::default()), &s.events).len(), 1);
+}
+
+#[test]
+fn what_is_made_up_to_ask_for_a_route_is_no_packet() {
+    let mut s = Stream::new();
+    s.dropped(1, &syn(1, 7), "NOT_SPECIFIED", "inet_rtm_getroute");
+    assert_eq!(run(full(Filter::default()), &s.events).len(), 0);
+}
+
+#[test]
 fn a_bridge_runs_the_ip_hooks_within_its_own() {
     let mut s = Stream::new();
     let header = syn(1, 7);

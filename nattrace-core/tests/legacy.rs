@@ -126,7 +126,7 @@ fn the_policy_drops_and_the_end_of_a_chain_is_no_step() {
     assert!(
         matches!(&journey.outcome, Outcome::Dropped(DropCause::Policy { chain, .. }) if chain == "FORWARD")
     );
-    assert_eq!(journey.findings[0].code, "dropped-by-policy");
+    assert_eq!(journey.findings.last().map(|f| f.code), Some("dropped-by-policy"));
 }
 
 #[test]

@@ -111,7 +111,9 @@ pub(crate) fn wrote(netns: u32, packet: u64, entered: &Entered) {
     unsafe {
         (*record).head = head(Kind::Writer, packet, netns, 0);
         (*record).function = entered.function;
-        (*record).zero = 0;
+        (*record).socket_state = 0;
+        (*record).waiting = 0;
+        (*record).most = 0;
         (*record).snapshot = entered.snapshot;
     }
     wrote.submit(0);
@@ -163,12 +165,37 @@ pub(crate) fn device_at(
     packet: u64,
     time_ns: u64,
 ) {
+    device_as(kind, skb, network, device, 0, netns, packet, time_ns);
+}
+
+/// A device gave a packet at that time; `index` is its, and the buffer may be another one's by now.
+#[inline(always)]
+pub(crate) fn received_before(skb: Skb, index: u32, netns: u32, packet: u64, time_ns: u64) {
+    device_as(Kind::Receive, skb, skb.network_header(), skb.device(), index, netns, packet, time_ns);
+}
+
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the members of the record")]
+fn device_as(
+    kind: Kind,
+    skb: Skb,
+    network: u64,
+    device: u64,
+    index: u32,
+    netns: u32,
+    packet: u64,
+    time_ns: u64,
+) {
     let Some(mut entry) = reserve::<DeviceRecord>(LOST_TRACEPOINTS) else { return };
     let record = entry.as_mut_ptr();
     // SAFETY: every byte of the record is written before it is submitted.
     unsafe {
         (*record).head = head(kind, packet, netns, time_ns);
         read::device(device, &raw mut (*record).device);
+        if index != 0 && (*record).device.index != index {
+            (*record).device.index = index;
+            (*record).device.name = [0; 16];
+        }
         skb.snapshot(network, &raw mut (*record).snapshot);
         skb.conn(&raw mut (*record).conn);
     }
@@ -191,6 +218,7 @@ pub(crate) fn freed(kind: Kind, skb: Skb, netns: u32, packet: u64, location: u64
         let skb = if kind as u32 == Kind::Drop as u32 { skb } else { Skb(0) };
         read::device(skb.device(), &raw mut (*record).device);
         skb.route(&raw mut (*record).route);
+        skb.circumstances(&raw mut (*record).circumstances);
     }
     entry.submit(0);
 }
@@ -205,14 +233,16 @@ pub(crate) fn left(packet: u64) {
 
 /// A function has a packet in hand: one that takes it for this host, or one that is about to write into it.
 #[inline(always)]
-pub(crate) fn function(kind: Kind, skb: Skb, packet: u64, netns: u32, function: u32) {
+pub(crate) fn function(kind: Kind, skb: Skb, packet: u64, netns: u32, function: u32, socket: u64) {
     let Some(mut entry) = reserve::<DeliverRecord>(LOST_PROBES) else { return };
     let record = entry.as_mut_ptr();
     // SAFETY: every byte of the record is written before it is submitted.
     unsafe {
         (*record).head = head(kind, packet, netns, 0);
         (*record).function = function;
-        (*record).zero = 0;
+        (*record).socket_state = read::at::<u8>(socket, field!(sk_state)).map_or(0, u32::from);
+        (*record).waiting = read::at(socket, field!(sk_ack_backlog)).unwrap_or(0);
+        (*record).most = read::at(socket, field!(sk_max_ack_backlog)).unwrap_or(0);
         skb.snapshot(skb.network_header(), &raw mut (*record).snapshot);
     }
     entry.submit(0);

@@ -202,6 +202,18 @@ fn manip_leave(ctx: RetProbeContext) -> u32 {
     0
 }
 
+// early_drop(net, hash): conntrack's table is full, and an entry that can be spared is looked for; false: there is none.
+
+#[kretprobe]
+fn early_drop(ctx: RetProbeContext) -> u32 {
+    // A bool: the low byte.
+    if ctx.ret::<u64>() as u8 == 0 {
+        // SAFETY: the helper takes no arguments.
+        maps::note_full_table(unsafe { aya_ebpf::helpers::bpf_ktime_get_ns() });
+    }
+    0
+}
+
 // nft_trace_notify: where nf_tables builds a trace message, with the skb and the trace id in hand.
 // Up to 6.3: (info); from 6.4 on: (pkt, verdict, rule, info).
 
@@ -270,10 +282,9 @@ fn __nft_trace_packet(ctx: ProbeContext) -> u32 {
     else {
         return 0;
     };
-    let Some(netns) = HookState(state).watched_netns() else { return 0 };
-    if let Some(entry) = select::known(Skb(skb))
-        && entry.state == State::SELECTED
-    {
+    let (skb, state) = (Skb(skb), HookState(state));
+    if let Some((entry, netns)) = traced(skb, state) {
+        emit::hook_once(skb, state, netns, entry);
         emit::rule(info, chain, kind, netns, entry.id);
     }
     0
@@ -363,13 +374,29 @@ fn net_dev_start_xmit(ctx: RawTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 fn kfree_skb(ctx: RawTracePointContext) -> i32 {
+    drop_told(&ctx, Skb(ctx.arg(0)));
+    0
+}
+
+// The kernel skips a program that is running already on the processor (`prog->active`, __bpf_trace_run, v6.12): what an
+// interrupt drops meanwhile is told by this one, which comes second. After the first, nobody knows the packet any more.
+
+#[raw_tracepoint(tracepoint = "kfree_skb")]
+fn kfree_skb_nested(ctx: RawTracePointContext) -> i32 {
     let skb = Skb(ctx.arg(0));
+    if select::known(skb).is_some() {
+        drop_told(&ctx, skb);
+    }
+    0
+}
+
+#[inline(always)]
+fn drop_told(ctx: &RawTracePointContext, skb: Skb) {
     let location = ctx.arg::<u64>(1);
     // SAFETY: a read-only static that the loader patched.
     let args = unsafe { core::ptr::read_volatile(&raw const TRACEPOINT_ARGS) };
     let reason = if args & 0xff >= 3 { ctx.arg::<u32>(2) } else { u32::MAX };
     select::dropped(skb, location, reason);
-    0
 }
 
 #[raw_tracepoint(tracepoint = "consume_skb")]
@@ -426,7 +453,9 @@ macro_rules! deliver {
         $(#[kprobe]
         fn $name(ctx: ProbeContext) -> u32 {
             if let Some(skb) = ctx.arg($argument) {
-                delivered(Skb(skb), $index);
+                // (sk, skb, …) but for those of other shapes.
+                let socket = if $argument == 1 { ctx.arg(0).unwrap_or(0) } else { 0 };
+                delivered(Skb(skb), $index, socket);
             }
             0
         })*
@@ -444,25 +473,25 @@ deliver! {
 
 #[raw_tracepoint(tracepoint = "tcp_probe")]
 fn tcp_probe(ctx: RawTracePointContext) -> i32 {
-    delivered(Skb(ctx.arg(1)), 6);
+    delivered(Skb(ctx.arg(1)), 6, 0);
     0
 }
 
 #[raw_tracepoint(tracepoint = "sk_data_ready")]
 fn sk_data_ready(ctx: RawTracePointContext) -> i32 {
     if let Some(skb) = select::current_for_udp_socket(ctx.arg(0)) {
-        delivered(skb, 7);
+        delivered(skb, 7, 0);
     }
     0
 }
 
 #[inline(always)]
-fn delivered(skb: Skb, function: u32) {
+fn delivered(skb: Skb, function: u32, socket: u64) {
     if let Some(entry) = select::living(skb)
         && entry.state == State::SELECTED
     {
         let netns = skb.watched_netns().unwrap_or(entry.netns);
-        emit::function(Kind::Deliver, skb, entry.id, netns, function);
+        emit::function(Kind::Deliver, skb, entry.id, netns, function, socket);
     }
 }
 
@@ -497,7 +526,7 @@ fn writer(skb: Skb, function: u32) {
     if let Some(entry) = select::living(skb)
         && let Some(netns) = select::written(skb, entry)
     {
-        emit::function(Kind::Writer, skb, entry.id, netns, function);
+        emit::function(Kind::Writer, skb, entry.id, netns, function, 0);
     }
 }
 
@@ -551,7 +580,7 @@ fn flow(skb: Skb, function: u32) {
     let Some(netns) = skb.watched_netns() else { return };
     match select::known(skb) {
         Some(entry) if entry.state == State::SELECTED => {
-            emit::function(Kind::Writer, skb, entry.id, netns, function);
+            emit::function(Kind::Writer, skb, entry.id, netns, function, 0);
         }
         Some(entry) if entry.state == State::CANDIDATE => fast_path::enters(skb, entry, function),
         Some(_) => {}

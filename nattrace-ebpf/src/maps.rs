@@ -12,7 +12,7 @@ use crate::filter::Key;
 
 /// Records on their way to user space.
 #[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
 /// Records that found no room, by `LOST_*`.
 #[map]
@@ -106,6 +106,26 @@ pub(crate) static CURRENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0
 /// What each processor dropped last: a hook that returns "dropped" has freed it right before.
 #[map]
 pub(crate) static DROPPED: PerCpuArray<Dropped> = PerCpuArray::with_max_entries(1, 0);
+
+/// When conntrack last found no room for a new entry, on each processor.
+#[map]
+static TABLE_FULL: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Conntrack has no room for a new entry.
+#[inline(always)]
+pub(crate) fn note_full_table(now_ns: u64) {
+    if let Some(slot) = TABLE_FULL.get_ptr_mut(0) {
+        // SAFETY: the slot is this processor's own.
+        unsafe { *slot = now_ns };
+    }
+}
+
+/// When that was on this processor; 0: not yet.
+#[inline(always)]
+pub(crate) fn table_full_ns() -> u64 {
+    // SAFETY: as above.
+    TABLE_FULL.get_ptr(0).map_or(0, |slot| unsafe { *slot })
+}
 
 /// See [`DROPPED`].
 #[repr(C)]

@@ -9,10 +9,15 @@ use aya_ebpf::{
 };
 use nattrace_common::{
     fields::ABSENT,
-    record::{Conn, Device, HEADER_BYTES, NAME_BYTES, Route, Snapshot, TUPLE_BYTES, XT_NAME_BYTES},
+    record::{
+        Circumstances, Conn, Device, HEADER_BYTES, NAME_BYTES, Route, Snapshot, TUPLE_BYTES, XT_NAME_BYTES,
+    },
 };
 
-use crate::{FILTER, maps::WATCHED};
+use crate::{
+    FILTER,
+    maps::{self, WATCHED},
+};
 
 /// A word of patched read-only data. Volatile, or the compiler would take the value before the patch.
 #[inline(always)]
@@ -388,7 +393,8 @@ impl Skb {
         snapshot.ethertype = self.ethertype();
         snapshot.skb_len = at(self.0, field!(skb_len)).unwrap_or(0);
         snapshot.mark = self.mark();
-        snapshot.zero = 0;
+        let shared = at::<u32>(self.0, field!(skb_end)).map_or(0, |end| head.wrapping_add(u64::from(end)));
+        snapshot.segments = at::<u16>(shared, field!(shinfo_gso_segs)).map_or(0, u32::from);
         snapshot.headers_len = if network == 0 || available > 0xffff {
             0
         } else if available > HEADER_BYTES as u64 {
@@ -448,6 +454,37 @@ impl Skb {
                 let _ = into(&raw mut route.gateway, dst, field!(rt6_gateway));
             }
         }
+    }
+}
+
+impl Skb {
+    /// Copies what it is dropped amid.
+    #[inline(always)]
+    pub(crate) fn circumstances(self, target: *mut Circumstances) {
+        // SAFETY: `target` points to a record of this program.
+        let target = unsafe { &mut *target };
+        let device = self.device();
+        target.link_state = at(device, field!(dev_state)).unwrap_or(u32::MAX);
+        let forwarding: Option<i32> = match self.ethertype() {
+            ETH_P_IP => at(at(device, field!(dev_in)).unwrap_or(0), field!(in_forwarding)),
+            ETH_P_IPV6 => {
+                let net: u64 = at(device, field!(dev_net)).unwrap_or(0);
+                at(at(net, field!(net_devconf6)).unwrap_or(0), field!(devconf6_forwarding))
+            }
+            _ => None,
+        };
+        target.forwarding = forwarding.map_or(u32::MAX, |on| u32::from(on != 0));
+        let dst: u64 = at::<u64>(self.0, field!(skb_refdst)).unwrap_or(0) & !1;
+        target.mtu = at(at(dst, field!(dst_dev)).unwrap_or(0), field!(dev_mtu)).unwrap_or(u32::MAX);
+        let packet_type: Option<u8> = at(self.0, field!(skb_pkt_type_byte));
+        target.packet_type =
+            packet_type.map_or(u32::MAX, |byte| u32::from(byte >> (field!(skb_pkt_type_bit) & 7)) & 7);
+        let (ct, ctinfo) = self.connection();
+        target.tracked = if field!(skb_nfct) == ABSENT { u32::MAX } else { u32::from(ct != 0) };
+        target.ctinfo = ctinfo;
+        target.status = at::<u64>(ct, field!(ct_status)).unwrap_or(0) as u32;
+        target.zero = 0;
+        target.table_full_ns = maps::table_full_ns();
     }
 }
 

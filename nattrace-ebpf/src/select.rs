@@ -226,7 +226,7 @@ pub(crate) fn current_for_udp_socket(sk: u64) -> Option<Skb> {
 pub(crate) fn promote(skb: Skb, netns: u32, entry: &mut Entry) {
     entry.state = State::SELECTED;
     if entry.received_ns != 0 {
-        emit::device(Kind::Receive, skb, skb.device(), netns, entry.id, entry.received_ns);
+        emit::received_before(skb, entry.device, netns, entry.id, entry.received_ns);
         entry.received_ns = 0;
     }
 }
@@ -277,7 +277,7 @@ pub(crate) fn selected_or_considered(skb: Skb, netns: u32) -> Option<&'static mu
             outlived(skb, entry);
         } else if entry.state == State::SELECTED {
             return Some(entry);
-        } else if is_selected_now(skb, entry) {
+        } else if is_selected_now(skb, entry) || passes_by(skb, entry) {
             promote(skb, netns, entry);
             return Some(entry);
         } else {
@@ -285,6 +285,13 @@ pub(crate) fn selected_or_considered(skb: Skb, netns: u32) -> Option<&'static mu
         }
     }
     consider(skb, netns, Selection::Anywhere)
+}
+
+/// Whether a candidate leaves without having come to IP, where nf_tables could have marked it: a bridge, or a tc filter
+/// that redirects, sends it on.
+#[inline(always)]
+fn passes_by(skb: Skb, entry: &Entry) -> bool {
+    entry.state == State::CANDIDATE && entry.hook == 0 && !skb.is_routed() && within_rate()
 }
 
 /// The kernel drops a packet.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Cause, Sign, catalogue};
+use super::{Cause, Sign, catalogue, fixes};
 
 const INTRODUCTION: &str = "\
 # Why packets are dropped
@@ -11,8 +11,8 @@ Made from the catalogue in `nattrace-core/src/drops` by `UPDATE_EXPECTED=1 cargo
 
 Each drop in a journey names its cause. `code` is that of the finding in JSON; *known by* is the kernel's drop reason
 (5.17 and later), the kernel function that freed the packet, or what the packet carried then. Where a kernel gives less, a cause
-that says less is named: what is not known is not guessed. In *check*, capital words stand for the packet's own address,
-port or device; nattrace prints those.
+that says less is named: what is not known is not guessed. Capital words stand for the packet's own address, port, device or next
+hop, and for how long it waited; nattrace prints those.
 ";
 
 /// The catalogue as Markdown.
@@ -34,6 +34,7 @@ fn describe(text: &mut String, cause: &Cause) {
     let lines = [
         ("looks like", cause.looks),
         ("check", cause.check),
+        ("fix", &fixes::template(cause.code).map(|command| format!("`{command}`")).unwrap_or_default()),
         ("counted by", cause.counter),
         ("known by", &signs.join("; ")),
     ];
@@ -51,6 +52,9 @@ fn sign(sign: &Sign) -> String {
     };
     if let Some(fact) = sign.fact {
         let _ = write!(words, " ({})", fact.words());
+    }
+    if sign.likely {
+        words.push_str(", likely");
     }
     words
 }

@@ -60,6 +60,11 @@ pub(crate) fn is_refusal(function: Option<&str>) -> bool {
     function.is_some_and(|f| REFUSALS.contains(&plain(f)))
 }
 
+/// Whether it was no packet: the kernel makes a buffer to answer how one would be routed (`ip route get`).
+pub(crate) fn is_made_up(function: Option<&str>) -> bool {
+    function.is_some_and(|f| matches!(plain(f), "inet_rtm_getroute" | "inet6_rtm_getroute"))
+}
+
 /// Whether what was freed is the copy of a capturing socket.
 pub(crate) fn is_capture(function: Option<&str>) -> bool {
     function.is_some_and(|f| CAPTURES.contains(&plain(f)))

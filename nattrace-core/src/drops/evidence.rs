@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::event::HookPoint;
-use crate::packet::{Endpoint, Packet, protocol};
+use crate::event::{Attached, Circumstances, FrameTo, HookPoint};
+use crate::packet::{Endpoint, Family, Packet, protocol};
 
 /// `errno` values of routes (include/uapi/asm-generic/errno.h).
 pub(crate) const EACCES: i32 = 13;
@@ -24,6 +24,16 @@ pub struct Evidence<'a> {
     pub hook: Option<HookPoint>,
     /// Error of the route that was attached (`dst_entry.error`): an errno, positive.
     pub route_error: Option<i32>,
+    /// What else held.
+    pub circumstances: Circumstances,
+    /// It was at the device that its route leads to.
+    pub leaving: bool,
+    /// No more connections may wait for the socket that it was for.
+    pub queue_full: bool,
+    /// Whom its route hands it to.
+    pub next_hop: Option<IpAddr>,
+    /// Since it was seen before: nanoseconds.
+    pub waited_ns: Option<u64>,
     /// The device that the packet was at, by name.
     pub device: Option<&'a str>,
 }
@@ -33,33 +43,90 @@ pub struct Evidence<'a> {
 pub(super) enum Fact {
     /// The attached route has this error.
     RouteError(i32),
+    /// The attached route has the error EHOSTUNREACH, and not because forwarding is off.
+    UnreachableRoute,
     /// The protocol is this.
     Protocol(u8),
-    /// The source address cannot be one: multicast, broadcast, of network 0, or a loopback address.
+    /// The source address cannot be one: multicast, broadcast, or of network 0.
     ImpossibleSource,
+    /// The source is a loopback address.
+    LoopbackSource,
     /// The destination is a loopback address or one of network 0.
     ImpossibleDestination,
     /// TTL or hop limit does not allow another hop.
     LastHop,
+    /// It is IPv4 or IPv6.
+    Ip,
+    /// The kernel gives no reasons.
+    NoReasons,
+    /// It was at the device that its route leads to.
+    Leaving,
+    /// That device has no carrier.
+    NoCarrier,
+    /// Packets of its family are not forwarded.
+    ForwardingOff,
+    /// It is longer than the MTU of the way out.
+    OverMtu,
+    /// The frame was for another host.
+    FrameForAnother,
+    /// The frame was for all or for a group.
+    FrameForMany,
+    /// The checksum of its IPv4 header is wrong.
+    WrongHeaderChecksum,
+    /// No more connections may wait for the socket that it was for.
+    QueueFull,
+    /// The destination is a multicast address.
+    ToGroup,
+    /// Conntrack had just found its table full.
+    TableFull,
+    /// In a hook where conntrack takes packets in, and it has not taken this one.
+    NotTaken,
+    /// In a hook where connections are confirmed, and its own is not; no NAT for it.
+    NotConfirmed,
+    /// As that, and its connection has NAT.
+    NotConfirmedNat,
 }
+
+/// `enum ip_conntrack_status` (include/uapi/linux/netfilter/nf_conntrack_common.h).
+const IPS_CONFIRMED: u32 = 1 << 3;
+const IPS_NAT_MASK: u32 = 1 << 4 | 1 << 5;
 
 impl Fact {
     pub(super) fn holds(self, drop: &Evidence<'_>) -> bool {
         let packet = drop.packet;
         match self {
             Self::RouteError(errno) => drop.route_error == Some(errno),
+            Self::UnreachableRoute => {
+                drop.route_error == Some(EHOSTUNREACH) && drop.circumstances.forwarding == Some(true)
+            }
             Self::Protocol(number) => packet.protocol == Some(number),
             Self::ImpossibleSource => packet.source.is_some_and(|end| match end.addr {
-                IpAddr::V4(addr) => {
-                    addr.is_multicast() || addr.is_broadcast() || addr.is_loopback() || addr.octets()[0] == 0
-                }
-                IpAddr::V6(addr) => addr.is_multicast() || addr.is_loopback(),
+                IpAddr::V4(addr) => addr.is_multicast() || addr.is_broadcast() || addr.octets()[0] == 0,
+                IpAddr::V6(addr) => addr.is_multicast(),
             }),
+            Self::LoopbackSource => packet.source.is_some_and(|end| end.addr.is_loopback()),
             Self::ImpossibleDestination => packet.destination.is_some_and(|end| match end.addr {
                 IpAddr::V4(addr) => addr.is_loopback() || addr.octets()[0] == 0,
                 IpAddr::V6(addr) => addr.is_loopback() || addr.is_unspecified(),
             }),
             Self::LastHop => packet.ttl.is_some_and(|ttl| ttl <= 1),
+            Self::Ip => matches!(packet.family, Family::Ipv4 | Family::Ipv6),
+            Self::NoReasons => drop.reason.is_none(),
+            Self::Leaving => drop.leaving,
+            Self::NoCarrier => drop.leaving && drop.circumstances.carrier == Some(false),
+            Self::ForwardingOff => drop.circumstances.forwarding == Some(false),
+            Self::OverMtu => drop.circumstances.mtu.is_some_and(|mtu| packet.length > mtu),
+            Self::FrameForAnother => drop.circumstances.frame == Some(FrameTo::Other),
+            Self::WrongHeaderChecksum => drop.circumstances.header_checksum == Some(false),
+            Self::QueueFull => drop.queue_full,
+            Self::ToGroup => packet.destination.is_some_and(|end| end.addr.is_multicast()),
+            Self::TableFull => drop.circumstances.table_full && drop.is_not_taken(),
+            Self::NotTaken => drop.is_not_taken(),
+            Self::NotConfirmed => drop.is_unconfirmed(false),
+            Self::NotConfirmedNat => drop.is_unconfirmed(true),
+            Self::FrameForMany => {
+                matches!(drop.circumstances.frame, Some(FrameTo::Broadcast | FrameTo::Multicast))
+            }
         }
     }
 
@@ -71,10 +138,27 @@ impl Fact {
             Self::RouteError(ENETUNREACH) => "route error ENETUNREACH".to_owned(),
             Self::RouteError(EHOSTUNREACH) => "route error EHOSTUNREACH".to_owned(),
             Self::RouteError(errno) => format!("route error {errno}"),
+            Self::UnreachableRoute => "route error EHOSTUNREACH, forwarding on".to_owned(),
             Self::Protocol(number) => protocol::name(number).unwrap_or("another protocol").to_owned(),
             Self::ImpossibleSource => "by its source address".to_owned(),
+            Self::LoopbackSource => "from a loopback address".to_owned(),
             Self::ImpossibleDestination => "by its destination address".to_owned(),
             Self::LastHop => "TTL 1".to_owned(),
+            Self::Ip => "IPv4 or IPv6".to_owned(),
+            Self::NoReasons => "where there are no reasons".to_owned(),
+            Self::Leaving => "at the device of the way out".to_owned(),
+            Self::NoCarrier => "the device of the way out without carrier".to_owned(),
+            Self::ForwardingOff => "forwarding off".to_owned(),
+            Self::OverMtu => "longer than the MTU".to_owned(),
+            Self::FrameForAnother => "in a frame for another host".to_owned(),
+            Self::WrongHeaderChecksum => "the IPv4 header's checksum wrong".to_owned(),
+            Self::QueueFull => "the listening socket's queue full".to_owned(),
+            Self::ToGroup => "to a multicast address".to_owned(),
+            Self::TableFull => "conntrack's table full".to_owned(),
+            Self::NotTaken => "without an entry, in prerouting or output".to_owned(),
+            Self::NotConfirmed => "entry not confirmed, in input or postrouting".to_owned(),
+            Self::NotConfirmedNat => "entry with NAT not confirmed, in input or postrouting".to_owned(),
+            Self::FrameForMany => "in a frame for all or a group".to_owned(),
         }
     }
 }
@@ -90,15 +174,31 @@ impl Evidence<'_> {
         !matches!(self.reason, None | Some("NOT_SPECIFIED" | "NETFILTER_DROP"))
     }
 
-    /// Puts the packet's own names in the place of `DESTINATION`, `SOURCE`, `DEVICE` and `PORT`; what is not known stays.
+    fn is_not_taken(&self) -> bool {
+        matches!(self.hook, Some(HookPoint::Prerouting | HookPoint::Output))
+            && self.circumstances.conntrack == Some(Attached::Nothing)
+    }
+
+    fn is_unconfirmed(&self, nat: bool) -> bool {
+        matches!(self.hook, Some(HookPoint::Input | HookPoint::Postrouting))
+            && matches!(self.circumstances.conntrack, Some(Attached::Entry(status))
+                if status & IPS_CONFIRMED == 0 && (status & IPS_NAT_MASK != 0) == nat)
+    }
+
+    /// Puts what is known in the place of `DESTINATION`, `SOURCE`, `DEVICE`, `PORT`, `NEXTHOP` and `WAITED`; what is not
+    /// known of the first four stays.
     pub(super) fn fill(&self, text: &str) -> String {
         let addr = |end: Option<Endpoint>| end.map(|end| end.addr.to_string());
         let port = self.packet.destination.and_then(|end| end.port).map(|port| port.to_string());
+        let next_hop = self.next_hop.map_or_else(|| "the next hop".to_owned(), |addr| addr.to_string());
+        let waited = self.waited_ns.map_or_else(|| "some time".to_owned(), waited);
         let names = [
             ("DESTINATION", addr(self.packet.destination)),
             ("SOURCE", addr(self.packet.source)),
             ("DEVICE", self.device.map(str::to_owned)),
             ("PORT", port),
+            ("NEXTHOP", Some(next_hop)),
+            ("WAITED", Some(waited)),
         ];
         let mut filled = text.to_owned();
         for (name, value) in names {
@@ -108,4 +208,10 @@ impl Evidence<'_> {
         }
         filled
     }
+}
+
+/// `3.0 s`, `12 ms`.
+fn waited(ns: u64) -> String {
+    let ms = ns / 1_000_000;
+    if ms < 1000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
 }

@@ -1,5 +1,6 @@
 use super::evidence::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH};
 use super::*;
+use crate::event::{Attached, Circumstances, FrameTo, HookPoint};
 use crate::packet::{Endpoint, Packet, datagram};
 
 fn packet() -> Packet {
@@ -8,13 +9,40 @@ fn packet() -> Packet {
 }
 
 fn drop<'a>(packet: &'a Packet, reason: Option<&'a str>, function: Option<&'a str>) -> Evidence<'a> {
-    Evidence { reason, function, packet, hook: None, route_error: None, device: None }
+    Evidence {
+        reason,
+        function,
+        packet,
+        hook: None,
+        route_error: None,
+        leaving: false,
+        queue_full: false,
+        next_hop: None,
+        waited_ns: None,
+        circumstances: Circumstances::default(),
+        device: None,
+    }
+}
+
+#[test]
+fn a_reason_that_nobody_knows_is_shown_as_the_kernel_gives_it() {
+    let packet = packet();
+    // A number that BTF does not name, a name that the catalogue does not have, and neither.
+    for (reason, function, told) in [
+        (Some("0x30007"), Some("odd"), "The kernel dropped it in odd, with the reason 0x30007."),
+        (Some("NEW_REASON"), None, "The kernel dropped it, with the reason NEW_REASON."),
+        (None, None, "The kernel dropped it, without giving a reason."),
+    ] {
+        let drop = drop(&packet, reason, function);
+        assert!(cause_of(&drop).is_none());
+        assert_eq!(describe(&drop), told);
+    }
 }
 
 #[test]
 fn the_more_telling_of_reason_and_function_is_told() {
     let cases = [
-        (Some("NO_SOCKET"), Some("tcp_v4_rcv"), "No socket listens"),
+        (Some("NO_SOCKET"), Some("tcp_v4_rcv"), "No socket takes it"),
         (Some("NOT_SPECIFIED"), Some("udp_queue_rcv_one_skb"), "The socket could not take it"),
         (None, Some("ip_rcv_finish_core.isra.0"), "The kernel refused its addresses"),
         (Some("NETFILTER_DROP"), Some("nft_do_chain"), "A rule or a policy"),
@@ -24,7 +52,7 @@ fn the_more_telling_of_reason_and_function_is_told() {
         (Some("IP_INHDR"), Some("ip_forward"), "Its TTL ran out"),
         (Some("IP_INHDR"), Some("ip6_forward"), "Its hop limit ran out"),
         (Some("IP_INADDRERRORS"), Some("ip_error"), "It is not for this host, and forwarding is off"),
-        (Some("NOT_SPECIFIED"), Some("neigh_invalidate"), "Nobody answered"),
+        (Some("NOT_SPECIFIED"), Some("neigh_invalidate"), "It waited"),
         (None, Some("ip_error"), "There is no route to its destination, a route of type"),
         (Some("NOT_SPECIFIED"), Some("dst_discard_out"), "Its route discards packets"),
         (Some("BRAND_NEW"), Some("ip_rcv_core"), "Its IP header is malformed"),
@@ -91,4 +119,88 @@ fn the_document_is_that_of_this_catalogue() {
     }
     let found = std::fs::read_to_string(path).unwrap_or_default();
     assert!(found == expected, "docs/drops.md is not what the catalogue says: UPDATE_EXPECTED=1 writes it");
+}
+
+#[test]
+fn what_held_names_a_drop_where_the_kernel_gives_no_reason() {
+    let packet = packet();
+    let named = |function, circumstances| {
+        cause_of(&Evidence { circumstances, ..drop(&packet, None, Some(function)) }).map(|cause| cause.code)
+    };
+    let none = Circumstances::default();
+    let no_forwarding = Circumstances { forwarding: Some(false), ..none };
+    assert_eq!(named("ip_error", no_forwarding), Some("forwarding-off"));
+    assert_eq!(named("ip_error", none), Some("route-refuses"));
+    assert_eq!(named("ip6_forward", no_forwarding), Some("forwarding-off-ipv6"));
+    let small = |mtu| Circumstances { mtu: Some(mtu), ..none };
+    assert_eq!(named("ip_forward", small(packet.length - 1)), Some("too-big"));
+    assert_eq!(named("ip_forward", small(packet.length)), Some("not-forwarded"));
+    let frame = |frame| Circumstances { frame: Some(frame), ..none };
+    assert_eq!(named("ip_forward", frame(FrameTo::Broadcast)), Some("not-for-this-host"));
+    assert_eq!(named("ip_rcv_core", frame(FrameTo::Other)), Some("other-host"));
+    let carrier = |on| Circumstances { carrier: Some(on), ..none };
+    let queue = |circumstances| {
+        cause_of(&Evidence { circumstances, leaving: true, ..drop(&packet, Some("QDISC_DROP"), None) })
+            .map(|cause| cause.code)
+    };
+    assert_eq!(queue(carrier(false)), Some("no-carrier"));
+    assert_eq!(queue(carrier(true)), Some("qdisc"));
+}
+
+#[test]
+fn the_same_holds_after_an_unreachable_route() {
+    let packet = packet();
+    let unreachable = |forwarding| {
+        let circumstances = Circumstances { forwarding: Some(forwarding), ..Circumstances::default() };
+        cause_of(&Evidence {
+            route_error: Some(EHOSTUNREACH),
+            circumstances,
+            ..drop(&packet, None, Some("ip_error"))
+        })
+        .map(|cause| cause.code)
+    };
+    assert_eq!(unreachable(false), Some("forwarding-off"));
+    assert_eq!(unreachable(true), Some("route-unreachable"));
+}
+
+#[test]
+fn what_conntrack_refuses_is_told_from_what_it_has_no_room_for() {
+    let packet = packet();
+    let named = |hook, conntrack, table_full| {
+        let circumstances =
+            Circumstances { conntrack: Some(conntrack), table_full, ..Circumstances::default() };
+        let drop = Evidence {
+            hook: Some(hook),
+            circumstances,
+            ..drop(&packet, Some("NETFILTER_DROP"), Some("nf_hook_slow"))
+        };
+        (cause_of(&drop).map(|cause| cause.code), is_certain(&drop))
+    };
+    let nothing = Attached::Nothing;
+    assert_eq!(named(HookPoint::Prerouting, nothing, true), (Some("conntrack-full"), true));
+    assert_eq!(named(HookPoint::Prerouting, nothing, false), (Some("conntrack"), false));
+    assert_eq!(named(HookPoint::Forward, nothing, true), (Some("netfilter"), true));
+    assert_eq!(named(HookPoint::Prerouting, Attached::Untracked, true), (Some("netfilter"), true));
+    let snat = 1 << 4;
+    assert_eq!(named(HookPoint::Postrouting, Attached::Entry(snat), false), (Some("nat-exhausted"), false));
+    assert_eq!(named(HookPoint::Postrouting, Attached::Entry(0), false), (Some("conntrack-clash"), false));
+    let confirmed = Attached::Entry(snat | 1 << 3);
+    assert_eq!(named(HookPoint::Postrouting, confirmed, false), (Some("netfilter"), true));
+}
+
+#[test]
+fn what_waited_in_vain_says_how_long_and_for_whom() {
+    let packet = packet();
+    let drop = Evidence {
+        next_hop: Some([10, 0, 0, 9].into()),
+        waited_ns: Some(3_049_000_000),
+        device: Some("eth7"),
+        ..drop(&packet, Some("NEIGH_FAILED"), None)
+    };
+    assert_eq!(describe(&drop), "It waited 3.0 s for the link-layer address of 10.0.0.9 on eth7: no answer.");
+    let vague = Evidence { next_hop: None, waited_ns: Some(12_900_000), ..drop };
+    assert_eq!(
+        describe(&vague),
+        "It waited 12 ms for the link-layer address of the next hop on eth7: no answer."
+    );
 }

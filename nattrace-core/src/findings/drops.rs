@@ -80,7 +80,7 @@ fn dropped_by_policy(journey: &Journey, cause: &DropCause) -> Option<Finding> {
 }
 
 fn dropped_by_kernel(journey: &Journey, drop: &KernelDrop) -> Option<Finding> {
-    let KernelDrop { hook, text, check, .. } = drop;
+    let KernelDrop { hook, text, check, fix, .. } = drop;
     let at = last_step(journey, |kind| match (kind, hook) {
         (StepKind::Drop(_), _) => true,
         (StepKind::Hook { hook: seen, .. }, Some(hook)) => seen == hook,
@@ -90,9 +90,9 @@ fn dropped_by_kernel(journey: &Journey, drop: &KernelDrop) -> Option<Finding> {
         Some(check) => format!("{text} {check}"),
         None => text.clone(),
     };
-    let certainty = Certainty::Certain;
+    let certainty = if drop.likely { Certainty::Likely } else { Certainty::Certain };
     let code = drop.cause.unwrap_or("dropped-by-kernel");
-    Some(Finding { code, text, fix: Vec::new(), certainty, steps: vec![at] })
+    Some(Finding { code, text, fix: fix.iter().cloned().collect(), certainty, steps: vec![at] })
 }
 
 /// A packet can only be a reply when the first packet of its connection got through here: conntrack confirms

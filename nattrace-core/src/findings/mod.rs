@@ -1,8 +1,12 @@
 //! What a journey means, in plain words, and what to type.
 
+mod causes;
 mod drops;
+mod no_answer;
 
+pub use causes::{Causes, Total};
 pub use drops::find;
+pub(crate) use no_answer::Way;
 
 /// How sure a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,4 +30,10 @@ pub struct Finding {
     pub certainty: Certainty,
     /// Indices of the steps that prove it.
     pub steps: Vec<usize>,
+}
+
+/// Whether a shell and nft take a name as it is, so that a command with it can be pasted.
+pub(crate) fn is_plain(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }

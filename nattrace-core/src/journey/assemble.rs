@@ -9,18 +9,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::connections::Connections;
 use super::counters::Counters;
 use super::ending::{Ending, Timing, Why};
+use super::explain::Answers;
+use super::gone::Met;
 use super::identity::{Identity, is_entry};
+use super::kin::Kin;
 use super::names::Names;
 use super::open::{ChainName, Moment, Open};
 use super::release::Closed;
 use super::retransmission::{Segment, Segments};
-use super::route::Routed;
+use super::route::{Questions, Routed};
 use super::{DeviceStep, Journey, KernelDrop};
 use crate::conntrack::Tuple;
 use crate::drops;
 use crate::event::{
-    Body, Deliver, DeviceEvent, DropEvent, Event, Hook, HookPoint, HookReturn, HookVerdict, Loss, NetnsId,
-    NfFamily, PacketId, Rewrite, RouteRef, Source, Verdict, Writer,
+    Body, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, Hook, HookPoint, HookReturn, HookVerdict, Loss,
+    NetnsId, NfFamily, PacketId, Rewrite, RouteRef, Source, Verdict, Writer,
 };
 use crate::filter::Filter;
 use crate::packet::Packet;
@@ -62,8 +65,23 @@ impl SourcesOn {
     }
 }
 
+/// Whether a packet's way can begin where an event tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begins {
+    No,
+    InHook,
+    AtDevice,
+}
+
+impl Begins {
+    pub(super) fn in_hook(hook: HookPoint) -> Self {
+        if is_entry(hook) { Self::InHook } else { Self::No }
+    }
+}
+
 /// How to assemble.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "what can be chosen, each on or off")]
 pub struct Options {
     /// What the user asked for.
     pub filter: Filter,
@@ -81,6 +99,8 @@ pub struct Options {
     pub idle_ns: u64,
     /// How long an ended journey waits for the text of its rules.
     pub text_wait_ns: u64,
+    /// Whether [`Assembler::questions`] are asked: journeys wait two seconds for the answers.
+    pub asks: bool,
     /// Whether journeys keep the trace messages they are made of ([`Journey::traced`]).
     pub keep_messages: bool,
 }
@@ -96,6 +116,7 @@ impl Default for Options {
             settle_ns: 200_000_000,
             idle_ns: 5_000_000_000,
             text_wait_ns: 1_000_000_000,
+            asks: false,
             keep_messages: false,
         }
     }
@@ -118,9 +139,12 @@ pub struct Assembler {
     pub(super) held: BTreeMap<(u64, u64), Closed>,
     pub(super) ready: Vec<Journey>,
     pub(super) segments: Segments,
+    pub(super) kin: Kin,
+    pub(super) answers: Answers,
     pub(super) losses: VecDeque<Loss>,
     pub(super) counters: Counters,
-    next_seq: u64,
+    pub(super) questions: Questions,
+    pub(super) next_seq: u64,
     pub(super) next_id: u64,
     pub(super) now_ns: u64,
 }
@@ -143,8 +167,11 @@ impl Assembler {
             held: BTreeMap::new(),
             ready: Vec::new(),
             segments: Segments::default(),
+            kin: Kin::default(),
+            answers: Answers::default(),
             losses: VecDeque::new(),
             counters: Counters::default(),
+            questions: Questions::default(),
             next_seq: 0,
             next_id: 1,
             now_ns: 0,
@@ -176,6 +203,7 @@ impl Assembler {
             Body::Conntrack(change) => self.conntrack(at, &change),
             Body::Commit(commit) => self.rulesets.entry(at.netns).or_default().commit(at.time_ns, &commit),
             Body::Ruleset(listing) => self.rulesets.entry(at.netns).or_default().list(at.time_ns, &listing),
+            Body::SetAnswer(answer) => self.answers.answer(at.netns, at.time_ns, answer),
             Body::LegacyRuleset(listing) => self.legacy.list(at.netns, at.time_ns, listing),
             Body::LegacyChange(change) => self.legacy.change(at.time_ns, change),
             Body::Link(link) => self.names.link(at.netns, link.index, link.name),
@@ -183,6 +211,7 @@ impl Assembler {
             Body::OwnTable { family, name } => {
                 self.own_tables.insert((at.netns, family, name));
             }
+            Body::Fib(answer) => self.answered(at.netns, &answer),
             Body::Clock => self.expire(at.time_ns),
             Body::Loss(loss) => {
                 self.counters.loss(&loss);
@@ -262,6 +291,7 @@ impl Assembler {
         self.counters.packets_selected += 1;
         let open = Open::new(at, packet_id, packet);
         self.identity.opened(seq, &open);
+        self.kin.opened(seq, at, &open.packet);
         if let Some(segment) = Segment::of(at.netns, &open.packet) {
             self.under_way.entry(segment).or_default().insert(seq);
         }
@@ -269,7 +299,7 @@ impl Assembler {
         seq
     }
 
-    fn close(&mut self, seq: u64, why: Why) {
+    pub(super) fn close(&mut self, seq: u64, why: Why) {
         let Some(open) = self.opens.remove(&seq) else { return };
         self.identity.closed(seq, &open);
         self.hold(seq, open, why);
@@ -289,18 +319,29 @@ impl Assembler {
         let before = open.header.clone();
         change(open);
         self.identity.reshaped(seq, &before, &open.header);
+        if (before.source, before.destination) != (open.header.source, open.header.destination) {
+            self.kin.goes_between(seq, open.netns, &open.header);
+        }
+        self.ask_tables(seq);
     }
 
     /// The journey of a packet that moves: a new one when it was not seen before, or when its buffer went on
-    /// to carry another packet. `entry` is where a packet's way begins. `None` for what comes late.
+    /// to carry another packet. `None` for what comes late.
     pub(super) fn moving(
         &mut self,
         at: Moment,
         packet: PacketId,
         header: Option<&Packet>,
-        entry: bool,
+        entry: Begins,
     ) -> Option<u64> {
         let timing = self.timing();
+        if let (Some(seq), Some(header)) = (self.identity.packet(packet), header) {
+            let other = self.repacked(seq, at, packet, header, entry == Begins::AtDevice);
+            if other != seq {
+                return Some(other);
+            }
+        }
+        let entry = entry != Begins::No;
         if let Some(seq) = self.identity.packet(packet)
             && let Some(open) = self.opens.get_mut(&seq)
         {
@@ -329,17 +370,31 @@ impl Assembler {
             }
             return Some(seq);
         }
+        // A packet that nothing ties to a namespace may be any one's: it begins no journey.
+        if at.netns == 0 {
+            self.counters.stray += 1;
+            return None;
+        }
         Some(self.open(at, Some(packet), header.clone()))
     }
 
     fn hook(&mut self, at: Moment, hook: &Hook) {
-        let Some(seq) = self.moving(at, hook.packet, Some(&hook.header), is_entry(hook.hook)) else { return };
+        let begun = self.next_seq;
+        let Some(seq) = self.moving(at, hook.packet, Some(&hook.header), Begins::in_hook(hook.hook)) else {
+            return;
+        };
+        if seq >= begun {
+            self.perhaps_of_another(seq, at);
+        }
         let mut name = |device: &Option<_>| device.as_ref().map(|d| self.names.device(at.netns, d));
         let (iif, oif) = (name(&hook.iif), name(&hook.oif));
-        let routed = self.route_of(at, hook.route.as_ref(), oif.as_ref());
+        let routed = self.route_of(at, hook.route.as_ref(), (&hook.iif, &hook.oif), oif.as_ref());
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &hook.header);
+            if open.is_inside(at, hook.hook, hook.family) {
+                return;
+            }
             open.routed(at, hook.hook, hook.family, routed);
             open.enter(at, hook.hook, hook.family, iif, oif, true);
         });
@@ -347,12 +402,21 @@ impl Assembler {
     }
 
     /// A route that a hook was told with; `oif` is the hook's own device.
-    fn route_of(&mut self, at: Moment, route: Option<&RouteRef>, oif: Option<&String>) -> Routed {
+    fn route_of(
+        &mut self,
+        at: Moment,
+        route: Option<&RouteRef>,
+        (hook_in, hook_out): (&Option<DeviceRef>, &Option<DeviceRef>),
+        oif: Option<&String>,
+    ) -> Routed {
         let device = route.and_then(|r| r.oif.as_ref());
         Routed {
             kind: route.and_then(|r| r.kind),
             oif: oif.cloned().or_else(|| device.map(|d| self.names.device(at.netns, d))),
             gateway: route.and_then(|r| r.gateway),
+            iif_index: hook_in.as_ref().map(|device| device.index),
+            oif_index: hook_out.as_ref().or(device).map(|device| device.index),
+            exact: route.is_some(),
         }
     }
 
@@ -362,16 +426,20 @@ impl Assembler {
             .identity
             .packet(back.packet)
             .filter(|seq| self.opens.get(seq).is_some_and(|o| o.visits.iter().any(|v| v.exact && !v.over)));
-        let begins = is_entry(back.hook) && !self.identity.is_gone(back.packet);
+        let begins = if self.identity.is_gone(back.packet) { Begins::No } else { Begins::in_hook(back.hook) };
+        let begun = self.next_seq;
         let known = match back.verdict {
             // Its drop was told before.
             HookVerdict::Drop => known.or_else(|| self.identity.packet(back.packet)),
             _ => known.or_else(|| self.moving(at, back.packet, back.header.as_ref(), begins)),
         };
         let Some(seq) = known else { return };
+        if seq >= begun {
+            self.perhaps_of_another(seq, at);
+        }
         let mut name = |device: &Option<_>| device.as_ref().map(|d| self.names.device(at.netns, d));
         let (iif, oif) = (name(&back.iif), name(&back.oif));
-        let routed = self.route_of(at, back.route.as_ref(), oif.as_ref());
+        let routed = self.route_of(at, back.route.as_ref(), (&back.iif, &back.oif), oif.as_ref());
         self.with(seq, |open| {
             open.seen(at);
             if open.was_written_before_hook()
@@ -410,7 +478,7 @@ impl Assembler {
     }
 
     fn rewrite(&mut self, at: Moment, rewrite: &Rewrite) {
-        let Some(seq) = self.moving(at, rewrite.packet, Some(&rewrite.before), false) else { return };
+        let Some(seq) = self.moving(at, rewrite.packet, Some(&rewrite.before), Begins::No) else { return };
         self.with(seq, |open| {
             open.seen(at);
             open.rewritten(at, rewrite);
@@ -419,12 +487,12 @@ impl Assembler {
     }
 
     fn device(&mut self, at: Moment, event: &DeviceEvent, way: DeviceStep) {
-        let entry = way == DeviceStep::Receive;
+        let entry = if way == DeviceStep::Receive { Begins::AtDevice } else { Begins::No };
         let begun = self.next_seq;
         let Some(seq) = self.moving(at, event.packet, Some(&event.header), entry) else { return };
         let name = self.names.device(at.netns, &event.device);
         if way == DeviceStep::Transmit && seq >= begun {
-            self.split(at, &event.header, &name);
+            self.split(seq, at, &event.header, &name);
         }
         self.with(seq, |open| {
             open.seen(at);
@@ -435,18 +503,25 @@ impl Assembler {
     }
 
     fn deliver(&mut self, at: Moment, deliver: Deliver) {
-        let Some(seq) = self.moving(at, deliver.packet, deliver.header.as_ref(), false) else { return };
+        let Some(seq) = self.moving(at, deliver.packet, deliver.header.as_ref(), Begins::No) else { return };
         self.with(seq, |open| {
             open.seen(at);
             if let Some(header) = &deliver.header {
                 open.see_header(at, header);
+            }
+            // It is freed then as if it had been used.
+            if let Some(queue) = deliver.listening
+                && queue.waiting > queue.most
+                && open.begins_connection()
+            {
+                return open.overflowed(at, deliver.function);
             }
             open.delivered(at, Some(deliver.function));
         });
     }
 
     fn writer(&mut self, at: Moment, writer: Writer) {
-        let Some(seq) = self.moving(at, writer.packet, Some(&writer.header), false) else { return };
+        let Some(seq) = self.moving(at, writer.packet, Some(&writer.header), Begins::No) else { return };
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &writer.header);
@@ -462,19 +537,22 @@ impl Assembler {
         if drops::is_capture(function) {
             return self.change(drop.packet, |open| open.seen(at));
         }
+        if drops::is_made_up(function) {
+            return;
+        }
         if self.identity.packet(drop.packet).is_none() && self.identity.is_gone(drop.packet) {
             self.counters.stray += 1;
             return;
         }
-        let Some(seq) = self.moving(at, drop.packet, Some(&drop.header), false) else { return };
+        let Some(seq) = self.moving(at, drop.packet, Some(&drop.header), Begins::No) else { return };
         let device = drop.device.as_ref().map(|device| self.names.device(at.netns, device));
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &drop.header);
-            let route_error = drop.route.and_then(|route| route.error);
+            let met = Met::of(&drop);
             let reported =
                 KernelDrop { reason: drop.reason, function: drop.function, device, ..KernelDrop::default() };
-            open.dropped(at, reported, route_error);
+            open.dropped(at, reported, met);
         });
     }
 

@@ -14,6 +14,7 @@
 //!
 //! A packet that moves on after 4. has not ended: a loopback or veth device gives it back to the stack.
 
+use super::gone::Reported;
 use super::open::{Draft, Open, Place, Visit};
 use super::{DropCause, KernelDrop, Outcome, StepKind};
 use crate::drops;
@@ -25,6 +26,8 @@ pub(super) struct Ending {
     /// Index of the draft of the rule or policy that dropped.
     pub(super) verdict: Option<usize>,
     pub(super) kernel: Option<KernelDrop>,
+    /// What that came with.
+    pub(super) reported: Option<Reported>,
     /// A hook answered "drop".
     pub(super) hook: Option<HookPoint>,
     /// The buffer was freed.

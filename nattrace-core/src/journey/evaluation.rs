@@ -145,7 +145,13 @@ impl Open {
         let visit = visit.or_else(|| {
             let hook = m.hook?;
             let family = m.hook_family();
-            self.routed(m.at, hook, family, Routed { oif: m.oif.clone(), ..Routed::default() });
+            let routed = Routed {
+                oif: m.oif.clone(),
+                iif_index: m.trace.message.iif,
+                oif_index: m.trace.message.oif,
+                ..Routed::default()
+            };
+            self.routed(m.at, hook, family, routed);
             Some(self.enter(m.at, hook, family, m.iif.clone(), m.oif.clone(), false))
         });
         let base = self.evaluation(m, visit);

@@ -1,13 +1,17 @@
 //! The last that is seen of a packet: a socket took it, or the kernel dropped it.
 
+use std::net::IpAddr;
+
 use super::open::{Moment, Note, Open, Place};
 use super::{KernelDrop, RouteDecision, StepKind};
 use crate::drops::{self, Evidence};
-use crate::event::{HookPoint, HookVerdict};
+use crate::event::{Circumstances, DropEvent, HookPoint, HookVerdict};
+use crate::packet::Packet;
 
 impl Open {
     /// A socket or a local protocol took it.
     pub(super) fn delivered(&mut self, at: Moment, function: Option<String>) {
+        self.routed_here(at, None);
         let kind = StepKind::Deliver {
             protocol: self.header.protocol_name(),
             local: self.header.destination,
@@ -17,9 +21,9 @@ impl Open {
         self.place = Place::Delivered;
     }
 
-    /// The kernel reports that it dropped the packet, whose route had this error. What a rule or policy decided before
+    /// The kernel reports that it dropped the packet. What a rule or policy decided before
     /// is confirmed by it, not decided again.
-    pub(super) fn dropped(&mut self, at: Moment, mut drop: KernelDrop, route_error: Option<i32>) {
+    pub(super) fn dropped(&mut self, at: Moment, mut drop: KernelDrop, met: Met) {
         let (reason, function) = (drop.reason.as_deref(), drop.function.as_deref());
         let taken = self.place == Place::Delivered || self.is_taken_in();
         let echo_reply = self.header.icmp.is_some_and(|icmp| matches!(icmp.kind, 0 | 129));
@@ -51,29 +55,138 @@ impl Open {
                 }
             }
         }
-        let evidence = Evidence {
-            reason,
-            function,
-            packet: &self.header,
-            hook: drop.hook,
-            route_error,
-            device: drop.device.as_deref().or(self.iif.as_deref()),
-        };
-        let cause = drops::cause_of(&evidence);
-        let text = drops::describe(&evidence);
-        let check = cause.and_then(|cause| cause.check_of(&evidence));
-        drop = KernelDrop { cause: cause.map(|cause| cause.code), text, check, ..drop };
+        self.told_drop(at, drop, met);
+    }
+
+    /// Its socket listens, and as many connections as may wait to be accepted: the kernel frees a SYN then, and says
+    /// nothing (`tcp_conn_request`, net/ipv4/tcp_input.c, v6.12).
+    pub(super) fn overflowed(&mut self, at: Moment, function: String) {
+        let drop = KernelDrop { function: Some(function), ..KernelDrop::default() };
+        self.told_drop(at, drop, Met { queue_full: true, ..Met::default() });
+    }
+
+    /// A TCP SYN.
+    pub(super) fn begins_connection(&self) -> bool {
+        const SYN: u8 = 0x02;
+        const ACK: u8 = 0x10;
+        self.header.tcp_flags.is_some_and(|flags| flags & (SYN | ACK) == SYN)
+    }
+
+    fn told_drop(&mut self, at: Moment, mut drop: KernelDrop, mut met: Met) {
+        // Devices that need no route have let go of it when they queue.
+        let oif = self.visits.last().and_then(|visit| visit.oif.as_ref());
+        met.leaving |= oif.is_some() && oif == drop.device.as_ref();
+        let header = &self.header;
+        met.waited_ns = self.drafts.last().map(|last| at.time_ns.saturating_sub(last.step.time_ns));
+        let gateway = self.drafts.iter().rev().find_map(|draft| match draft.step.kind {
+            StepKind::Route { gateway, .. } => Some(gateway),
+            _ => None,
+        });
+        let destination = header.destination.map(|end| end.addr);
+        met.next_hop = gateway.and_then(|gateway| gateway.or(destination));
+        let reported = Reported { header: self.header.clone(), iif: self.iif.clone(), met };
+        reported.name(&mut drop);
+        if reported.met.route_kind.is_some() {
+            self.routed_here(at, reported.met.route_kind);
+        }
         if let Some(decision) = drop.cause.and_then(refused_by_route) {
             self.push(
                 at,
-                StepKind::Route { decision, oif: None, gateway: None, table: None },
+                StepKind::Route { decision, oif: None, gateway: None, matched: None },
                 None,
                 Note::Nothing,
             );
         }
         self.push(at, StepKind::Drop(drop.clone()), None, Note::Nothing);
-        self.ending.kernel.get_or_insert(drop);
+        if self.ending.kernel.is_none() {
+            self.ending.kernel = Some(drop);
+            self.ending.reported = Some(reported);
+        }
         self.ending.over(at.time_ns);
+    }
+
+    /// Names the kernel's drop by all that is known at the end: in which hook it was, and whether a rule or a policy had
+    /// decided it.
+    pub(super) fn name_drop(&mut self) {
+        let verdict = self.ending.verdict.and_then(|at| self.drafts.get(at)).map(|draft| &draft.step.kind);
+        let decided = match verdict {
+            Some(StepKind::Rule(_)) => Some("dropped-by-rule"),
+            Some(StepKind::Policy { .. }) => Some("dropped-by-policy"),
+            _ => None,
+        };
+        let (Some(drop), Some(reported)) = (&mut self.ending.kernel, &self.ending.reported) else { return };
+        match decided.and_then(drops::cause) {
+            Some(cause) => {
+                cause.means.clone_into(&mut drop.text);
+                (drop.cause, drop.check, drop.likely) = (Some(cause.code), None, false);
+            }
+            None => reported.name(drop),
+        }
+        let step = self.drafts.iter_mut().find_map(|draft| match &mut draft.step.kind {
+            StepKind::Drop(step) => Some(step),
+            _ => None,
+        });
+        if let Some(step) = step {
+            step.clone_from(drop);
+        }
+    }
+}
+
+/// What the kernel's report of a drop came with.
+#[derive(Debug)]
+pub(super) struct Reported {
+    header: Packet,
+    iif: Option<String>,
+    met: Met,
+}
+
+/// What the kernel reported beside the packet.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Met {
+    route_error: Option<i32>,
+    /// `rt_type`.
+    route_kind: Option<u8>,
+    leaving: bool,
+    queue_full: bool,
+    next_hop: Option<IpAddr>,
+    waited_ns: Option<u64>,
+    circumstances: Circumstances,
+}
+
+impl Met {
+    pub(super) fn of(drop: &DropEvent) -> Self {
+        let oif = drop.route.as_ref().and_then(|route| route.oif.as_ref());
+        Self {
+            route_error: drop.route.as_ref().and_then(|route| route.error),
+            route_kind: drop.route.as_ref().and_then(|route| route.kind),
+            leaving: oif.is_some() && oif == drop.device.as_ref(),
+            circumstances: drop.circumstances,
+            ..Self::default()
+        }
+    }
+}
+
+impl Reported {
+    fn name(&self, drop: &mut KernelDrop) {
+        let evidence = Evidence {
+            reason: drop.reason.as_deref(),
+            function: drop.function.as_deref(),
+            packet: &self.header,
+            hook: drop.hook,
+            route_error: self.met.route_error,
+            leaving: self.met.leaving,
+            queue_full: self.met.queue_full,
+            next_hop: self.met.next_hop,
+            waited_ns: self.met.waited_ns,
+            circumstances: self.met.circumstances,
+            device: drop.device.as_deref().or(self.iif.as_deref()),
+        };
+        let cause = drops::cause_of(&evidence);
+        let (code, text) = (cause.map(|cause| cause.code), drops::describe(&evidence));
+        let (check, likely) =
+            (cause.and_then(|cause| cause.check_of(&evidence)), !drops::is_certain(&evidence));
+        (drop.cause, drop.text, drop.check, drop.likely) = (code, text, check, likely);
+        drop.fix = cause.and_then(|cause| cause.fix_of(&evidence));
     }
 }
 

@@ -130,6 +130,11 @@ impl Identity {
         self.by_packet.get(&packet).copied()
     }
 
+    /// Journeys under way of packets with headers like these.
+    pub(super) fn alike(&self, header: &Packet) -> impl Iterator<Item = u64> {
+        self.by_shape.get(&shape(header)).into_iter().flatten().copied()
+    }
+
     /// Whether the packet's journey is over.
     pub(super) fn is_gone(&self, packet: PacketId) -> bool {
         self.gone.contains(&packet)

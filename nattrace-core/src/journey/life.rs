@@ -75,19 +75,22 @@ impl Open {
         let earlier = self.drafts.iter().enumerate().take(from).skip(hook + 1);
         let to = earlier.rev().find(|(_, d)| before_conntrack(d)).map_or(hook + 1, |(at, _)| at + 1);
         if to < from {
-            self.move_up(from, to);
+            self.move_step(from, to);
         }
     }
 
-    /// What the ring told was read after ctnetlink's word of the entry's end: puts that step where its time is.
+    /// What the ring tells and ctnetlink's word of the entry's end are read in any order: puts that step where its time
+    /// is.
     pub(super) fn place_destruction(&mut self) {
         let destroyed = |draft: &Draft| {
             matches!(draft.step.kind, StepKind::Connection { event: ConnectionStep::Destroyed, .. })
         };
         let Some(from) = self.drafts.iter().rposition(destroyed) else { return };
         let Some(time_ns) = self.drafts.get(from).map(|draft| draft.step.time_ns) else { return };
-        if let Some(to) = self.drafts.iter().take(from).position(|draft| draft.step.time_ns > time_ns) {
-            self.move_up(from, to);
+        let earlier = self.drafts.iter().take(from).position(|draft| draft.step.time_ns > time_ns);
+        let later = self.drafts.iter().skip(from + 1).rposition(|draft| draft.step.time_ns < time_ns);
+        if let Some(to) = earlier.or_else(|| later.map(|behind| from + 1 + behind)) {
+            self.move_step(from, to);
         }
     }
 }
@@ -151,7 +154,14 @@ mod tests {
         open.delivered(later, None);
         open.connection_step(Moment { time_ns: 5, ..AT }, ConnectionStep::Destroyed, None);
         open.place_destruction();
-        assert_eq!(open.drafts.iter().map(|draft| draft.step.time_ns).collect::<Vec<_>>(), [1, 5, 9]);
+        let times = |open: &Open| open.drafts.iter().map(|draft| draft.step.time_ns).collect::<Vec<_>>();
+        assert_eq!(times(&open), [1, 5, 9]);
+        // Or later than what is read behind it.
+        open.ending.verdict = Some(2);
+        open.drafts[1].step.time_ns = 12;
+        open.place_destruction();
+        assert_eq!(times(&open), [1, 9, 12]);
+        assert_eq!(open.ending.verdict, Some(1));
     }
 
     #[test]

@@ -5,8 +5,10 @@ mod connections;
 mod counters;
 mod ending;
 mod evaluation;
+pub mod explain;
 mod gone;
 mod identity;
+mod kin;
 mod legacy;
 mod life;
 mod names;
@@ -27,6 +29,7 @@ use std::net::IpAddr;
 
 use crate::conntrack::Connection;
 use crate::event::{HookPoint, HookVerdict, Manip, NetnsId, NfFamily, PacketId, TraceMessage, Verdict};
+use crate::fib::RoutePrefix;
 use crate::findings::Finding;
 use crate::packet::{Endpoint, Packet};
 use crate::ruleset::Rule;
@@ -56,6 +59,8 @@ pub struct Journey {
     pub outcome: Outcome,
     /// What it means, strongest first.
     pub findings: Vec<Finding>,
+    /// The journeys that it belongs to.
+    pub relation: Option<Relation>,
     /// The journey of the first transmission of the same segment.
     pub retransmission_of: Option<JourneyId>,
     /// For a retransmission: whether path and end equal the first transmission's.
@@ -69,6 +74,47 @@ pub struct Journey {
     /// What nf_tables said of the packet, in its order, without the program's own table; empty unless
     /// [`Options::keep_messages`] asks for it.
     pub traced: Vec<Traced>,
+}
+
+/// How a packet belongs to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    /// How.
+    pub kind: Kinship,
+    /// To which; journeys that ended before this one.
+    pub of: Vec<JourneyId>,
+}
+
+/// How packets belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kinship {
+    /// The outer packet of a tunnel, to the one in it.
+    Carries,
+    /// A packet that a tunnel brought, to the outer one.
+    UnpackedFrom,
+    /// A fragment or segment, to the whole.
+    PieceOf,
+    /// The whole, to the fragments it was put together from.
+    MadeOf,
+    /// A copy, to the packet it is one of.
+    CopyOf,
+    /// What this host sent back, an ICMP error or a TCP reset, to the packet that it did not take.
+    AnswerTo,
+}
+
+impl Kinship {
+    /// As JSON has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Carries => "carries",
+            Self::UnpackedFrom => "unpacked-from",
+            Self::PieceOf => "piece-of",
+            Self::MadeOf => "made-of",
+            Self::CopyOf => "copy-of",
+            Self::AnswerTo => "answer-to",
+        }
+    }
 }
 
 /// A trace message as it was sent, for those who show it as nft does.
@@ -193,8 +239,8 @@ pub enum StepKind {
         oif: Option<String>,
         /// Next hop, when not the destination.
         gateway: Option<IpAddr>,
-        /// Routing table.
-        table: Option<u32>,
+        /// The route that was taken, where the tables say the same as the packet's own way.
+        matched: Option<MatchedRoute>,
     },
     /// A device took or gave the packet.
     Device {
@@ -216,6 +262,17 @@ pub enum StepKind {
     Drop(KernelDrop),
 }
 
+/// Which route of which table decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatchedRoute {
+    /// Routing table; `None` where the kernel does not tell `local` from `main`.
+    pub table: Option<u32>,
+    /// The prefix that matched.
+    pub prefix: RoutePrefix,
+    /// The source address that the route names for what this host sends, where the packet has it.
+    pub source: Option<IpAddr>,
+}
+
 /// A drop that the kernel reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KernelDrop {
@@ -233,6 +290,10 @@ pub struct KernelDrop {
     pub text: String,
     /// What to look at, in plain words.
     pub check: Option<String>,
+    /// A command that removes the cause.
+    pub fix: Option<String>,
+    /// The cause is likely, not certain.
+    pub likely: bool,
 }
 
 /// A rule that matched.
@@ -283,6 +344,12 @@ impl RuleRef {
     #[must_use]
     pub fn in_nft(&self) -> Option<&str> {
         self.nft_text.as_deref().or(self.text.as_deref())
+    }
+
+    /// Whose chain it is in, behind the tool that owns it: `inet filter forward`, `iptables filter FORWARD`.
+    #[must_use]
+    pub fn chain_of(&self) -> String {
+        format!("{} {} {}", self.backend.owner(self.family), self.table, self.chain)
     }
 
     /// Which of its chain's rules it is: `handle 7`, or `rule 2` of legacy iptables.

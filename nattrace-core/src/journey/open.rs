@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::ending::Ending;
 use super::rewrite::quoted;
-use super::route::Routed;
+use super::route::{Routed, SeenRoute};
 use super::{ConnectionStep, DeviceStep, RouteDecision, Step, StepKind, Traced};
 use crate::conntrack::Connection;
 use crate::event::{HookPoint, HookVerdict, Manip, NetnsId, NfFamily, PacketId, TraceType, Verdict};
+use crate::fib::RouteQuery;
 use crate::packet::{Packet, Quoted};
 
 /// More steps than any sane path has; a routing loop is cut off here.
@@ -60,6 +61,8 @@ pub(super) struct Visit {
     pub(super) evaluation: Option<Evaluation>,
     /// Base chains whose evaluation was seen.
     pub(super) evaluated: BTreeSet<ChainName>,
+    /// Device in.
+    pub(super) iif: Option<String>,
     /// Device out, to tell a loopback.
     pub(super) oif: Option<String>,
 }
@@ -90,6 +93,11 @@ pub(super) enum Note {
     Rewrite {
         reply: bool,
         exact: bool,
+    },
+    /// A routing decision, what the tables are asked to know which route it was, and how it shows in the packet.
+    Route {
+        query: RouteQuery,
+        seen: SeenRoute,
     },
 }
 
@@ -141,6 +149,10 @@ pub(super) struct Open {
     /// The trace id that holds since the packet's last crossing (device, namespace).
     pub(super) trace_now: Option<(NetnsId, u32)>,
     pub(super) route: Option<(RouteDecision, Option<String>)>,
+    /// `ifindex` of the device in at its last PREROUTING.
+    pub(super) came_by: Option<u32>,
+    /// What the routing tables are to be asked for this packet.
+    pub(super) asks: Option<RouteQuery>,
     /// The trace messages of rules, where they are kept.
     pub(super) traced: Vec<Traced>,
 }
@@ -172,6 +184,8 @@ impl Open {
             trace_ids: Vec::new(),
             trace_now: None,
             route: None,
+            came_by: None,
+            asks: None,
             traced: Vec::new(),
         }
     }
@@ -205,17 +219,36 @@ impl Open {
     }
 
     /// Moves a step that was noticed late to where it happened: no later than the step that it then stands before.
-    pub(super) fn move_up(&mut self, from: usize, to: usize) {
+    pub(super) fn move_step(&mut self, from: usize, to: usize) {
         let mut draft = self.drafts.remove(from);
         if let Some(next) = self.drafts.get(to) {
             draft.step.time_ns = draft.step.time_ns.min(next.step.time_ns);
         }
         self.drafts.insert(to, draft);
+        let moved = |at: usize| match at {
+            at if at == from => to,
+            at if from < at && at <= to => at - 1,
+            at if to <= at && at < from => at + 1,
+            at => at,
+        };
+        self.ending.verdict = self.ending.verdict.map(moved);
+        for visit in &mut self.visits {
+            visit.draft = visit.draft.map(moved);
+        }
     }
 
     /// Index of the innermost visit that is not over, else of the last one.
     pub(super) fn current(&self) -> Option<usize> {
         self.visits.iter().rposition(|v| v.exact && !v.over).or_else(|| self.visits.len().checked_sub(1))
+    }
+
+    /// Whether it is in this hook already. What a queue's reader let go on on one processor can be told to enter its next
+    /// hook twice, when the other is still on its way out of the hook that queued it.
+    pub(super) fn is_inside(&self, at: Moment, hook: HookPoint, family: NfFamily) -> bool {
+        self.place == Place::Hook
+            && self.visits.last().is_some_and(|v| {
+                v.exact && !v.over && v.hook == hook && v.family == family && v.netns == at.netns
+            })
     }
 
     /// Enters a hook.
@@ -233,7 +266,7 @@ impl Open {
             self.iif.clone_from(&iif);
         }
         let visit = self.visits.len();
-        let kind = StepKind::Hook { hook, family, iif, oif: oif.clone(), verdict: None };
+        let kind = StepKind::Hook { hook, family, iif: iif.clone(), oif: oif.clone(), verdict: None };
         let draft = self.push(at, kind, Some(visit), Note::Nothing);
         self.visits.push(Visit {
             netns: at.netns,
@@ -245,6 +278,7 @@ impl Open {
             verdict: None,
             evaluation: None,
             evaluated: BTreeSet::new(),
+            iif,
             oif,
         });
         self.place = Place::Hook;

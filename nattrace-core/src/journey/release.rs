@@ -5,13 +5,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::assemble::{Assembler, hook_of};
 use super::connections::Known;
 use super::ending::Why;
+use super::explain::ANSWER_NS;
 use super::open::{ChainName, Draft, Moment, Note, Open};
 use super::retransmission::{Segment, path};
 use super::rewrite::decide;
 use super::{Journey, JourneyId, Outcome, RewrittenBy, RuleRef, StepKind};
 use crate::conntrack::Direction;
 use crate::event::{HookVerdict, Manip, Source};
-use crate::findings;
+use crate::findings::{self, Finding};
 use crate::ruleset::{BaseChain, Rule, RuleName};
 
 /// How long an ended journey waits for those that began before it.
@@ -29,6 +30,12 @@ pub(super) struct Closed {
     at_ns: u64,
 }
 
+impl Closed {
+    pub(super) fn open(&self) -> &Open {
+        &self.open
+    }
+}
+
 impl Assembler {
     pub(super) fn hold(&mut self, seq: u64, open: Open, why: Why) {
         let at_ns = match why {
@@ -39,6 +46,11 @@ impl Assembler {
         if self.held.len() > self.options.max_open.max(1) {
             self.let_go_oldest();
         }
+    }
+
+    /// A journey that has ended, to complete it.
+    pub(super) fn held_open(&mut self, seq: u64) -> Option<&mut Open> {
+        self.held.iter_mut().find(|((_, held), _)| *held == seq).map(|(_, closed)| &mut closed.open)
     }
 
     fn let_go_oldest(&mut self) {
@@ -55,9 +67,13 @@ impl Assembler {
             if !all && self.must_wait(key.1, closed) {
                 continue;
             }
-            if let Some(closed) = self.held.remove(&key) {
-                self.complete(key.1, closed);
+            let Some(closed) = self.held.remove(&key) else { continue };
+            let late = closed.at_ns.saturating_add(ANSWER_NS) <= self.now_ns;
+            if !all && !late && self.asks(&closed.open) {
+                self.held.insert(key, closed);
+                continue;
             }
+            self.complete(key.1, closed);
         }
     }
 
@@ -122,6 +138,8 @@ impl Assembler {
         open.place_creation(|base, draft| self.base_chain(base, draft).map(|chain| chain.priority));
         let (moves, decided) = self.fill_rewrites(&mut open);
         let known = open.known;
+        open.name_drop();
+        let (explained, _) = self.explain(&open);
         let outcome = open.outcome(self.timing(), why);
         complete_steps(&mut open, &outcome, moves);
         if !self.is_asked_for(&open) || !self.passes_oif(&open) {
@@ -155,6 +173,7 @@ impl Assembler {
                 .collect(),
             outcome,
             findings: Vec::new(),
+            relation: None,
             retransmission_of: None,
             same_path: false,
             like: None,
@@ -163,6 +182,8 @@ impl Assembler {
             traced: open.traced,
         };
         self.next_id += 1;
+        journey.relation =
+            self.kin.completed(seq, journey.id, matches!(journey.outcome, Outcome::Dropped(_)));
         self.remember_decisions(known, decided, Some(journey.id));
         self.segments.judge(&mut journey);
         if let Some(known) = known.and_then(|k| self.connections.get_mut(k)) {
@@ -170,6 +191,15 @@ impl Assembler {
             journey.like = Some(first).filter(|first| *first != journey.id);
         }
         journey.findings = findings::find(&journey);
+        if let Some(mut explained) = explained {
+            let by_rules =
+                |finding: &&Finding| matches!(finding.code, "dropped-by-rule" | "dropped-by-policy");
+            let proof = journey.findings.iter().position(|finding| by_rules(&finding)).unwrap_or(0);
+            if let Some(finding) = journey.findings.get(proof) {
+                explained.steps.clone_from(&finding.steps);
+            }
+            journey.findings.insert(proof, explained);
+        }
         *self.counters.journeys.entry(journey.outcome.name()).or_default() += 1;
         self.ready.push(journey);
     }
@@ -395,7 +425,7 @@ fn complete_steps(open: &mut Open, outcome: &Outcome, moves: Vec<(usize, usize)>
                 wrote.step.time_ns = wrote.step.time_ns.max(ran.step.time_ns);
             }
         } else if rule + 1 < from && from < open.drafts.len() {
-            open.move_up(from, rule + 1);
+            open.move_step(from, rule + 1);
         }
     }
     open.place_destruction();

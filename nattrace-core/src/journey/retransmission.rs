@@ -133,6 +133,9 @@ mod tests {
             ttl: Some(64),
             ip_id: Some(1),
             fragment_offset: 0,
+            more_fragments: false,
+            segments: 0,
+            tos: 0,
             mark: 0,
         }
     }

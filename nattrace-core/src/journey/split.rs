@@ -3,6 +3,7 @@
 //! what they keep of it, and has left by the same device.
 
 use super::DeviceStep;
+use super::Kinship;
 use super::assemble::Assembler;
 use super::open::{Moment, Open, Place};
 use crate::event::{HookPoint, HookVerdict};
@@ -11,7 +12,7 @@ use crate::packet::{Endpoint, Family, Packet};
 impl Assembler {
     /// A packet that was not seen before was given to a device: the packet it is a piece of, if there is one
     /// on its way to that device, was given to it as well.
-    pub(super) fn split(&mut self, at: Moment, piece: &Packet, device: &str) {
+    pub(super) fn split(&mut self, new: u64, at: Moment, piece: &Packet, device: &str) {
         let timing = self.timing();
         let whole = self.opens.iter().find(|(_, open)| {
             open.is_bound_for(at, device) && open.due_ns(timing) > at.time_ns && is_piece(piece, &open.header)
@@ -21,6 +22,9 @@ impl Assembler {
                 open.seen(at);
                 open.device(at, DeviceStep::Transmit, device);
             });
+            self.kin.note(new, Kinship::PieceOf, vec![seq]);
+        } else {
+            self.perhaps_of_another(new, at);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! nf_tables' trace messages to their journeys.
 
-use super::assemble::Assembler;
+use super::assemble::{Assembler, Begins};
 use super::evaluation::{Message, Role, connection, headers, own_chain};
-use super::identity::{Sighting, is_entry};
+use super::identity::Sighting;
 use super::open::{ChainName, Moment};
-use crate::event::{DeviceRef, NetnsId, NfFamily, NftTrace};
+use crate::event::{DeviceRef, HookPoint, NetnsId, NfFamily, NftTrace};
 use crate::packet::Packet;
+use crate::ruleset::is_trace_table;
 
 impl Assembler {
     pub(super) fn trace(&mut self, at: Moment, trace: &NftTrace) {
@@ -57,12 +58,20 @@ impl Assembler {
     fn traced(&mut self, m: &Message<'_>) -> Option<u64> {
         let (at, id) = (m.at, m.trace.message.id);
         if let Some(packet) = m.trace.packet {
-            let entry = m.hook.is_some_and(is_entry) && m.header.is_some() && m.role != Role::Rules;
+            let entry = match m.hook {
+                Some(hook) if m.header.is_some() && m.role != Role::Rules => Begins::in_hook(hook),
+                _ => Begins::No,
+            };
+            let begun = self.next_seq;
             let seq = match (self.identity.packet(packet), &m.header) {
-                (Some(seq), _) => Some(seq),
+                (Some(seq), Some(header)) => Some(self.repacked(seq, at, packet, header, false)),
+                (Some(seq), None) => Some(seq),
                 (None, Some(header)) => self.moving(at, packet, Some(header), entry),
                 (None, None) => None,
             };
+            if let Some(seq) = seq.filter(|seq| *seq >= begun) {
+                self.perhaps_of_another(seq, at);
+            }
             if seq.is_none() {
                 self.counters.stray += 1;
             }
@@ -94,7 +103,11 @@ impl Assembler {
             self.counters.foreign += 1;
             return None;
         }
-        Some(self.open(at, None, header.clone()))
+        let seq = self.open(at, None, header.clone());
+        if m.hook == Some(HookPoint::Output) {
+            self.perhaps_answers(seq, at);
+        }
+        Some(seq)
     }
 
     /// Whether a packet that only trace messages tell of is one that the user asked for: others may have
@@ -124,11 +137,4 @@ impl Assembler {
         let named = |netns| self.own_tables.contains(&(netns, family, table.to_owned()));
         named(netns) || named(0)
     }
-}
-
-/// Whether a table is a trace table of some run of this program: `nattrace_PID`.
-fn is_trace_table(table: &str) -> bool {
-    table
-        .strip_prefix("nattrace_")
-        .is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
 }

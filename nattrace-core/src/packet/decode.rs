@@ -61,6 +61,9 @@ pub fn decode_arp(bytes: &[u8]) -> Option<Packet> {
         ttl: None,
         ip_id: None,
         fragment_offset: 0,
+        more_fragments: false,
+        segments: 0,
+        tos: 0,
         mark: 0,
     })
 }
@@ -95,6 +98,10 @@ fn decode_ipv4(bytes: &[u8], length: u32) -> Result<Packet, DecodeError> {
         ttl: Some(bytes[8]),
         ip_id: be16(bytes, 4),
         fragment_offset: fragment,
+        // MF (RFC 791, section 3.1).
+        more_fragments: be16(bytes, 6).is_some_and(|f| f & 0x2000 != 0),
+        segments: 0,
+        tos: bytes[1],
         mark: 0,
     };
     if fragment == 0 {
@@ -121,13 +128,15 @@ fn decode_ipv6(bytes: &[u8], length: u32) -> Result<Packet, DecodeError> {
             .map(|a| IpAddr::V6(Ipv6Addr::from(a)))
     };
     let payload = be16(bytes, 4).map_or(0, u32::from);
-    let (mut next, mut at, mut fragment) = (bytes[6], 40, 0);
+    let (mut next, mut at, mut fragment, mut more) = (bytes[6], 40, 0, false);
     while let Some(&following) = bytes.get(at) {
         let len = match next {
             HOP_BY_HOP | ROUTING | DESTINATION => bytes.get(at + 1).map_or(8, |l| (usize::from(*l) + 1) * 8),
             AUTH => bytes.get(at + 1).map_or(8, |l| (usize::from(*l) + 2) * 4),
             FRAGMENT => {
                 fragment = be16(bytes, at + 2).map_or(0, |f| f & !7);
+                // M (RFC 8200, section 4.5).
+                more = be16(bytes, at + 2).is_some_and(|f| f & 1 != 0);
                 8
             }
             _ => break,
@@ -148,6 +157,9 @@ fn decode_ipv6(bytes: &[u8], length: u32) -> Result<Packet, DecodeError> {
         ttl: Some(bytes[7]),
         ip_id: None,
         fragment_offset: fragment,
+        more_fragments: more,
+        segments: 0,
+        tos: be16(bytes, 0).map_or(0, |word| (word >> 4 & 0xff) as u8),
         mark: 0,
     };
     if fragment == 0 {
@@ -202,9 +214,38 @@ fn quoted(bytes: &[u8]) -> Option<Quoted> {
     whole.then_some(Quoted { protocol, source, destination })
 }
 
+/// Whether the checksum of an IPv4 header is right (RFC 1071); `None` where there is no whole one.
+#[must_use]
+pub fn has_right_checksum(network: &[u8]) -> Option<bool> {
+    let first = *network.first()?;
+    let header = network.get(..usize::from(first & 0xf) * 4)?;
+    if first >> 4 != 4 || header.len() < 20 {
+        return None;
+    }
+    let words = header.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    Some(sum == 0xffff)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_checksum_of_an_ipv4_header_is_checked() {
+        // From RFC 1071's usual example: 45 00 00 73 …, checksum b861.
+        let header: Vec<u8> =
+            vec![0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 17, 0xb8, 0x61, 192, 168, 0, 1, 192, 168, 0, 199];
+        assert_eq!(has_right_checksum(&header), Some(true));
+        let mut spoiled = header.clone();
+        spoiled[11] ^= 1;
+        assert_eq!(has_right_checksum(&spoiled), Some(false));
+        assert_eq!(has_right_checksum(&header[..19]), None);
+        assert_eq!(has_right_checksum(&[0x60; 40]), None);
+    }
 
     #[test]
     fn arp_of_ipv4_is_decoded() {

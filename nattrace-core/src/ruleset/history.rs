@@ -5,7 +5,7 @@
 //! namespace, and where a source does not give it, the life of the table that covers the moment. In doubt
 //! the answer is "not known": a wrong rule is worse than none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{BaseChain, Listing, Rule};
 use crate::event::{Commit, NfFamily};
@@ -21,6 +21,8 @@ const MAX_DEAD_TABLES: usize = 32;
 const MAX_DEAD_RULES: usize = 4096;
 /// Rules kept that had the same handle one after the other.
 const MAX_REPLACED: usize = 8;
+/// Orders of rules kept for each table.
+const MAX_ORDERS: usize = 4;
 /// Moments of doubt kept for each table.
 const MAX_DOUBTS: usize = 64;
 
@@ -45,6 +47,12 @@ pub struct History {
     lives: Vec<Life>,
     doubts: BTreeMap<(NfFamily, String), Vec<Doubt>>,
     committed: Option<(u64, u32)>,
+    /// From when on an order that is listed now holds.
+    ordered_from_ns: u64,
+    /// The last transactions: from when to when each may have taken effect.
+    commits: VecDeque<(u64, u64)>,
+    /// Older ones are not remembered.
+    commits_since_ns: u64,
     listed: Option<(u64, Option<u32>)>,
 }
 
@@ -63,6 +71,16 @@ struct Life {
     rules: BTreeMap<u64, Vec<Reign>>,
     /// From when on the next rule listed with a handle holds.
     awaited: BTreeMap<u64, u64>,
+    /// In which order chains had their rules, the last listing's last.
+    orders: Vec<Order>,
+}
+
+/// The rules of each chain in order, by handle, for as long as no transaction came.
+#[derive(Debug, Clone)]
+struct Order {
+    from_ns: u64,
+    until_ns: u64,
+    chains: BTreeMap<String, Vec<u64>>,
 }
 
 /// A rule for as long as it had its handle.
@@ -162,6 +180,9 @@ impl History {
     /// Takes note of a transaction.
     pub fn commit(&mut self, time_ns: u64, commit: &Commit) {
         self.committed = Some((time_ns, commit.generation));
+        if !is_of_trace_tables(commit) {
+            self.reorder(Doubt::around(time_ns, commit));
+        }
         for (family, name, handle) in &commit.deleted_tables {
             let mut ended = false;
             for life in self.lives.iter_mut().filter(|l| l.alive() && l.is(*family, name)) {
@@ -202,9 +223,24 @@ impl History {
                 chains: BTreeMap::new(),
                 rules: BTreeMap::new(),
                 awaited: BTreeMap::new(),
+                orders: Vec::new(),
             });
         }
         self.forget_old();
+    }
+
+    /// Chains may have other rules, and sets other elements, from then on.
+    fn reorder(&mut self, doubt: Doubt) {
+        for order in self.lives.iter_mut().filter_map(|life| life.orders.last_mut()) {
+            order.until_ns = order.until_ns.min(doubt.begins_ns());
+        }
+        self.ordered_from_ns = doubt.ends_ns();
+        self.commits.push_back((doubt.begins_ns(), doubt.ends_ns()));
+        if self.commits.len() > MAX_DOUBTS
+            && let Some((_, ended_ns)) = self.commits.pop_front()
+        {
+            self.commits_since_ns = ended_ns;
+        }
     }
 
     /// Takes note of a listing.
@@ -231,6 +267,28 @@ impl History {
                     if !(stale && life.awaited.contains_key(&rule.handle)) {
                         life.tell(&chain.name, rule, previous_ns, time_ns);
                     }
+                }
+            }
+            // One that is newer than every transaction told of holds from now on; when it began is not known.
+            let ahead = matches!(
+                (self.committed, listing.generation),
+                (Some((_, committed)), Some(listed)) if newer(listed, committed)
+            );
+            let from_ns = if ahead { time_ns } else { self.ordered_from_ns };
+            if !stale && life.orders.last().is_none_or(|order| order.until_ns != u64::MAX) {
+                life.orders.push(Order {
+                    from_ns,
+                    until_ns: u64::MAX,
+                    chains: table
+                        .chains
+                        .iter()
+                        .map(|chain| {
+                            (chain.name.clone(), chain.rules.iter().map(|rule| rule.handle).collect())
+                        })
+                        .collect(),
+                });
+                if life.orders.len() > MAX_ORDERS {
+                    life.orders.remove(0);
                 }
             }
             let listed: usize = table.chains.iter().map(|c| c.rules.len()).sum();
@@ -293,6 +351,7 @@ impl History {
             chains: BTreeMap::new(),
             rules: BTreeMap::new(),
             awaited: BTreeMap::new(),
+            orders: Vec::new(),
         });
         self.lives.len() - 1
     }
@@ -352,6 +411,23 @@ impl History {
         (reign.chain == name.chain).then_some(&reign.rule)
     }
 
+    /// The rules of a chain in order, as they were at a moment; `None` when that cannot be known. Of `name`, the handle of
+    /// the rule is not looked at.
+    #[must_use]
+    pub fn chain(&self, name: &RuleName<'_>, time_ns: u64) -> Option<Vec<&Rule>> {
+        let life = self.life(name.family, name.table, name.table_handle, time_ns)?;
+        let order = life.orders.iter().find(|o| o.from_ns <= time_ns && time_ns < o.until_ns)?;
+        let handles = order.chains.get(name.chain)?;
+        handles.iter().map(|handle| self.rule(&RuleName { handle: *handle, ..*name }, time_ns)).collect()
+    }
+
+    /// Whether no transaction came between two moments.
+    #[must_use]
+    pub fn is_unchanged_between(&self, first_ns: u64, last_ns: u64) -> bool {
+        first_ns >= self.commits_since_ns
+            && !self.commits.iter().any(|(begins, ends)| *begins <= last_ns && first_ns <= *ends)
+    }
+
     /// Where a chain hangs, when it is a base chain. Answers also in moments of doubt, as long as every
     /// life of the table says the same: reloads rarely move chains.
     #[must_use]
@@ -392,6 +468,12 @@ impl History {
         }
         self.lives.iter().find(|l| l.is(family, name) && l.covers(time_ns))
     }
+}
+
+/// Whether a transaction only brought or removed a trace table, which touches nothing else.
+fn is_of_trace_tables(commit: &Commit) -> bool {
+    let mut tables = commit.new_tables.iter().chain(&commit.deleted_tables).peekable();
+    tables.peek().is_some() && tables.all(|(_, name, _)| super::is_trace_table(name))
 }
 
 /// Whether generation `a` came after `b`; the counter wraps.

@@ -24,6 +24,41 @@ impl Target {
     }
 }
 
+/// Whether a packet goes on to the next rule behind this target, whatever it did.
+pub(crate) fn target_goes_on(name: &str) -> bool {
+    matches!(
+        name,
+        "AUDIT"
+            | "CHECKSUM"
+            | "CLASSIFY"
+            | "CONNMARK"
+            | "CONNSECMARK"
+            | "CT"
+            | "DNPT"
+            | "DSCP"
+            | "ECN"
+            | "HL"
+            | "HMARK"
+            | "IDLETIMER"
+            | "LED"
+            | "LOG"
+            | "MARK"
+            | "NFLOG"
+            | "NOTRACK"
+            | "RATEEST"
+            | "SECMARK"
+            | "SET"
+            | "SNPT"
+            | "TCPMSS"
+            | "TCPOPTSTRIP"
+            | "TEE"
+            | "TOS"
+            | "TRACE"
+            | "TTL"
+            | "ULOG"
+    )
+}
+
 /// The target of a rule in iptables' syntax (a line of `iptables-save`); `None` for rules in another syntax.
 ///
 /// An argument can look like an option (`--comment -j`): what is not followed by a name is none.
@@ -56,7 +91,7 @@ pub fn iptables_quote_is_open(rule: &str) -> bool {
 /// The words of a rule, and whether they were quoted: they are where they hold anything unusual, and then a backslash
 /// takes the meaning from the character that follows (libxtables `xtables_save_string`). `None` where a quote is open at
 /// the end.
-pub(super) fn words(rule: &str) -> Option<Vec<(bool, String)>> {
+pub(crate) fn words(rule: &str) -> Option<Vec<(bool, String)>> {
     let mut words = Vec::new();
     let (mut word, mut quoted, mut inside, mut escaped) = (String::new(), false, false, false);
     for c in rule.chars() {

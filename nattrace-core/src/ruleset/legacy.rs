@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::iptables::{Target, iptables_target, words};
+use super::iptables::{Target, iptables_target, target_goes_on, words};
 use crate::event::{LegacyChange, NetnsId, NfFamily, TraceType, Verdict};
 
 /// A packet that is in a table when that is replaced may tell of its old rules a little later.
@@ -179,6 +179,19 @@ impl History {
         self.listing(netns, time_ns).is_none() && self.is_unchanged(time_ns, now_ns)
     }
 
+    /// The rules of a chain (family, table and name) at a moment, in order; `None` when that cannot be known.
+    #[must_use]
+    pub fn chain(
+        &self,
+        netns: NetnsId,
+        (family, table, chain): (NfFamily, &str, &str),
+        time_ns: u64,
+    ) -> Option<&[String]> {
+        let listing = self.listing(netns, time_ns)?;
+        let table = listing.tables.iter().find(|t| t.family == family && t.name == table)?;
+        table.chains.iter().find(|c| c.name == chain).map(|chain| chain.rules.as_slice())
+    }
+
     /// What was at a place at a moment, or `None` when it cannot be known.
     #[must_use]
     pub fn find(&self, netns: NetnsId, place: &Place<'_>, time_ns: u64) -> Option<Found> {
@@ -228,10 +241,7 @@ pub fn verdict(text: &str, chains: &[Chain]) -> Option<Verdict> {
         "DROP" | "REJECT" => Verdict::Drop,
         "RETURN" => Verdict::Return,
         "NFQUEUE" => Verdict::Queue(queue_number(text)?),
-        "AUDIT" | "CHECKSUM" | "CLASSIFY" | "CONNMARK" | "CONNSECMARK" | "CT" | "DNPT" | "DSCP" | "ECN"
-        | "HL" | "HMARK" | "IDLETIMER" | "LED" | "LOG" | "MARK" | "NFLOG" | "NOTRACK" | "RATEEST"
-        | "SECMARK" | "SET" | "SNPT" | "TCPMSS" | "TCPOPTSTRIP" | "TEE" | "TOS" | "TRACE" | "TTL"
-        | "ULOG" => Verdict::Continue,
+        name if target_goes_on(name) => Verdict::Continue,
         _ => return None,
     })
 }

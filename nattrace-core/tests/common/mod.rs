@@ -14,8 +14,9 @@
 
 use nattrace_core::conntrack::{Connection, Direction, State, Tuple};
 use nattrace_core::event::{
-    Body, Commit, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, Hook, HookPoint, HookReturn,
-    HookVerdict, Manip, NfFamily, NftTrace, PacketId, Rewrite, RouteRef, TraceMessage, TraceType, Verdict,
+    Body, Circumstances, Commit, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, Hook, HookPoint,
+    HookReturn, HookVerdict, Manip, NfFamily, NftTrace, PacketId, Rewrite, RouteRef, TraceMessage, TraceType,
+    Verdict,
 };
 use nattrace_core::journey::{
     Assembler, DeviceStep, DropCause, Journey, KernelDrop, Options, Outcome, SourcesOn, Step, StepKind,
@@ -60,6 +61,9 @@ pub fn syn(ip_id: u16, seq: u32) -> Packet {
         ttl: Some(64),
         ip_id: Some(ip_id),
         fragment_offset: 0,
+        more_fragments: false,
+        segments: 0,
+        tos: 0,
         mark: 0,
     }
 }
@@ -318,6 +322,7 @@ impl Stream {
             function: Some(function.to_owned()),
             device: None,
             route: None,
+            circumstances: Circumstances::default(),
         }))
     }
 
@@ -330,6 +335,7 @@ impl Stream {
             packet,
             function: function.to_owned(),
             header: Some(header.clone()),
+            listening: None,
         }))
     }
 

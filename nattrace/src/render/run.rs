@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use nattrace_core::event::Source;
 use nattrace_core::filter::Filter;
+use nattrace_core::findings::Total;
 use nattrace_core::journey::{Journey, Outcome};
 
 /// The start of a run.
@@ -78,6 +79,8 @@ pub struct Summary {
     pub rate_limited: Option<u64>,
     /// Journeys by outcome.
     pub journeys: Tally,
+    /// Why packets were dropped, the most frequent cause first.
+    pub causes: Vec<Total>,
     /// The sources that were used.
     pub sources: BTreeMap<Source, SourceTotals>,
 }

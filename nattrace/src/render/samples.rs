@@ -46,6 +46,9 @@ pub(super) fn tcp(from: &str, to: &str, flags: u8) -> Packet {
         ttl: Some(64),
         ip_id: Some(48644),
         fragment_offset: 0,
+        more_fragments: false,
+        segments: 0,
+        tos: 0,
         mark: 0,
     }
 }
@@ -118,6 +121,7 @@ pub(super) fn bare(packet: Packet) -> Journey {
         steps: Vec::new(),
         outcome: Outcome::Consumed,
         findings: Vec::new(),
+        relation: None,
         retransmission_of: None,
         same_path: false,
         like: None,
@@ -140,7 +144,7 @@ fn until_forward(verdict: HookVerdict) -> Vec<StepKind> {
             decision: RouteDecision::Forward,
             oif: Some("veth21".to_owned()),
             gateway: None,
-            table: None,
+            matched: None,
         },
         hook(HookPoint::Forward, ("enp0", "veth21"), verdict),
         matched(
@@ -300,5 +304,6 @@ pub(super) fn conversation() -> Conversation {
         answered: Passage::default(),
         journeys: vec![JourneyId(1), JourneyId(2), JourneyId(3)],
         text: "3 SYNs through, no answer from 192.168.70.10".to_owned(),
+        findings: Vec::new(),
     }
 }

@@ -1,8 +1,5 @@
 //! `nattrace check`: what could be done here.
 
-use std::io;
-use std::os::fd::RawFd;
-
 use anyhow::Result;
 use nattrace_core::filter::Filter;
 
@@ -17,8 +14,8 @@ use crate::source::bpf::symbols::Symbols;
 use crate::source::netlink::conntrack::ConntrackSocket;
 use crate::source::netlink::ruleset_changes;
 use crate::source::netlink::trace::TraceSocket;
-use crate::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableError, TraceTableSpec};
-use crate::source::{netns, ruleset};
+use crate::source::netlink::trace_table::TraceTableError;
+use crate::source::ruleset;
 
 /// Tries each capability for a moment, and says what a missing one costs.
 pub(super) fn run(plan: &CheckPlan) -> Result<ExitStatus> {
@@ -250,7 +247,7 @@ fn rules(no_nft: Option<&String>, probes: Option<&mut Programs>) -> Rules {
     if let Some(why) = no_nft {
         return Rules::Refused(why.clone());
     }
-    match install_in_new(None) {
+    match kernel::install_in_new(None) {
         Ok(Ok(())) => Rules::Marked,
         Ok(Err(TraceTableError::NoOwnerSupport))
             if probes.is_some_and(|programs| programs.attach_rule_probe().is_ok()) =>
@@ -266,21 +263,8 @@ fn rules(no_nft: Option<&String>, probes: Option<&mut Programs>) -> Rules {
 
 fn table_that_asks(programs: &mut Programs) -> Result<String, String> {
     let program = programs.follows_packet().map_err(|error| error.to_string())?;
-    match install_in_new(Some(program)) {
+    match kernel::install_in_new(Some(program)) {
         Ok(installed) => installed.map(|()| String::new()).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// Installs a trace table in a namespace of its own, which vanishes with it.
-fn install_in_new(follows: Option<RawFd>) -> io::Result<Result<(), TraceTableError>> {
-    let spec = TraceTableSpec {
-        name: "nattrace_check".to_owned(),
-        filter: Filter::default(),
-        rate: None,
-        follow: FollowBy::No,
-        hook_observers: false,
-        follows,
-    };
-    netns::run_in_new(|| TraceTable::install(&spec).map(drop))
 }

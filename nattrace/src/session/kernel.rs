@@ -66,16 +66,20 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
         namespaces.into_iter().map(|netns| Watched::open(netns, plan, &mut states)).collect();
     let can_trace = watched.iter().any(|w| w.trace.is_some());
     let wants_table = plan.trace_table && can_trace;
+    // Where it is known beforehand that nothing will be marked, the programs need not be loaded twice.
+    let owner_missing = wants_table
+        && is_before_owner_tables()
+        && matches!(install_in_new(None), Ok(Err(TraceTableError::NoOwnerSupport)));
     let follows: Vec<FollowBy> = watched.iter_mut().map(|w| w.follow_by(plan)).collect();
 
     let comes_and_goes = plan.netns == NetnsChoice::All;
     let selection = Selection {
         netns: if comes_and_goes { Vec::new() } else { watched.iter().map(|w| w.netns.inum).collect() },
-        marked: wants_table,
+        marked: wants_table && !owner_missing,
         follow: plan.follow,
         mirror: comes_and_goes || follows.contains(&FollowBy::MirroredHeaders),
         rate: plan.rate,
-        crossing: wants_table && (comes_and_goes || watched.len() > 1),
+        crossing: wants_table && !owner_missing && (comes_and_goes || watched.len() > 1),
         netfilter_drop: None,
     };
     let (mut programs, mut decoder) = load(plan, &selection, &mut states, &mut notes);
@@ -84,7 +88,11 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
     filter_nft_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
     let mut rules_probed = None;
     let mut tables = None;
-    if wants_table {
+    if owner_missing {
+        let error = TraceTableError::NoOwnerSupport;
+        notes.push(format!("no trace table: {error}"));
+        rules_probed = probe_rules(&error, programs.as_mut(), &mut notes);
+    } else if wants_table {
         let program = if selection.crossing { crossing_program(programs.as_mut(), &mut notes) } else { None };
         let template = Tables { hook_observers: !probes, program };
         let refused = install_tables(&mut watched, &follows, plan, template, &mut notes);
@@ -252,6 +260,19 @@ fn probe_rules(
     }
 }
 
+/// Installs a trace table in a namespace of its own, which vanishes with it.
+pub(super) fn install_in_new(follows: Option<RawFd>) -> std::io::Result<Result<(), TraceTableError>> {
+    let spec = TraceTableSpec {
+        name: "nattrace_check".to_owned(),
+        filter: nattrace_core::filter::Filter::default(),
+        rate: None,
+        follow: FollowBy::No,
+        hook_observers: false,
+        follows,
+    };
+    crate::source::netns::run_in_new(|| TraceTable::install(&spec).map(drop))
+}
+
 /// As many descriptors as are allowed: the usual limit, 1,024, is soon reached.
 fn raise_descriptor_limit(namespaces: usize) -> Result<()> {
     /// What is open in each: it itself, the sockets, and what the runtime needs to wait for these.
@@ -283,6 +304,15 @@ fn require_privileges() -> Result<()> {
         bail!("tracing needs root (or at least CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON); run it with sudo");
     }
     Ok(())
+}
+
+/// Linux before 5.12, which has no `NFT_TABLE_F_OWNER`; backports are found out by trying.
+fn is_before_owner_tables() -> bool {
+    let kernel = rustix::system::uname();
+    let release = kernel.release().to_string_lossy();
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (5, 12)
 }
 
 /// Loads programs: all that are wanted, or without probes where those are refused.
@@ -317,8 +347,10 @@ fn load(
     let selection =
         Selection { netfilter_drop: types.drop_reason_number("NETFILTER_DROP"), ..selection.clone() };
     let filter = kernel_filter(&plan.filter, &selection);
-    // Without reasons, only the entry tells a packet that its first hook dropped from one that came to none.
-    let wanted = Wanted { hook_entries: !selection.marked || selection.netfilter_drop.is_none(), ..wanted };
+    // Of packets that are marked, without reasons, only the entry tells one that its first hook dropped from one that came
+    // to none; where nothing is marked, it alone sees what this host sends before that is rewritten.
+    let hook_entries = !selection.marked || selection.netfilter_drop.is_none();
+    let wanted = Wanted { hook_entries, ..wanted };
     let mut programs = None;
     if wanted.probes {
         match probes_possible().and_then(|()| {

@@ -13,6 +13,7 @@ mod readable;
 mod record;
 mod replay;
 mod report;
+mod tables;
 mod trace;
 
 use anyhow::Result;

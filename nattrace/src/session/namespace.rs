@@ -11,6 +11,7 @@ use super::clock::now_ns;
 use crate::cli::plan::{NetnsChoice, TracePlan};
 use crate::render::SourceState;
 use crate::source::netlink::conntrack::{self, ConntrackSocket};
+use crate::source::netlink::fib::FibSocket;
 use crate::source::netlink::route;
 use crate::source::netlink::ruleset_changes::{self, RulesetSocket};
 use crate::source::netlink::trace::TraceSocket;
@@ -25,6 +26,7 @@ pub(super) struct Watched {
     pub(super) trace: Option<TraceSocket>,
     pub(super) ruleset: Option<RulesetSocket>,
     pub(super) conntrack: Option<ConntrackSocket>,
+    pub(super) fib: Option<FibSocket>,
     pub(super) table: Option<TraceTable>,
     counted: Counted,
     /// The ruleset before the trace table was installed. That table's own notification leads to the next listing.
@@ -94,6 +96,7 @@ impl Watched {
             trace: None,
             ruleset: None,
             conntrack: None,
+            fib: None,
             table: None,
             counted: super::trace::counted(plan),
             listed: None,
@@ -116,6 +119,8 @@ impl Watched {
                 Err(why) => states.off(Source::Conntrack, &why),
             }
         }
+        // Without it no routing table is told.
+        watched.fib = watched.try_inside(FibSocket::open).ok();
         watched
     }
 

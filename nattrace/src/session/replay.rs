@@ -51,6 +51,7 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
         selects: true,
         follow: plan.follow,
         sources,
+        asks: true,
         keep_messages: plan.output.format == Format::Nft,
         ..Options::default()
     };

@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use nattrace_core::conversation::{Conversation, Conversations};
 use nattrace_core::event::{Body, Event, Loss, Source};
+use nattrace_core::findings::Causes;
 use nattrace_core::journey::Counters;
 use nattrace_core::journey::{Journey, JourneyId};
 use nattrace_core::record::NftTool;
@@ -21,6 +22,7 @@ pub(super) struct Report<W> {
     renderer: Renderer<W>,
     limit: Option<u64>,
     tally: Tally,
+    causes: Causes,
     losses: Vec<(Loss, Vec<JourneyId>)>,
     conversations: Conversations,
     now_ns: u64,
@@ -32,7 +34,8 @@ impl<W: Write> Report<W> {
             renderer.namespaces().set_current(current.inum);
         }
         let conversations = Conversations::new(follow);
-        Self { renderer, limit, tally: Tally::default(), losses: Vec::new(), conversations, now_ns: 0 }
+        let (tally, causes) = (Tally::default(), Causes::default());
+        Self { renderer, limit, tally, causes, losses: Vec::new(), conversations, now_ns: 0 }
     }
 
     /// Which nft's lines are to be printed, should any be.
@@ -73,6 +76,7 @@ impl<W: Write> Report<W> {
             }
         }
         self.tally.add(journey);
+        self.causes.add(journey);
         self.renderer.journey(journey)?;
         let crowded_out = self.conversations.add(journey);
         self.converse(crowded_out)
@@ -111,6 +115,7 @@ impl<W: Write> Report<W> {
             selected: Some(counters.packets_selected),
             rate_limited: None,
             journeys: self.tally,
+            causes: self.causes.worst_first(),
             sources,
         };
         self.renderer.summary(&summary)?;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nattrace_common::record::{LOST_NFT, LOST_PROBES, LOST_TRACEPOINTS};
-use nattrace_core::event::{Body, Event, Loss, NetnsId, NftTrace, Source};
+use nattrace_core::event::{Body, Event, Loss, NetnsId, NftTrace, SetAnswer, Source};
 use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
+use nattrace_core::journey::explain::Question;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -24,6 +25,7 @@ use super::output::{self, Sink};
 use super::readable::readable;
 use super::record::Recorder;
 use super::report::Report;
+use super::tables::Tables;
 use crate::cli::ExitStatus;
 use crate::cli::plan::{Format, NetnsChoice, TracePlan};
 use crate::render::{Renderer, Start, filter_flags};
@@ -109,6 +111,7 @@ struct Session<'a> {
     plan: &'a TracePlan,
     kernel: Kernel,
     assembler: Assembler,
+    tables: Tables,
     report: Report<Sink>,
     recorder: Option<Recorder>,
     lost_so_far: BTreeMap<Source, u64>,
@@ -144,6 +147,7 @@ impl<'a> Session<'a> {
             filter: plan.filter.clone(),
             follow: plan.follow,
             sources,
+            asks: kernel.states.is_on(Source::Nft) && nft_tool().version.is_some(),
             keep_messages: plan.output.format == Format::Nft,
             ..Options::default()
         };
@@ -152,6 +156,7 @@ impl<'a> Session<'a> {
             plan,
             kernel,
             assembler: Assembler::new(options),
+            tables: Tables::default(),
             report: Report::new(renderer, plan.count, plan.follow),
             recorder,
             lost_so_far: BTreeMap::new(),
@@ -289,19 +294,31 @@ impl<'a> Session<'a> {
     fn take(&mut self, events: Vec<Event>) -> Result<()> {
         let mut failed = None;
         for event in events {
-            if let Some(recorder) = &mut self.recorder
-                && let Err(error) = recorder.event(&event)
-            {
-                failed = Some(error);
-                self.recorder = None;
+            failed = self.take_one(event).or(failed);
+            for (netns, query) in self.assembler.route_queries() {
+                if let Some(answer) = self.tables.ask(netns, query) {
+                    failed = self.take_one(answer).or(failed);
+                }
             }
-            self.report.see(&event);
-            for (netns, after) in self.kernel.legacy.see(&event) {
-                self.list_legacy(netns, after);
-            }
-            self.assembler.push(event);
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Records and assembles one event; why it cannot be recorded.
+    fn take_one(&mut self, event: Event) -> Option<anyhow::Error> {
+        let mut failed = None;
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = recorder.event(&event)
+        {
+            failed = Some(error);
+            self.recorder = None;
+        }
+        self.report.see(&event);
+        for (netns, after) in self.kernel.legacy.see(&event) {
+            self.list_legacy(netns, after);
+        }
+        self.assembler.push(event);
+        failed
     }
 
     fn input(&mut self, input: Input) -> Result<()> {
@@ -355,6 +372,7 @@ impl<'a> Session<'a> {
         for netns in changed.went {
             self.kernel.watched.retain(|watched| watched.netns.inum != netns);
             self.kernel.legacy.forget(netns);
+            self.tables.forget(netns);
             for reader in self.readers.remove(&netns).into_iter().flatten() {
                 reader.abort();
             }
@@ -413,6 +431,24 @@ impl<'a> Session<'a> {
         });
     }
 
+    /// Has asked whether sets have what packets lacked.
+    fn ask(&mut self) -> Result<()> {
+        for question in self.assembler.questions() {
+            let watched = self.kernel.watched.iter().find(|w| w.netns.inum == question.netns);
+            let Some(handle) = watched.map(|watched| Arc::clone(&watched.netns)) else {
+                self.take(vec![answered(question, None)])?;
+                continue;
+            };
+            let sender = self.sender.clone();
+            tokio::spawn(async move {
+                if let Ok(event) = tokio::task::spawn_blocking(move || answer(&handle, question)).await {
+                    let _ = sender.send(Input::Events(vec![event])).await;
+                }
+            });
+        }
+        Ok(())
+    }
+
     /// Lists the rules of legacy iptables beside the trace.
     fn list_legacy(&mut self, netns: NetnsId, after: Duration) {
         let Some(watched) = self.kernel.watched.iter().find(|w| w.netns.inum == netns) else {
@@ -444,6 +480,7 @@ impl<'a> Session<'a> {
         let time_ns = if behind { self.ring_ns } else { now };
         if self.assembler.open_count() > 0 {
             self.take(vec![clock(time_ns)])?;
+            self.ask()?;
         }
         Ok((time_ns, behind))
     }
@@ -496,6 +533,13 @@ impl<'a> Session<'a> {
 
     /// Detaches, takes what is left in the ring, and tells the rest.
     async fn end(mut self) -> Result<ExitStatus> {
+        self.drain_once()?;
+        for question in self.assembler.last_questions() {
+            if let Some(watched) = self.kernel.watched.iter().find(|w| w.netns.inum == question.netns) {
+                let event = answer(&watched.netns, question);
+                self.take(vec![event])?;
+            }
+        }
         self.ending = true;
         for watched in &mut self.kernel.watched {
             watched.table = None;
@@ -541,6 +585,11 @@ impl<'a> Session<'a> {
         for watched in &mut self.kernel.watched {
             let netns = watched.netns.inum;
             let readers = self.readers.entry(netns).or_default();
+            // A question makes a buffer like the packet's, which the kernel frees with its answer (`inet_rtm_getroute`):
+            // without a table that marks packets, the programs would take it for one.
+            if let Some(socket) = watched.fib.take().filter(|_| watched.table.is_some()) {
+                self.tables.add(netns, socket);
+            }
             if let Some(mut socket) = watched.trace.take() {
                 let fd = readable(&socket)?;
                 readers.push(spawn_reader(fd, self.sender.clone(), netns, Source::Nft, move || {
@@ -651,4 +700,18 @@ fn in_words(flags: &[(&str, Vec<String>)]) -> String {
     let words: Vec<String> =
         flags.iter().map(|(flag, values)| format!("--{flag} {}", values.join(","))).collect();
     words.join(" ")
+}
+
+/// Whether a set has an element.
+fn answer(netns: &Netns, question: Question) -> Event {
+    let Question { family, table, set, element, .. } = &question;
+    let has = ruleset::has_element(netns, *family, table, set, element);
+    answered(question, has)
+}
+
+/// An answer, as an event of this moment.
+fn answered(question: Question, has: Option<bool>) -> Event {
+    let Question { netns, family, table, set, element } = question;
+    let answer = SetAnswer { family, table, set, element, has };
+    Event { time_ns: now_ns(), cpu: u32::MAX, netns, body: Body::SetAnswer(answer) }
 }

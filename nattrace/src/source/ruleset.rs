@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use nattrace_core::event::NfFamily;
 use nattrace_core::ruleset::{Listing, Table};
 use thiserror::Error;
 
@@ -84,6 +85,22 @@ pub struct Listed {
     pub listing: Listing,
     /// Programs of iptables-nft that could tell the rules of tables in their own syntax, and cannot be run.
     pub missing: Vec<&'static str>,
+}
+
+/// Whether a set of a namespace has an element; `None` where that cannot be asked. It blocks for as long as nft runs.
+#[must_use]
+pub fn has_element(netns: &Netns, family: NfFamily, table: &str, set: &str, element: &str) -> Option<bool> {
+    let wanted = format!("{{ {element} }}");
+    let asked = ["get", "element", family.name(), table, set, &wanted];
+    match netns::run_in(netns, || run("nft", &asked, TIMEOUT)).ok()? {
+        Ok(_) => Some(true),
+        Err(CommandError::Failed(why)) if why.contains("No such file or directory") => {
+            // The same is said of a set that is not there.
+            let listed = ["-t", "list", "set", family.name(), table, set];
+            netns::run_in(netns, || run("nft", &listed, TIMEOUT)).ok()?.ok().map(|_| false)
+        }
+        Err(_) => None,
+    }
 }
 
 fn list_here(counted: Counted) -> Result<Listed, ListError> {

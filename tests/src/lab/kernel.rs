@@ -21,6 +21,12 @@ fn of_release(release: &str) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
+/// Whether it is none before `since`, and one before `until` (`6.12`).
+pub(crate) fn is_within(since: Option<&str>, until: Option<&str>) -> bool {
+    let now = series();
+    since.is_none_or(|since| now >= of_release(since)) && until.is_none_or(|until| now < of_release(until))
+}
+
 /// Whether nattrace can have a trace table, without which nobody marks packets, and nf_tables has no trace messages of
 /// any.
 pub(crate) fn has_owner_tables() -> bool {
@@ -47,5 +53,6 @@ mod tests {
         assert_eq!(of_release("7.0-rc1"), (7, 0));
         assert!(of_release("5.10.0-32-cloud-amd64") < OWNER_TABLES);
         assert!(of_release("5.12.1") >= OWNER_TABLES);
+        assert!(of_release("7.3") > of_release("6.18.44"));
     }
 }

@@ -37,8 +37,8 @@ fn flow(line: &str) -> Option<Flow> {
 
 /// Complaints about connections that conntrack does not know so, and rewrites that are not its mapping.
 ///
-/// Connections of packets that were dropped are left out: the kernel confirms a connection after the
-/// last hook only, so conntrack never hears of them.
+/// Connections of packets that were dropped are left out, and so is what answers them: the kernel confirms a connection
+/// after the last hook only, so conntrack never hears of them.
 pub(crate) fn complaints(known: &BTreeSet<Flow>, journeys: &[Value]) -> Vec<String> {
     let mut found = Vec::new();
     for journey in journeys {
@@ -49,7 +49,8 @@ pub(crate) fn complaints(known: &BTreeSet<Flow>, journeys: &[Value]) -> Vec<Stri
         else {
             continue;
         };
-        if !arrived || !matches!(protocol, "tcp" | "udp" | "sctp") {
+        let answers = text(journey, &["relation", "kind"]) == "answer-to";
+        if !arrived || answers || !matches!(protocol, "tcp" | "udp" | "sctp") {
             continue;
         }
         let flow = Flow { protocol: protocol.to_owned(), original, reply };

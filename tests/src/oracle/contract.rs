@@ -13,6 +13,8 @@ pub(crate) struct Output {
     pub(crate) start: Option<Value>,
     /// The `journey` lines, in order.
     pub(crate) journeys: Vec<Value>,
+    /// The `connection` lines.
+    pub(crate) connections: Vec<Value>,
     /// The `loss` lines.
     pub(crate) losses: Vec<Value>,
     /// The `summary` line.
@@ -53,6 +55,7 @@ pub(crate) fn read(output: &str, partial: bool) -> Output {
                 found.start = Some(value);
             }
             "journey" => found.journeys.push(value),
+            "connection" => found.connections.push(value),
             "loss" => found.losses.push(value),
             "summary" => found.summary = Some(value),
             // Unknown types are to be ignored; a line without a type is none.

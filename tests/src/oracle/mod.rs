@@ -6,6 +6,7 @@ pub(crate) mod classify;
 pub(crate) mod conntrack;
 pub(crate) mod contract;
 pub(crate) mod counters;
+pub(crate) mod evaluator;
 pub(crate) mod journey;
 pub(crate) mod leftovers;
 pub(crate) mod legacy;

@@ -62,7 +62,7 @@ impl Stage {
             Action::Served { server, saw, from, not_from } => {
                 self.served(server, *saw, from.as_deref(), not_from.as_deref())
             }
-            Action::Connect { at, proto, to, from, timeout, count, met } => {
+            Action::Connect { at, proto, to, from, timeout, count, more, met } => {
                 let mut args = match proto {
                     Proto::Tcp => vec!["tcp-connect".to_owned()],
                     Proto::Sctp => vec!["tcp-connect".to_owned(), "--sctp".to_owned()],
@@ -70,6 +70,9 @@ impl Stage {
                 };
                 args.extend([to.to_string(), "--timeout".to_owned(), timeout.to_string()]);
                 args.extend(from.iter().flat_map(|from| ["--from".to_owned(), from.to_string()]));
+                if *more > 0 {
+                    args.extend(["--more".to_owned(), more.to_string()]);
+                }
                 let said = self.traffic(at, &args)?;
                 let came = match proto {
                     Proto::Tcp | Proto::Sctp => tcp_met(&said),
@@ -109,10 +112,23 @@ impl Stage {
                 let args = ["packet"].into_iter().chain(args.split_whitespace());
                 self.traffic(at, &args.map(str::to_owned).collect::<Vec<_>>()).map(drop)
             }
+            Action::Deaf { name, at, sockets } => {
+                let sockets = self.filled(sockets)?;
+                self.serve(name, at, &["deaf".to_owned()].into_iter().chain(sockets).collect::<Vec<_>>())
+            }
+            Action::Mix { at, args } => {
+                let mut running = Vec::new();
+                for args in self.filled(args)? {
+                    let args = ["packet"].into_iter().chain(args.split_whitespace());
+                    running.push(self.start_traffic(at, &args.map(str::to_owned).collect::<Vec<_>>())?);
+                }
+                running.into_iter().try_for_each(|started| self.end_traffic(started).map(drop))
+            }
             Action::Trace(plan) => self.start_trace(plan),
             Action::Await { trace, select, journeys, within } => {
                 self.await_journeys(trace, select, *journeys, *within)
             }
+            Action::Fix { at, trace, all } => self.fix(at, trace, *all),
             Action::Stop { trace, signal, within } => {
                 let signal = match signal {
                     SignalName::Int => Signal::INT,
@@ -140,13 +156,28 @@ impl Stage {
             Action::Cost(cost) => self.cost(cost),
             Action::Capabilities { trace } => self.capabilities(trace),
             Action::Verifier { trace } => self.verifier(trace),
+            Action::RandomRules { at, seed, count } => self.random_rules(at, *seed, *count),
+            Action::RandomIptablesRules { at, seed, count } => self.random_iptables_rules(at, *seed, *count),
+            Action::RandomPackets { at, device, seed, count } => {
+                self.random_packets(at, device, *seed, *count)
+            }
+            Action::Evaluate { trace, pairs, unknown } => self.evaluate(trace, *pairs, *unknown),
         }
     }
 
     /// Runs a generator to its end and gives what it said.
     pub(super) fn traffic(&mut self, at: &str, args: &[String]) -> Result<Value> {
+        let started = self.start_traffic(at, args)?;
+        self.end_traffic(started)
+    }
+
+    fn start_traffic(&mut self, at: &str, args: &[String]) -> Result<(String, Process)> {
         let name = self.unique(args.first().map_or("traffic", String::as_str));
-        let mut process = Process::spawn(self.lab.traffic(at, args)?, &self.lab.dir, &name)?;
+        let process = Process::spawn(self.lab.traffic(at, args)?, &self.lab.dir, &name)?;
+        Ok((name, process))
+    }
+
+    fn end_traffic(&self, (name, mut process): (String, Process)) -> Result<Value> {
         process.wait(TRAFFIC, &self.lab.limits)?;
         let said = read_lossy(&process.stdout)?;
         said.lines().last().and_then(|line| serde_json::from_str(line).ok()).with_context(|| {
@@ -233,6 +264,41 @@ impl Stage {
         }
     }
 
+    /// Runs the commands of the first finding that has any, one after another, by a shell; those of every dropped packet
+    /// when `all` are to be mended.
+    fn fix(&mut self, at: &str, name: &str, all: bool) -> Result<()> {
+        let trace = self.traces.get(name).with_context(|| format!("no trace is called {name}"))?;
+        let told = trace.results_from(0)?;
+        let whole = told.rfind('\n').map_or(0, |end| end + 1);
+        let told = contract::read(&told[..whole], true);
+        let first = |line: &Value| {
+            let findings = line["findings"].as_array()?;
+            let fix =
+                findings.iter().filter_map(|finding| finding["fix"].as_array()).find(|fix| !fix.is_empty());
+            let commands: Vec<&str> = fix?.iter().filter_map(Value::as_str).collect();
+            Some(commands.join("\n"))
+        };
+        let mut commands: Vec<String> = Vec::new();
+        for line in told.journeys.iter().chain(&told.connections) {
+            match first(line) {
+                Some(fix) => commands.push(fix),
+                None if all && line["outcome"]["kind"] == "dropped" => {
+                    self.problem(format!("{name} has not said how to mend {}", headline(line)));
+                }
+                None => {}
+            }
+        }
+        if !all {
+            commands.truncate(1);
+        }
+        if commands.is_empty() {
+            self.problem(format!("{name} has said of nothing how to mend it"));
+            return Ok(());
+        }
+        let commands = commands.join("\n");
+        self.change_ruleset(at, |lab| lab.output(Some(at), "sh", &["-ec", &commands]).map(drop))
+    }
+
     fn await_journeys(&mut self, name: &str, select: &Value, wanted: usize, within: f64) -> Result<()> {
         let select = self.filled_value(select)?;
         let limits = self.lab.limits.clone();
@@ -299,8 +365,11 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::Stream { .. } => "stream",
         Action::Burst { .. } => "burst",
         Action::Packet { .. } => "packet",
+        Action::Mix { .. } => "mix",
+        Action::Deaf { .. } => "deaf",
         Action::Trace(_) => "trace",
         Action::Await { .. } => "await",
+        Action::Fix { .. } => "fix",
         Action::Stop { .. } => "stop",
         Action::Wait { .. } => "wait",
         Action::Expect(_) => "expect",
@@ -311,6 +380,10 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::Cost(_) => "cost",
         Action::Capabilities { .. } => "capabilities",
         Action::Verifier { .. } => "verifier",
+        Action::RandomRules { .. } => "random-rules",
+        Action::RandomIptablesRules { .. } => "random-iptables-rules",
+        Action::RandomPackets { .. } => "random-packets",
+        Action::Evaluate { .. } => "evaluate",
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::stage::Stage;
+use crate::lab::kernel;
 use crate::lab::process::{Ended, read_lossy, tail};
 use crate::oracle::journey::{describe, headline, steps};
 use crate::oracle::{classify, seen};
@@ -65,6 +66,13 @@ impl Stage {
                 }
             }
         }
+        for pattern in &expect.connections {
+            let pattern = self.filled_value(pattern)?;
+            let connections = &trace.output.connections;
+            if !connections.iter().any(|line| matcher::differences(&pattern, line).is_empty()) {
+                found.push(format!("no connection like {pattern}: {connections:?}"));
+            }
+        }
         let journeys = &trace.output.journeys;
         if let Some(total) = expect.total
             && !total.holds(journeys.len())
@@ -73,7 +81,9 @@ impl Stage {
             found.push(format!("{} journeys, expected {total}:\n{}", journeys.len(), shown.join("\n")));
         }
         for group in &expect.journeys {
-            if group.mode.is_none_or(|mode| mode == self.settings.mode) {
+            if group.mode.is_none_or(|mode| mode == self.settings.mode)
+                && kernel::is_within(group.since.as_deref(), group.until.as_deref())
+            {
                 found.extend(judge(&self.filled_group(group)?, journeys));
             }
         }
@@ -99,6 +109,8 @@ impl Stage {
             |list: &[Value]| list.iter().map(|value| self.filled_value(value)).collect::<Result<Vec<_>>>();
         Ok(Group {
             mode: group.mode,
+            since: group.since.clone(),
+            until: group.until.clone(),
             count: group.count,
             select: self.filled_value(&group.select)?,
             is: self.filled_value(&group.is)?,
@@ -190,6 +202,8 @@ mod tests {
     fn group(count: Count) -> Group {
         Group {
             mode: None,
+            since: None,
+            until: None,
             select: json!({"packet": {"dport": 22}}),
             count,
             is: json!({"outcome": {"kind": "dropped"}}),

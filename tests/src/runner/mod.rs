@@ -6,6 +6,7 @@ mod cost;
 mod expect;
 mod kill;
 mod programs;
+mod random;
 mod report;
 mod stage;
 mod traced;
@@ -53,6 +54,9 @@ pub(crate) struct Args {
     /// Without those that another scenario has all together
     #[arg(long)]
     brief: bool,
+    /// Without those of which nothing is the kernel's: another kernel has them
+    #[arg(long)]
+    again: bool,
     /// Only the few that are played on every kernel
     #[arg(long)]
     sample: bool,
@@ -92,6 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let named = args.filter.iter().any(|part| scenario.name.contains(part.as_str()));
         (args.filter.is_empty() || named)
             && !(args.brief && scenario.script.thorough)
+            && !(args.again && scenario.script.once)
             && (!args.sample || scenario.script.sample)
     };
     let (alone, together): (Vec<Scenario>, Vec<Scenario>) =
@@ -218,12 +223,7 @@ fn processors() -> usize {
 
 /// Why a scenario cannot be run here.
 fn missing(scenario: &Scenario, settings: &Settings) -> Option<String> {
-    let kernel = rustix::system::uname();
-    let kernel = version(&kernel.release().to_string_lossy());
-    let named = |bound: &Option<String>| bound.as_deref().map(version);
-    if named(&scenario.script.since).is_some_and(|since| kernel < since)
-        || named(&scenario.script.until).is_some_and(|until| kernel >= until)
-    {
+    if !kernel::is_within(scenario.script.since.as_deref(), scenario.script.until.as_deref()) {
         return Some("is about other kernels".to_owned());
     }
     scenario.script.needs.iter().find_map(|need| match (need, settings.mode) {
@@ -244,12 +244,6 @@ fn missing(scenario: &Scenario, settings: &Settings) -> Option<String> {
         }
         _ => None,
     })
-}
-
-/// `6.12.9-amd64` as numbers: the first two.
-fn version(release: &str) -> (u32, u32) {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// Whether the kernel has kprobes and lets root attach programs to them: nattrace must not be asked.
@@ -292,17 +286,5 @@ impl Outputs {
         std::fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
         let dir = dir.canonicalize().with_context(|| format!("{} cannot be found", dir.display()))?;
         Ok(Self { dir, keep_all })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        assert!(version("6.1.0-50-cloud-amd64") < version("6.12"));
-        assert!(version("6.12.117+deb13-cloud-amd64") >= version("6.12"));
-        assert!(version("7.3") > version("6.18.44"));
     }
 }

@@ -40,6 +40,13 @@ pub(super) fn runs(pid: u32) -> Result<BTreeMap<u32, u64>> {
     Ok(of(pid)?.into_iter().map(|(id, program)| (id, program.runs)).collect())
 }
 
+/// The names of all programs of this machine, by their ids; the kernel keeps 15 characters.
+pub(super) fn names() -> BTreeMap<u32, String> {
+    // One that others have unloaded meanwhile is none of ours.
+    let programs = aya::programs::loaded_programs().flatten();
+    programs.map(|program| (program.id(), String::from_utf8_lossy(program.name()).into_owned())).collect()
+}
+
 /// A program's fdinfo. (Links have a `prog_id` too, and no `run_cnt`.)
 fn parse(fdinfo: &str) -> Option<(u32, Program)> {
     let field = |name: &str| {

@@ -65,7 +65,7 @@ pub(super) struct Traced {
     pub(super) plan: Trace,
     /// Where its results are.
     results: PathBuf,
-    recording: Option<PathBuf>,
+    pub(super) recording: Option<PathBuf>,
     watched: Vec<Watched>,
 }
 

@@ -71,11 +71,8 @@ impl Stage {
 fn verified(pid: u32) -> Result<BTreeMap<String, u64>> {
     let held = programs::of(pid)?;
     let mut found: BTreeMap<String, u64> = BTreeMap::new();
-    for program in aya::programs::loaded_programs() {
-        // One that others have unloaded meanwhile is none of ours.
-        let Ok(program) = program else { continue };
-        if let Some(count) = held.get(&program.id()).and_then(|held| held.verified) {
-            let name = String::from_utf8_lossy(program.name()).into_owned();
+    for (id, name) in programs::names() {
+        if let Some(count) = held.get(&id).and_then(|held| held.verified) {
             let largest = found.entry(name).or_default();
             *largest = count.max(*largest);
         }

@@ -37,8 +37,8 @@ pub(crate) fn all(dir: &Path) -> Result<Vec<Scenario>> {
     Ok(found)
 }
 
-/// One script, or one for each entry of `[variants]`, whose variables are filled in; each may have `thorough` and `sample`, too. Those that a variant does not
-/// have are in `[defaults]`, and may be made of the variant's own.
+/// One script, or one for each entry of `[variants]`, whose variables are filled in; each may have `thorough`, `once` and
+/// `sample`, too. Those that a variant does not have are in `[defaults]`, and may be made of the variant's own.
 fn parse(text: &str) -> Result<Vec<(Option<String>, Script)>> {
     let value: Value = toml::from_str(text)?;
     let Value::Object(mut table) = value else { bail!("not a table") };
@@ -57,6 +57,7 @@ fn parse(text: &str) -> Result<Vec<(Option<String>, Script)>> {
                     let mut script = script(filled).with_context(|| format!("variant {name}"))?;
                     script.thorough |= variables.get("thorough") == Some(&Value::Bool(true));
                     script.sample |= variables.get("sample") == Some(&Value::Bool(true));
+                    script.once |= variables.get("once") == Some(&Value::Bool(true));
                     Ok((Some(name.clone()), script))
                 })
                 .collect()

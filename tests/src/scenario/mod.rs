@@ -1,6 +1,8 @@
 //! What a `scenario.toml` says.
 
 pub(crate) mod count;
+#[cfg(test)]
+mod kernels;
 pub(crate) mod load;
 pub(crate) mod matcher;
 mod template;
@@ -31,6 +33,7 @@ pub(crate) struct Scenario {
 /// The contents of `scenario.toml`, variables of the variant filled in.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(clippy::struct_excessive_bools, reason = "what a scenario is or is not, each by itself")]
 pub(crate) struct Script {
     /// What is proved, for people.
     pub(crate) about: String,
@@ -55,6 +58,9 @@ pub(crate) struct Script {
     /// One of many that another scenario has all together: left out where time is short (`--brief`).
     #[serde(default)]
     pub(crate) thorough: bool,
+    /// Nothing of it is the kernel's: of the kernels that play most of the suite, one is enough (`--again` leaves it out).
+    #[serde(default)]
+    pub(crate) once: bool,
     /// One of the few that are played on every kernel, where others are played on some (`--sample`).
     #[serde(default)]
     pub(crate) sample: bool,
@@ -249,6 +255,8 @@ pub(crate) enum Action {
         #[serde(default)]
         sink: bool,
     },
+    /// Open sockets that do not take what comes to them (`scenarios traffic deaf --help`).
+    Deaf { name: String, at: String, sockets: Vec<String> },
     /// Start a program that answers for the packets of an NFQUEUE: accepts them, where nothing else is said.
     Queue {
         name: String,
@@ -283,6 +291,9 @@ pub(crate) enum Action {
         timeout: f64,
         #[serde(default = "one")]
         count: u32,
+        /// TCP: so many bytes more, at once, and back.
+        #[serde(default)]
+        more: u32,
         met: Met,
     },
     /// ICMP echo.
@@ -313,6 +324,8 @@ pub(crate) enum Action {
     },
     /// Crafted packets, straight to a device: arguments of the generator `packet` (`scenarios traffic packet --help`).
     Packet { at: String, args: String },
+    /// Several of these at once.
+    Mix { at: String, args: Vec<String> },
     /// Start nattrace (in JSON) and wait until it is ready.
     Trace(Trace),
     /// Wait until nattrace has written so many journeys that match.
@@ -324,6 +337,15 @@ pub(crate) enum Action {
         journeys: usize,
         #[serde(default = "ten")]
         within: f64,
+    },
+    /// Type what nattrace said: the commands of the first fix of the first dropped journey, as they are.
+    Fix {
+        at: String,
+        #[serde(default = "trace_name")]
+        trace: String,
+        /// For every packet that was dropped so far; else for the first alone.
+        #[serde(default)]
+        all: bool,
     },
     /// End nattrace by a signal and wait for its end.
     Stop {
@@ -366,6 +388,15 @@ pub(crate) enum Action {
     Verifier { trace: String },
     /// What nattrace costs: runs per forwarded packet, idle processor, memory, start.
     Cost(Cost),
+    /// Load as many random rules, in a table at the forward hook.
+    RandomRules { at: String, seed: u64, count: usize },
+    /// The same of iptables-nft, in its filter table.
+    RandomIptablesRules { at: String, seed: u64, count: usize },
+    /// Send as many random packets that are forwarded.
+    RandomPackets { at: String, device: String, seed: u64, count: usize },
+    /// Compare the evaluator with what the kernel did to the packets of an ended trace that was recorded: at least so many
+    /// pairs of a rule and a packet, of which it may not know such a share.
+    Evaluate { trace: String, pairs: usize, unknown: f64 },
 }
 
 /// How to start nattrace.
@@ -461,6 +492,9 @@ pub(crate) struct Expect {
     /// Pattern of the `summary` line.
     #[serde(default)]
     pub(crate) summary: Option<Value>,
+    /// Patterns, each of which one `connection` line must be like.
+    #[serde(default)]
+    pub(crate) connections: Vec<Value>,
     /// Groups of journeys.
     #[serde(default)]
     pub(crate) journeys: Vec<Group>,
@@ -479,6 +513,12 @@ pub(crate) struct Group {
     /// Only in this mode.
     #[serde(default)]
     pub(crate) mode: Option<Mode>,
+    /// Only from this kernel on (`6.12`).
+    #[serde(default)]
+    pub(crate) since: Option<String>,
+    /// Only before this kernel.
+    #[serde(default)]
+    pub(crate) until: Option<String>,
     /// Which journeys.
     #[serde(default, rename = "where")]
     pub(crate) select: Value,
@@ -551,6 +591,8 @@ pub(crate) struct Cost {
     pub(crate) rss: f64,
     /// Longest time to the ready line, in seconds.
     pub(crate) start: f64,
+    /// The same of 5.10, which searches all its symbols for each probe (`kallsyms_lookup_name`).
+    pub(crate) start_old: f64,
 }
 
 fn sixty() -> f64 {

@@ -3,9 +3,11 @@
 //! They are sub-commands of this program, run inside the namespaces, so that a scenario needs no other
 //! network tool and its servers are witnesses that can be read.
 
+mod deaf;
 mod packet;
 mod ping;
 mod queue;
+pub(crate) mod random;
 mod tcp;
 mod udp;
 pub(crate) mod xdp;
@@ -50,6 +52,9 @@ pub(crate) enum Traffic {
         /// SCTP instead of TCP.
         #[arg(long)]
         sctp: bool,
+        /// So many bytes more, at once, and back.
+        #[arg(long, default_value_t = 0)]
+        more: usize,
     },
     /// Send datagrams from one socket and count what comes back.
     UdpSend {
@@ -93,6 +98,12 @@ pub(crate) enum Traffic {
         /// Microseconds between two datagrams of a sender.
         #[arg(long, default_value_t = 0)]
         pause: u64,
+    },
+    /// Sockets that do not take what comes.
+    Deaf {
+        /// `udp 10.0.0.1:7 filter`: protocol, address, and what is wrong: `filter`, `small`, `device=DEVICE`,
+        /// `min-ttl=TTL`, `md5=PEER`, `busy`; or `capture`, which gets copies of all packets.
+        sockets: Vec<String>,
     },
     /// Packets as no decent host would send them, straight to a device.
     Packet(packet::Args),
@@ -140,8 +151,8 @@ pub(crate) fn run(traffic: Traffic) -> Result<()> {
     match traffic {
         Traffic::TcpServer { listen, sctp } => tcp::serve(listen, sctp),
         Traffic::UdpServer { listen, sink } => udp::serve(listen, !sink),
-        Traffic::TcpConnect { to, from, timeout, sctp } => {
-            tcp::connect(to, from, Duration::from_secs_f64(timeout), sctp)
+        Traffic::TcpConnect { to, from, timeout, sctp, more } => {
+            tcp::connect(to, from, Duration::from_secs_f64(timeout), sctp, more)
         }
         Traffic::UdpSend { to, from, count, interval, payload, timeout } => udp::send(&udp::Send {
             to,
@@ -155,6 +166,7 @@ pub(crate) fn run(traffic: Traffic) -> Result<()> {
             let pause = Duration::from_micros(pause);
             udp::burst(&udp::Burst { to, from, count, senders, vary_length, port, pause })
         }
+        Traffic::Deaf { sockets } => deaf::keep(&sockets),
         Traffic::Packet(args) => packet::send(&args),
         Traffic::NfQueue { number, refuse, hold, most, source } => {
             queue::read(&queue::Reader { number, refuse, hold, most, source })

@@ -50,7 +50,13 @@ pub(super) fn serve(listen: SocketAddr, sctp: bool) -> Result<()> {
 }
 
 /// Connects, sends a line, reads it back, closes, and says how far it came.
-pub(super) fn connect(to: SocketAddr, from: Option<SocketAddr>, timeout: Duration, sctp: bool) -> Result<()> {
+pub(super) fn connect(
+    to: SocketAddr,
+    from: Option<SocketAddr>,
+    timeout: Duration,
+    sctp: bool,
+    more: usize,
+) -> Result<()> {
     let socket = stream_socket(to, sctp)?;
     if let Some(from) = from {
         sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -80,6 +86,12 @@ pub(super) fn connect(to: SocketAddr, from: Option<SocketAddr>, timeout: Duratio
                 ErrorKind::ConnectionReset => "reset".to_owned(),
                 _ => error.to_string(),
             });
+        }
+        if more > 0 && ended.is_none() {
+            let mut echo = vec![b'x'; more];
+            echo.push(b'\n');
+            (&stream).write_all(&echo)?;
+            (&stream).read_exact(&mut echo).context("what was sent did not come back whole")?;
         }
     }
     say(&json!({

@@ -1,5 +1,6 @@
 //! What devices, their queues, and the programs attached to them drop.
 
+use crate::drops::evidence::Fact;
 use crate::drops::{Cause, function, reason};
 
 pub(super) const CAUSES: &[Cause] = &[
@@ -17,7 +18,12 @@ pub(super) const CAUSES: &[Cause] = &[
         check: "`tc -s filter show dev DEVICE ingress`.",
         looks: "tcpdump on the device shows it, netfilter does not.",
         counter: "`tc -s qdisc show dev DEVICE`: dropped of ingress or clsact",
-        signs: &[reason("TC_INGRESS"), function("sch_handle_ingress")],
+        signs: &[
+            reason("TC_INGRESS"),
+            function("sch_handle_ingress"),
+            // What else drops there has no handler, which IP always has.
+            function("__netif_receive_skb_core").and(Fact::Ip),
+        ],
     },
     Cause {
         code: "tc-egress",
@@ -25,7 +31,35 @@ pub(super) const CAUSES: &[Cause] = &[
         check: "`tc -s filter show dev DEVICE egress`.",
         looks: "Every hook accepts it, and tcpdump on the device does not show it.",
         counter: "`tc -s qdisc show dev DEVICE`: dropped of clsact",
-        signs: &[reason("TC_EGRESS"), function("sch_handle_egress")],
+        signs: &[
+            reason("TC_EGRESS"),
+            function("sch_handle_egress"),
+            // What queues and devices refuse is freed by another function there (v5.10).
+            function("__dev_queue_xmit").and(Fact::NoReasons),
+        ],
+    },
+    Cause {
+        code: "tc-chain",
+        means: "tc's filters could not decide about it: they lead to a chain that is not there, or in a circle.",
+        check: "`tc -s filter show dev DEVICE ingress` and egress: the actions `goto chain` and `reclassify`.",
+        looks: "The sender sees a timeout.",
+        counter: "`tc -s qdisc show dev DEVICE`: dropped of clsact",
+        signs: &[reason("TC_CHAIN_NOTFOUND"), reason("TC_RECLASSIFY_LOOP"), reason("TC_COOKIE_ERROR")],
+    },
+    Cause {
+        code: "no-carrier",
+        means: "The device of the way out has no carrier: there is nothing at its other end, or that is down.",
+        check: "`ip link show DEVICE` says NO-CARRIER: the cable, the switch's port, or the peer of a veth (is it UP?).",
+        looks: "Every hook accepts it, and nothing leaves.",
+        counter: "",
+        signs: &[
+            reason("QDISC_DROP").and(Fact::NoCarrier),
+            reason("DEV_READY").and(Fact::NoCarrier),
+            function("__dev_queue_xmit").and(Fact::NoCarrier),
+            function("kfree_skb_list_reason").and(Fact::NoCarrier),
+            function("veth_xmit").and(Fact::NoCarrier),
+            function("kfree_skb_list").and(Fact::NoCarrier),
+        ],
     },
     Cause {
         code: "qdisc",
@@ -33,7 +67,18 @@ pub(super) const CAUSES: &[Cause] = &[
         check: "`tc -s qdisc show dev DEVICE` counts its drops: a queue that is full, a rate that is exceeded, or loss that netem makes.",
         looks: "Every hook accepts it; loss grows with the load.",
         counter: "`tc -s qdisc show dev DEVICE`: dropped",
-        signs: &[reason("QDISC_DROP"), reason("QDISC_OVERLIMIT"), reason("QDISC_CONGESTED")],
+        signs: &[
+            reason("QDISC_DROP"),
+            reason("QDISC_OVERLIMIT"),
+            reason("QDISC_CONGESTED"),
+            reason("CAKE_FLOOD"),
+            reason("FQ_BAND_LIMIT"),
+            reason("FQ_HORIZON_LIMIT"),
+            reason("FQ_FLOW_LIMIT"),
+            reason("DUALPI2_STEP_DROP"),
+            // Of a device that is down as well, which loses its routes (v5.10).
+            function("kfree_skb_list").and(Fact::Leaving),
+        ],
     },
     Cause {
         code: "backlog-full",
@@ -81,7 +126,95 @@ pub(super) const CAUSES: &[Cause] = &[
         check: "The sender's neighbour entry for this host; a bridge or a promiscuous device brings such packets as well.",
         looks: "tcpdump shows it, and nothing answers.",
         counter: "",
-        signs: &[reason("OTHERHOST")],
+        signs: &[
+            reason("OTHERHOST"),
+            function("ip_rcv_core").and(Fact::FrameForAnother),
+            function("ip6_rcv_core").and(Fact::FrameForAnother),
+            function("ipv6_rcv").and(Fact::FrameForAnother),
+            function("ip_rcv").and(Fact::FrameForAnother),
+        ],
+    },
+    Cause {
+        code: "link-address",
+        means: "The link-layer address that it comes from is impossible there: the device's own, or no host's.",
+        check: "`ip link show DEVICE`: a loop in the network, or two devices with one address.",
+        looks: "tcpdump shows it, and nothing answers.",
+        counter: "`ip -s link show DEVICE`: errors",
+        signs: &[reason("LOCAL_MAC"), reason("MAC_INVALID_SOURCE"), reason("MAC_IEEE_MAC_CONTROL")],
+    },
+    Cause {
+        code: "tunnel",
+        means: "The tunnel's device did not take it: its header is malformed, its network is unknown, or nobody says where it leads.",
+        check: "`ip -d link show DEVICE`: the VNI or the key must be the other end's; `bridge fdb show dev DEVICE` says where addresses are.",
+        looks: "tcpdump on the device that carries the tunnel shows it, on the tunnel it does not.",
+        counter: "`ip -s link show DEVICE`: errors",
+        signs: &[
+            reason("VXLAN_INVALID_HDR"),
+            reason("VXLAN_VNI_NOT_FOUND"),
+            reason("VXLAN_ENTRY_EXISTS"),
+            reason("TUNNEL_TXINFO"),
+        ],
+    },
+    Cause {
+        code: "tunnel-ecn",
+        means: "The ECN bits of the outer and the inner header contradict each other (RFC 6040).",
+        check: "What on the way between the tunnel's ends writes ECN bits.",
+        looks: "Single packets are lost under load.",
+        counter: "`ip -s link show DEVICE`: frame errors",
+        signs: &[reason("IP_TUNNEL_ECN")],
+    },
+    Cause {
+        code: "tap-filter",
+        means: "The filter of a tun or tap device refused it.",
+        check: "The program that holds the device (a virtual machine's, for instance) sets it.",
+        looks: "The program that holds the device does not get it.",
+        counter: "`ip -s link show DEVICE`: dropped",
+        signs: &[reason("TAP_FILTER"), reason("TAP_TXFILTER")],
+    },
+    Cause {
+        code: "recursion-limit",
+        means: "Devices handed it to each other too many times.",
+        check: "`ip -d link`: tunnels or redirections that lead in a circle.",
+        looks: "\"Dead loop on virtual device\" in the kernel's log.",
+        counter: "`ip -s link show DEVICE`: errors",
+        signs: &[reason("RECURSION_LIMIT")],
+    },
+    Cause {
+        code: "bridge-port",
+        means: "The bridge's port that it came in by does not forward.",
+        check: "`bridge -d link show dev DEVICE`: its state (STP takes some 30 seconds; a port that is down is disabled), and whether it is locked.",
+        looks: "tcpdump on the port shows it, on the bridge it does not.",
+        counter: "",
+        signs: &[reason("BRIDGE_INGRESS_STP_STATE"), function("br_handle_frame")],
+    },
+    Cause {
+        code: "bridge-vlan",
+        means: "Its VLAN is not allowed on the bridge's port.",
+        check: "`bridge vlan show dev DEVICE`.",
+        looks: "tcpdump on the port shows it, on the bridge it does not.",
+        counter: "",
+        signs: &[function("br_allowed_ingress"), function("br_allowed_egress"), function("br_handle_vlan")],
+    },
+    Cause {
+        code: "bridge-no-port",
+        means: "The bridge had no port to send it to: its address was learned at the port it came from, the ports are isolated from each other, or nobody has the address and nothing is flooded.",
+        check: "`bridge fdb show`, and `bridge -d link show` (isolated, flood, hairpin).",
+        looks: "tcpdump on the port it comes in by shows it, on the others it does not.",
+        counter: "",
+        signs: &[
+            reason("NO_TX_TARGET"),
+            function("br_forward"),
+            function("__br_forward"),
+            function("br_flood"),
+        ],
+    },
+    Cause {
+        code: "bridge",
+        means: "The bridge did not send it on: the port it came in by does not forward, or there was no port to send it to.",
+        check: "`bridge -d link show` (state, isolated, flood, locked), `bridge fdb show`.",
+        looks: "tcpdump on the port it comes in by shows it, on the others it does not.",
+        counter: "",
+        signs: &[function("br_handle_frame_finish")],
     },
     Cause {
         code: "unhandled-protocol",
@@ -89,7 +222,7 @@ pub(super) const CAUSES: &[Cause] = &[
         check: "",
         looks: "tcpdump shows it, and nothing answers.",
         counter: "`ip -s link show DEVICE`: dropped",
-        signs: &[reason("UNHANDLED_PROTO")],
+        signs: &[reason("UNHANDLED_PROTO"), reason("INVALID_PROTO")],
     },
     Cause {
         code: "no-memory",
@@ -97,6 +230,6 @@ pub(super) const CAUSES: &[Cause] = &[
         check: "`free`, and the kernel's log.",
         looks: "Loss under load.",
         counter: "",
-        signs: &[reason("NOMEM")],
+        signs: &[reason("NOMEM"), reason("PFMEMALLOC"), reason("SKB_UCOPY_FAULT")],
     },
 ];

@@ -1,5 +1,6 @@
 //! What is wrong with the packet itself.
 
+use crate::drops::evidence::Fact;
 use crate::drops::{Cause, function, reason};
 
 const DAMAGED: &str = "Something on the way here damaged it.";
@@ -20,7 +21,7 @@ pub(super) const CAUSES: &[Cause] = &[
         check: DAMAGED,
         looks: "The sender sees a timeout.",
         counter: "`nstat`: IpExtInCsumErrors",
-        signs: &[reason("IP_CSUM")],
+        signs: &[reason("IP_CSUM"), function("ip_rcv_core").and(Fact::WrongHeaderChecksum)],
     },
     Cause {
         code: "truncated",
@@ -28,7 +29,7 @@ pub(super) const CAUSES: &[Cause] = &[
         check: "Something on the way here cut it.",
         looks: "The sender sees a timeout.",
         counter: "`nstat`: IpInTruncatedPkts, or the protocol's InErrors",
-        signs: &[reason("PKT_TOO_SMALL")],
+        signs: &[reason("PKT_TOO_SMALL"), reason("HDR_TRUNC")],
     },
     Cause {
         code: "tcp-checksum",
@@ -71,12 +72,32 @@ pub(super) const CAUSES: &[Cause] = &[
         signs: &[reason("IPV6_BAD_EXTHDR")],
     },
     Cause {
+        code: "neighbour-discovery",
+        means: "It is a neighbour discovery message that RFC 4861 forbids to take: its hop limit, code, options or target are wrong, or it is a fragment.",
+        check: "The hop limit must be 255: something that is not on this link may have sent it.",
+        looks: "Neighbours are not found.",
+        counter: "`nstat`: Icmp6InErrors",
+        signs: &[
+            reason("IPV6_NDISC_FRAG"),
+            reason("IPV6_NDISC_HOP_LIMIT"),
+            reason("IPV6_NDISC_BAD_CODE"),
+            reason("IPV6_NDISC_BAD_OPTIONS"),
+            reason("IPV6_NDISC_NS_OTHERHOST"),
+        ],
+    },
+    Cause {
         code: "fragment-overlap",
-        means: "It overlaps a fragment that arrived before.",
-        check: "",
+        means: "It is a fragment that overlaps or contradicts one that arrived before.",
+        check: "Two senders that use one identification, or one that means harm.",
         looks: "Large packets are lost, small ones pass.",
         counter: "`nstat`: IpReasmFails, IpExtReasmOverlaps",
-        signs: &[reason("DUP_FRAG")],
+        signs: &[
+            reason("DUP_FRAG"),
+            function("ip_defrag").likely(),
+            function("ip_frag_queue").likely(),
+            function("ipv6_frag_rcv").likely(),
+            function("ip6_frag_queue").likely(),
+        ],
     },
     Cause {
         code: "fragment-timeout",
@@ -84,6 +105,6 @@ pub(super) const CAUSES: &[Cause] = &[
         check: "A fragment was lost or dropped before: later fragments have no ports for rules to match.",
         looks: "Large packets are lost, small ones pass.",
         counter: "`nstat`: IpReasmTimeout, Ip6ReasmTimeout",
-        signs: &[reason("FRAG_REASM_TIMEOUT"), reason("FRAG_TOO_FAR")],
+        signs: &[reason("FRAG_REASM_TIMEOUT"), reason("FRAG_TOO_FAR"), function("ip_expire")],
     },
 ];

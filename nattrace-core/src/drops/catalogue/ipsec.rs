@@ -1,6 +1,6 @@
 //! What IPsec and security modules refuse.
 
-use crate::drops::{Cause, reason};
+use crate::drops::{Cause, pair, reason};
 
 pub(super) const CAUSES: &[Cause] = &[
     Cause {
@@ -9,7 +9,23 @@ pub(super) const CAUSES: &[Cause] = &[
         check: "`ip xfrm policy` lists the policies.",
         looks: "The sender sees a timeout.",
         counter: "`cat /proc/net/xfrm_stat`: XfrmInNoPols, XfrmInPolBlock, XfrmOutPolBlock",
-        signs: &[reason("XFRM_POLICY")],
+        signs: &[
+            reason("XFRM_POLICY"),
+            // Of what has no socket, the policies are asked before that is said (`__udp4_lib_rcv`, net/ipv4/udp.c, v6.12).
+            pair("NOT_SPECIFIED", "__udp4_lib_rcv").likely(),
+            pair("NOT_SPECIFIED", "__udp6_lib_rcv").likely(),
+            // v7.3
+            pair("NOT_SPECIFIED", "udp_rcv").likely(),
+            pair("NOT_SPECIFIED", "udpv6_rcv").likely(),
+        ],
+    },
+    Cause {
+        code: "psp",
+        means: "It is not protected by PSP as its socket asks.",
+        check: "The keys of both ends.",
+        looks: "The sender sees a timeout.",
+        counter: "",
+        signs: &[reason("PSP_INPUT"), reason("PSP_OUTPUT")],
     },
     Cause {
         code: "security-module",

@@ -24,8 +24,9 @@ pub(super) const GROUPS: [Group; 9] = [
     Group { title: "Netfilter", causes: netfilter::CAUSES },
     Group { title: "Devices, tc and XDP", causes: device::CAUSES },
     Group { title: "Headers", causes: header::CAUSES },
-    Group { title: "Routing and address checks", causes: routing::CAUSES },
+    // Before routes: forwarding that is off gives them the error of an unreachable one.
     Group { title: "Forwarding", causes: forwarding::CAUSES },
+    Group { title: "Routing and address checks", causes: routing::CAUSES },
     Group { title: "Neighbours", causes: neighbour::CAUSES },
     Group { title: "Sockets", causes: socket::CAUSES },
     Group { title: "TCP", causes: tcp::CAUSES },

@@ -2,12 +2,13 @@
 
 use crate::drops::{Cause, function, pair, reason};
 
-const NO_ANSWER: &str = "`ip neigh show DESTINATION` (or the gateway's) shows it as FAILED: the next hop is down, or on another link.";
+const NO_ANSWER: &str =
+    "`ip neigh show NEXTHOP` shows it as FAILED: the next hop is down, or on another link.";
 
 pub(super) const CAUSES: &[Cause] = &[
     Cause {
         code: "neighbour-failed",
-        means: "Nobody answered for the next hop's link-layer address.",
+        means: "It waited WAITED for the link-layer address of NEXTHOP on DEVICE: no answer.",
         check: NO_ANSWER,
         looks: "After some three seconds the sender gets ICMP \"host unreachable\".",
         counter: "/proc/net/stat/arp_cache, ndisc_cache: res_failed",
@@ -21,15 +22,15 @@ pub(super) const CAUSES: &[Cause] = &[
     },
     Cause {
         code: "neighbour-unresolved",
-        means: "The next hop's link-layer address could not be found.",
+        means: "The link-layer address of NEXTHOP on DEVICE could not be found.",
         check: "`ip neigh` shows whether the next hop answers.",
         looks: "The sender sees a timeout, or gets ICMP \"host unreachable\".",
         counter: "/proc/net/stat/arp_cache, ndisc_cache: res_failed, unresolved_discards",
-        signs: &[function("__neigh_event_send")],
+        signs: &[function("__neigh_event_send"), reason("NEIGH_HH_FILLFAIL")],
     },
     Cause {
         code: "neighbour-queue-full",
-        means: "Too many packets waited for the next hop's link-layer address.",
+        means: "Too many packets waited for the link-layer address of NEXTHOP on DEVICE.",
         check: "`ip neigh` shows whether the next hop answers; net.ipv4.neigh.DEVICE.unres_qlen_bytes is how many may wait.",
         looks: "The first packets of a burst are lost.",
         counter: "/proc/net/stat/arp_cache, ndisc_cache: unresolved_discards",
@@ -37,7 +38,7 @@ pub(super) const CAUSES: &[Cause] = &[
     },
     Cause {
         code: "neighbour-gone",
-        means: "The next hop's entry was removed while it waited for its link-layer address.",
+        means: "The neighbour entry of NEXTHOP on DEVICE was removed while it waited for the link-layer address.",
         check: "",
         looks: "Single packets are lost while an interface or an address goes away.",
         counter: "",

@@ -1,5 +1,6 @@
 //! What netfilter's hooks drop.
 
+use crate::drops::evidence::Fact;
 use crate::drops::{Cause, function, pair, reason};
 
 pub(super) const CAUSES: &[Cause] = &[
@@ -36,12 +37,29 @@ pub(super) const CAUSES: &[Cause] = &[
         signs: &[function("ipt_do_table"), function("ip6t_do_table")],
     },
     Cause {
+        code: "conntrack-full",
+        means: "Conntrack's table is full: it had no room for a new connection, and dropped the packet that would begin one.",
+        check: "`sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max`; `conntrack -L` shows what fills it. `sysctl -w net.netfilter.nf_conntrack_max=N` makes room, shorter timeouts (net.netfilter.nf_conntrack_*_timeout*) free it earlier.",
+        looks: "New connections time out, those that exist go on; \"table full, dropping packet\" in the kernel's log.",
+        counter: "`conntrack -S`: drop",
+        signs: &[
+            pair("NETFILTER_DROP", "nf_hook_slow").and(Fact::TableFull),
+            function("nf_hook_slow").and(Fact::TableFull),
+        ],
+    },
+    Cause {
         code: "conntrack",
         means: "Conntrack dropped it: its table is full, or the packet cannot begin a connection.",
         check: "`conntrack -S` (drop, early_drop), `sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max`, and \"table full\" in the kernel's log.",
         looks: "New connections time out, those that exist go on.",
         counter: "`conntrack -S`: drop",
-        signs: &[function("nf_conntrack_in"), function("resolve_normal_ct"), function("init_conntrack")],
+        signs: &[
+            function("nf_conntrack_in"),
+            function("resolve_normal_ct"),
+            function("init_conntrack"),
+            pair("NETFILTER_DROP", "nf_hook_slow").and(Fact::NotTaken).likely(),
+            function("nf_hook_slow").and(Fact::NotTaken).likely(),
+        ],
     },
     Cause {
         code: "conntrack-clash",
@@ -53,6 +71,19 @@ pub(super) const CAUSES: &[Cause] = &[
             function("nf_confirm"),
             function("__nf_conntrack_confirm"),
             function("nf_conntrack_confirm"),
+            pair("NETFILTER_DROP", "nf_hook_slow").and(Fact::NotConfirmed).likely(),
+            function("nf_hook_slow").and(Fact::NotConfirmed).likely(),
+        ],
+    },
+    Cause {
+        code: "nat-exhausted",
+        means: "Its connection could not be entered as it was translated: another connection has these addresses and ports, and no others were left to choose.",
+        check: "The range of the NAT rule's addresses and ports against the connections that use it: `conntrack -L --dst-nat` and `--src-nat`. Two packets of one connection at the same moment end alike.",
+        looks: "New connections to the same destination time out, those that exist go on.",
+        counter: "`conntrack -S`: insert_failed, drop",
+        signs: &[
+            pair("NETFILTER_DROP", "nf_hook_slow").and(Fact::NotConfirmedNat).likely(),
+            function("nf_hook_slow").and(Fact::NotConfirmedNat).likely(),
         ],
     },
     Cause {

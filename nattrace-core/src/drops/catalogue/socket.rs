@@ -10,7 +10,7 @@ const LISTENERS: &str =
 pub(super) const CAUSES: &[Cause] = &[
     Cause {
         code: "no-socket",
-        means: "No socket listens on that address and port.",
+        means: "No socket takes it: none is bound to that address and port, or only to another device or VRF.",
         check: LISTENERS,
         looks: "TCP: the sender gets a reset (\"connection refused\"). UDP: ICMP \"port unreachable\".",
         counter: "`nstat`: TcpOutRsts, UdpNoPorts, Udp6NoPorts",
@@ -62,15 +62,25 @@ pub(super) const CAUSES: &[Cause] = &[
         check: "",
         looks: "The sender gets ICMP \"protocol unreachable\".",
         counter: "`nstat`: IpInUnknownProtos, Ip6InUnknownProtos",
-        signs: &[reason("IP_NOPROTO")],
+        signs: &[
+            reason("IP_NOPROTO"),
+            function("ip_protocol_deliver_rcu").likely(),
+            function("ip_local_deliver_finish").likely(),
+            function("ip6_protocol_deliver_rcu").likely(),
+        ],
     },
     Cause {
         code: "udp-refused",
-        means: "UDP refused it: no socket is bound there, or its checksum is wrong.",
+        means: "UDP refused it: no socket is bound there, its checksum is wrong, or an IPsec policy refuses it.",
         check: LISTENERS,
         looks: "The sender gets ICMP \"port unreachable\", or sees a timeout.",
         counter: "`nstat`: UdpNoPorts, UdpInCsumErrors",
-        signs: &[function("__udp4_lib_rcv"), function("__udp6_lib_rcv")],
+        signs: &[
+            function("__udp4_lib_rcv"),
+            function("__udp6_lib_rcv"),
+            function("udp_rcv"),
+            function("udpv6_rcv"),
+        ],
     },
     Cause {
         code: "udp-not-taken",
@@ -86,7 +96,7 @@ pub(super) const CAUSES: &[Cause] = &[
     },
     Cause {
         code: "tcp-refused",
-        means: "TCP refused it: no socket listens there, or it fits no connection.",
+        means: "TCP refused it: no socket listens there, it fits no connection, or the socket asks for something that it lacks (a signature, a TTL).",
         check: LISTENERS,
         looks: "The sender gets a reset, or sees a timeout.",
         counter: "`nstat`: TcpOutRsts, TcpInErrs",

@@ -1,6 +1,7 @@
 //! What TCP refuses of a connection that it knows.
 
-use crate::drops::{Cause, reason};
+use crate::drops::evidence::Fact;
+use crate::drops::{Cause, function, reason};
 
 const SENDER_SENDS_AGAIN: &str = "Mostly nothing: TCP sends again.";
 
@@ -21,7 +22,11 @@ pub(super) const CAUSES: &[Cause] = &[
         check: "`ss -lnt 'sport = :PORT'`: Recv-Q is how many wait to be accepted, Send-Q how many may; net.core.somaxconn and the program's own backlog limit it.",
         looks: "New connections are slow or time out under load, those that exist go on.",
         counter: "`nstat`: TcpExtListenOverflows, TcpExtListenDrops",
-        signs: &[reason("TCP_LISTEN_OVERFLOW")],
+        signs: &[
+            reason("TCP_LISTEN_OVERFLOW"),
+            function("tcp_v4_do_rcv").and(Fact::QueueFull),
+            function("tcp_v6_do_rcv").and(Fact::QueueFull),
+        ],
     },
     segment(
         "tcp-flags",
@@ -82,10 +87,18 @@ pub(super) const CAUSES: &[Cause] = &[
     ),
     segment(
         "tcp-ack-sequence",
-        &[reason("TCP_INVALID_ACK_SEQUENCE")],
+        &[reason("TCP_INVALID_ACK_SEQUENCE"), reason("TCP_ACK_UNSENT_DATA")],
         "It acknowledges what was never sent.",
         "",
     ),
+    Cause {
+        code: "tcp-fast-open",
+        means: "It repeats data that came with the SYN of a fast open (RFC 7413).",
+        check: "",
+        looks: SENDER_SENDS_AGAIN,
+        counter: "",
+        signs: &[reason("TCP_FASTOPEN")],
+    },
     segment(
         "tcp-reset-ignored",
         &[reason("TCP_RESET")],

@@ -29,6 +29,9 @@ struct JourneyBody<'a> {
     steps: Vec<StepBody<'a>>,
     outcome: OutcomeBody<'a>,
     findings: Vec<FindingBody<'a>>,
+    /// How it belongs to other packets, and their journeys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relation: Option<RelationBody>,
     retransmission_of: Option<String>,
     /// Whether path and end equal the first transmission's; of retransmissions only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +45,12 @@ struct JourneyBody<'a> {
     /// As `nft monitor trace` prints them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     trace_ids: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RelationBody {
+    kind: &'static str,
+    of: Vec<String>,
 }
 
 pub(in crate::render) fn journey(journey: &Journey, namespaces: &Namespaces) -> io::Result<Vec<u8>> {
@@ -59,6 +68,10 @@ pub(in crate::render) fn journey(journey: &Journey, namespaces: &Namespaces) -> 
             steps: journey.steps.iter().map(|s| step(s, first, namespaces)).collect(),
             outcome: outcome(journey),
             findings: journey.findings.iter().map(finding).collect(),
+            relation: journey.relation.as_ref().map(|relation| RelationBody {
+                kind: relation.kind.name(),
+                of: relation.of.iter().map(ToString::to_string).collect(),
+            }),
             retransmission_of: journey.retransmission_of.map(|id| id.to_string()),
             same_path: journey.retransmission_of.map(|_| journey.same_path),
             like: journey.like.map(|id| id.to_string()),
@@ -82,6 +95,7 @@ pub(in crate::render) fn conversation(
         answered: PassageBody,
         journeys: Vec<String>,
         text: &'a str,
+        findings: Vec<FindingBody<'a>>,
     }
     #[derive(Serialize)]
     struct PassageBody {
@@ -101,6 +115,7 @@ pub(in crate::render) fn conversation(
             answered: passage(conversation.answered),
             journeys: conversation.journeys.iter().map(ToString::to_string).collect(),
             text: &conversation.text,
+            findings: conversation.findings.iter().map(finding).collect(),
         },
     )
 }
@@ -131,6 +146,11 @@ struct PacketBody {
     icmp: Option<IcmpBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fragment_offset: Option<u16>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more_fragments: bool,
+    /// As one buffer holds them; of more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segments: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<u32>,
 }
@@ -174,6 +194,8 @@ fn packet(packet: &Packet) -> PacketBody {
         tcp_ack: packet.tcp_ack,
         icmp: packet.icmp.map(icmp),
         fragment_offset: (packet.fragment_offset != 0).then_some(packet.fragment_offset),
+        more_fragments: packet.more_fragments,
+        segments: Some(packet.segments).filter(|segments| *segments > 1),
         mark: (packet.mark != 0).then_some(packet.mark),
     }
 }
@@ -312,6 +334,12 @@ enum StepKindBody<'a> {
         oif: Option<&'a str>,
         gateway: Option<IpAddr>,
         table: Option<u32>,
+        /// Of the route that matched.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        prefix: Option<String>,
+        /// The source that the route names, and the packet has.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<IpAddr>,
     },
     Device {
         event: &'static str,
@@ -425,11 +453,13 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
             decided_for: decided_for.map(|journey| journey.to_string()),
         },
         StepKind::Connection { event, id } => StepKindBody::Connection { event: event.name(), id: *id },
-        StepKind::Route { decision, oif, gateway, table } => StepKindBody::Route {
+        StepKind::Route { decision, oif, gateway, matched } => StepKindBody::Route {
             decision: decision_name(*decision),
             oif: oif.as_deref(),
             gateway: *gateway,
-            table: *table,
+            table: matched.and_then(|route| route.table),
+            prefix: matched.map(|route| route.prefix.to_string()),
+            source: matched.and_then(|route| route.source),
         },
         StepKind::Device { event, name } => StepKindBody::Device {
             event: match event {

@@ -106,6 +106,7 @@ pub(super) fn summary(summary: &Summary) -> io::Result<Vec<u8>> {
         selected: Option<u64>,
         rate_limited: Option<u64>,
         journeys: Journeys,
+        causes: Vec<Cause>,
         sources: BTreeMap<&'static str, Totals>,
     }
     #[derive(Serialize)]
@@ -118,6 +119,13 @@ pub(super) fn summary(summary: &Summary) -> io::Result<Vec<u8>> {
         consumed: u64,
         unfinished: u64,
         retransmissions: u64,
+    }
+    #[derive(Serialize)]
+    struct Cause {
+        code: Option<&'static str>,
+        text: String,
+        count: u64,
+        first: String,
     }
     #[derive(Serialize)]
     struct Totals {
@@ -140,6 +148,16 @@ pub(super) fn summary(summary: &Summary) -> io::Result<Vec<u8>> {
                 unfinished: tally.unfinished,
                 retransmissions: tally.retransmissions,
             },
+            causes: summary
+                .causes
+                .iter()
+                .map(|cause| Cause {
+                    code: cause.code,
+                    text: cause.text.clone(),
+                    count: cause.count,
+                    first: cause.first.to_string(),
+                })
+                .collect(),
             sources: summary
                 .sources
                 .iter()

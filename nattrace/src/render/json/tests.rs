@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use nattrace_core::event::{NfFamily, Source};
 use nattrace_core::filter::Filter;
-use nattrace_core::findings::Certainty;
+use nattrace_core::findings::{Causes, Certainty};
 use serde_json::{Value, json};
 
 use crate::render::escape::is_unsafe;
@@ -251,14 +251,16 @@ fn the_lines_around_the_journeys() {
         parsed(&loss(&lost, &[JourneyId(3)]).unwrap()),
         json!({"schema":1,"type":"loss","source":"nft","count":null,"first_ns":1,"last_ns":2,"journeys":["3"]})
     );
-    let mut tally = Tally::default();
+    let (mut tally, mut causes) = (Tally::default(), Causes::default());
     for it in [broken(), again(2, &broken(), 1.0), fixed()] {
         tally.add(&it);
+        causes.add(&it);
     }
     let sum = Summary {
         selected: Some(3),
         rate_limited: None,
         journeys: tally,
+        causes: causes.worst_first(),
         sources: [(Source::Nft, SourceTotals { received: 9, lost: 0 })].into(),
     };
     assert_eq!(
@@ -266,6 +268,7 @@ fn the_lines_around_the_journeys() {
         json!({"schema":1,"type":"summary","selected":3,"rate_limited":null,
                "journeys":{"total":3,"dropped":2,"delivered":0,"transmitted":1,"queued":0,"consumed":0,
                            "unfinished":0,"retransmissions":1},
+               "causes":[{"code":"set-element-missing","text":"rule \"drop\" (inet filter allowed_dnats handle 8)","count":2,"first":"1"}],
                "sources":{"nft":{"received":9,"lost":0}}})
     );
 }

@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 
 use nattrace_core::event::{NetnsId, NfFamily, Verdict};
 use nattrace_core::journey::{
-    Backend, DeviceStep, Journey, KernelDrop, Outcome, RuleStep, Step, StepKind, Traced,
+    Backend, DeviceStep, Journey, KernelDrop, MatchedRoute, Outcome, RuleStep, Step, StepKind, Traced,
 };
 use nattrace_core::packet::Family;
 
@@ -133,7 +133,7 @@ impl Writer<'_> {
                 let id = id.map_or_else(String::new, |id| format!(" id {id}"));
                 self.other(&format!("connection: {}{id}", event.name()));
             }
-            StepKind::Route { decision, oif, gateway, table } => {
+            StepKind::Route { decision, oif, gateway, matched } => {
                 let mut line = format!("route: {}", decision_name(*decision));
                 if let Some(oif) = oif {
                     let _ = write!(line, " oif \"{}\"", escape(oif));
@@ -141,8 +141,11 @@ impl Writer<'_> {
                 if let Some(gateway) = gateway {
                     let _ = write!(line, " via {gateway}");
                 }
-                if let Some(table) = table {
-                    let _ = write!(line, " table {table}");
+                if let Some(MatchedRoute { table, prefix, .. }) = matched {
+                    let _ = write!(line, " route {prefix}");
+                    if let Some(table) = table {
+                        let _ = write!(line, " table {table}");
+                    }
                 }
                 self.other(&line);
             }

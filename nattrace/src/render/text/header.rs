@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use nattrace_core::conntrack::{Direction, State};
 use nattrace_core::event::HookPoint;
-use nattrace_core::journey::{Journey, StepKind};
+use nattrace_core::journey::{Journey, Kinship, StepKind};
 use nattrace_core::packet::{Icmp, Packet, protocol, tcp_flag};
 
 use super::words::time_of_day;
@@ -67,18 +67,40 @@ pub(super) fn title(journey: &Journey) -> Vec<Span> {
 }
 
 fn kind(packet: &Packet) -> Option<String> {
-    let mut kind = match packet.icmp {
+    if packet.fragment_offset != 0 {
+        return Some(format!("fragment from byte {}", packet.fragment_offset));
+    }
+    let kind = match packet.icmp {
         Some(icmp) => icmp_kind(packet.protocol, icmp),
         None => packet.tcp_flag_names().join(" ").to_uppercase(),
     };
-    if packet.fragment_offset != 0 {
-        kind = format!("fragment from byte {}", packet.fragment_offset);
-    }
-    (!kind.is_empty()).then_some(kind)
+    let first = packet.more_fragments.then(|| "first fragment".to_owned());
+    let segments = (packet.segments > 1).then(|| format!("{} segments in one", packet.segments));
+    let words: Vec<String> =
+        [Some(kind), first, segments].into_iter().flatten().filter(|word| !word.is_empty()).collect();
+    (!words.is_empty()).then(|| words.join("  "))
 }
 
 fn icmp_kind(protocol: Option<u8>, icmp: Icmp) -> String {
     let v6 = protocol == Some(protocol::ICMPV6);
+    // RFC 792, RFC 1812 section 5.2.7.1; RFC 4443 section 3.1, 3.3.
+    let exact = match (v6, icmp.kind, icmp.code) {
+        (false, 3, 0) => Some("network unreachable"),
+        (false, 3, 1) => Some("host unreachable"),
+        (false, 3, 2) => Some("protocol unreachable"),
+        (false, 3, 3) | (true, 1, 4) => Some("port unreachable"),
+        (false, 3, 4) => Some("fragmentation needed"),
+        (false, 3, 9 | 10 | 13) | (true, 1, 1) => Some("administratively prohibited"),
+        (true, 1, 0) => Some("no route to destination"),
+        (true, 1, 3) => Some("address unreachable"),
+        (false, 11, 0) => Some("time to live exceeded"),
+        (true, 3, 0) => Some("hop limit exceeded"),
+        (false, 11, 1) | (true, 3, 1) => Some("reassembly time exceeded"),
+        _ => None,
+    };
+    if let Some(name) = exact {
+        return name.to_owned();
+    }
     let name = match (v6, icmp.kind) {
         (false, 8) | (true, 128) => "echo request",
         (false, 0) | (true, 129) => "echo reply",
@@ -103,6 +125,18 @@ fn icmp_kind(protocol: Option<u8>, icmp: Icmp) -> String {
 /// What conntrack makes of it, and a mark that it came with.
 fn details(journey: &Journey) -> Vec<String> {
     let mut details = Vec::new();
+    if let Some(relation) = &journey.relation {
+        let words = match relation.kind {
+            Kinship::Carries => "carries",
+            Kinship::UnpackedFrom => "unpacked from",
+            Kinship::PieceOf => "piece of",
+            Kinship::MadeOf => "made of",
+            Kinship::CopyOf => "copy of",
+            Kinship::AnswerTo => "answer to",
+        };
+        let of: Vec<String> = relation.of.iter().map(|id| format!("#{id}")).collect();
+        details.push(format!("{words} {}", of.join(" ")));
+    }
     if let Some(connection) = &journey.connection {
         let reply = connection.direction == Some(Direction::Reply);
         // What goes without saying is left out: that a SYN is new, and that a reply's connection is established.

@@ -165,7 +165,11 @@ impl Text {
             Span::new(Role::Plain, format!("  {}", conversation.text)),
             Span::new(Role::Faint, format!("  {}", words::numbers(&conversation.journeys))),
         ];
-        Layout::new(width, self.color).paragraph(&line, &mut out);
+        let layout = Layout::new(width, self.color);
+        layout.paragraph(&line, &mut out);
+        for told in &conversation.findings {
+            finding(told, layout, &mut out);
+        }
         out
     }
 

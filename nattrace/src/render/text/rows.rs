@@ -124,13 +124,13 @@ impl<'a> Writer<'a> {
                     self.push(Span::new(Role::Label, "conntrack"), None, told);
                 }
             }
-            StepKind::Route { decision, oif, gateway, table } => {
+            StepKind::Route { decision, oif, gateway, matched } => {
                 self.leave_hook();
                 // The first decision for a packet of this host stands before its output hook, a re-route after it.
                 let output = |kind: &StepKind| matches!(kind, StepKind::Hook { hook: HookPoint::Output, .. });
                 let here =
                     self.hook == Some(HookPoint::Output) || next.is_some_and(|next| output(&next.kind));
-                let told = words::route(*decision, oif.as_deref(), *gateway, *table, here);
+                let told = words::route(*decision, oif.as_deref(), *gateway, matched.as_ref(), here);
                 self.oif = oif.as_deref().or(self.oif);
                 self.push(Span::new(Role::Label, "route"), None, vec![Span::new(Role::Plain, told)]);
             }
@@ -232,7 +232,7 @@ impl<'a> Writer<'a> {
         let told = match by {
             RewrittenBy::Rule => match rule {
                 Some(rule) if self.last_rule == Some(rule) => return None,
-                Some(rule) => format!("by a rule of {}", words::chain_of(rule)),
+                Some(rule) => format!("by a rule of {}", rule.chain_of()),
                 None => "by a rule that was not seen".to_owned(),
             },
             RewrittenBy::Connection => match decided_for {
@@ -245,7 +245,7 @@ impl<'a> Writer<'a> {
             RewrittenBy::Ipvs => "by IPVS".to_owned(),
             RewrittenBy::Other => match rule {
                 Some(rule) if self.last_rule == Some(rule) => "written by the rule, without NAT".to_owned(),
-                Some(rule) => format!("written by a rule of {}, without NAT", words::chain_of(rule)),
+                Some(rule) => format!("written by a rule of {}, without NAT", rule.chain_of()),
                 None => "not by a NAT rule that was seen".to_owned(),
             },
         };

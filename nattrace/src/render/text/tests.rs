@@ -5,10 +5,11 @@ use jiff::tz::TimeZone;
 use nattrace_core::conntrack::{Connection, Direction, State};
 use nattrace_core::conversation::{Conversation, Passage};
 use nattrace_core::event::{HookPoint, HookVerdict, Loss, Manip, NfFamily, Source, Verdict};
-use nattrace_core::findings::{Certainty, Finding};
+use nattrace_core::fib::RoutePrefix;
+use nattrace_core::findings::{Certainty, Finding, Total};
 use nattrace_core::journey::{
-    Backend, DeviceStep, DropCause, Journey, JourneyId, KernelDrop, Outcome, RewrittenBy, RouteDecision,
-    RuleRef, RuleStep, StepKind,
+    Backend, DeviceStep, DropCause, Journey, JourneyId, KernelDrop, MatchedRoute, Outcome, RewrittenBy,
+    RouteDecision, RuleRef, RuleStep, StepKind,
 };
 use nattrace_core::packet::{Icmp, protocol};
 
@@ -216,6 +217,11 @@ fn long_chains_and_long_addresses() {
     }
 }
 
+fn matched_route(table: u32, addr: &str, length: u8) -> MatchedRoute {
+    let prefix = RoutePrefix { addr: addr.parse().expect("an address"), length };
+    MatchedRoute { table: Some(table), prefix, source: None }
+}
+
 #[test]
 fn from_this_host_through_another_namespace_to_a_socket() {
     let nat = rule("ip nat POSTROUTING", 12, "oifname \"eth0\" counter packets 3 bytes 180 masquerade");
@@ -229,7 +235,7 @@ fn from_this_host_through_another_namespace_to_a_socket() {
             decision: RouteDecision::Forward,
             oif: Some("eth0".into()),
             gateway: Some([172, 17, 0, 1].into()),
-            table: Some(100),
+            matched: Some(matched_route(100, "0.0.0.0", 0)),
         },
         hook(HookPoint::Postrouting, ("", "eth0"), HookVerdict::Accept),
         matched(nat.clone(), HookPoint::Postrouting, Verdict::Accept),
@@ -241,7 +247,7 @@ fn from_this_host_through_another_namespace_to_a_socket() {
             decision: RouteDecision::Local,
             oif: Some("lo".into()),
             gateway: None,
-            table: Some(255),
+            matched: Some(matched_route(255, "192.0.2.9", 32)),
         },
         hook(HookPoint::Input, ("veth7", ""), HookVerdict::Accept),
         StepKind::Rule(RuleStep {
@@ -268,7 +274,7 @@ fn from_this_host_through_another_namespace_to_a_socket() {
         #1 tcp 172.17.0.2:40000 → 192.0.2.9:443  SYN  mark 0x7
            from this host, netns web  22:13:20.000
            output       out eth0, accept
-           route        out eth0 via 172.17.0.1, table 100
+           route        out eth0 via 172.17.0.1, by default in table 100
            postrouting  ip nat POSTROUTING  oifname "eth0" counter packets 3 bytes 180
                                               masquerade
            ⇒ SNAT       172.17.0.2:40000 → 198.51.100.1:40000
@@ -588,8 +594,16 @@ fn losses_and_the_sum() {
         journeys.add(it);
     }
     let sources = [(Source::Nft, SourceTotals { received: 9, lost: 2 })].into();
-    told +=
-        &text.summary(&Summary { selected: Some(20), rate_limited: Some(17), journeys, sources }, Some(80));
+    let total = |count, text: &str| Total {
+        code: Some("dropped-by-rule"),
+        text: text.to_owned(),
+        count,
+        first: JourneyId(count),
+    };
+    let causes =
+        vec![total(1, "rule \"drop\" (inet filter forward handle 7)"), total(1, "the kernel: no route.")];
+    let sum = Summary { selected: Some(20), rate_limited: Some(17), journeys, causes, sources };
+    told += &text.summary(&sum, Some(80));
     told += &text.summary(&Summary::default(), Some(80));
     expect![[r#"
 
@@ -598,6 +612,8 @@ fn losses_and_the_sum() {
         ! LOST  1 event of probes lost at 22:13:20.000
 
         3 packets: 2 dropped, 1 sent; 1 retransmission among them
+        1 dropped  by rule "drop" (inet filter forward handle 7)  from #1 on
+        1 dropped  by the kernel: no route.  from #1 on
         17 more matched and were left out by --rate
         Events lost: 2 of nft
 

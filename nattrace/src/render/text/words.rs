@@ -8,8 +8,8 @@ use nattrace_core::conntrack::Tuple;
 use nattrace_core::conversation::Conversation;
 use nattrace_core::event::HookPoint;
 use nattrace_core::journey::{
-    Backend, ConnectionStep, DropCause, Journey, JourneyId, KernelDrop, Outcome, RouteDecision, RuleRef,
-    RuleStep, StepKind,
+    Backend, ConnectionStep, DropCause, Journey, JourneyId, KernelDrop, MatchedRoute, Outcome, RouteDecision,
+    RuleRef, RuleStep, StepKind,
 };
 use nattrace_core::packet::{Endpoint, protocol};
 
@@ -19,6 +19,8 @@ use crate::render::style::{Role, Span};
 
 /// A rule's text is quoted in the last line up to this length; longer ones are "the rule above".
 const QUOTED: usize = 24;
+/// Causes of drops in the sum.
+const MAX_CAUSES: usize = 10;
 
 /// The end, for the block's last line.
 pub(super) fn outcome(journey: &Journey, last_rule: Option<&RuleRef>) -> String {
@@ -44,7 +46,7 @@ fn dropped(journey: &Journey, cause: &DropCause, last_rule: Option<&RuleRef>) ->
     match cause {
         DropCause::Rule { rule, hook } => {
             let within = within(hook);
-            let place = format!("{} {}", chain_of(rule), rule.in_chain());
+            let place = format!("{} {}", rule.chain_of(), rule.in_chain());
             match rule.text.as_deref().map(|text| beside_chain(rule, text)) {
                 Some(text) if text.chars().count() <= QUOTED => {
                     format!("{within}by rule \"{text}\" ({place})")
@@ -75,7 +77,7 @@ fn dropped(journey: &Journey, cause: &DropCause, last_rule: Option<&RuleRef>) ->
 pub(super) fn end(journey: &Journey) -> String {
     match &journey.outcome {
         Outcome::Dropped(DropCause::Rule { rule, .. }) => {
-            format!("dropped by {} {}", chain_of(rule), rule.in_chain())
+            format!("dropped by {} {}", rule.chain_of(), rule.in_chain())
         }
         Outcome::Dropped(DropCause::Policy { backend, family, table, chain, .. }) => {
             format!("dropped by the policy of {} {table} {chain}", backend.owner(*family))
@@ -91,11 +93,6 @@ pub(super) fn end(journey: &Journey) -> String {
         Outcome::Consumed => "consumed by the kernel".to_owned(),
         Outcome::Unfinished { .. } => "lost sight of".to_owned(),
     }
-}
-
-/// As one types it after `nft list chain`; or whose table it is.
-pub(super) fn chain_of(rule: &RuleRef) -> String {
-    format!("{} {} {}", rule.backend.owner(rule.family), rule.table, rule.chain)
 }
 
 /// A rule whose text is not known.
@@ -148,7 +145,7 @@ pub(super) fn route(
     decision: RouteDecision,
     oif: Option<&str>,
     gateway: Option<IpAddr>,
-    table: Option<u32>,
+    matched: Option<&MatchedRoute>,
     from_here: bool,
 ) -> String {
     let mut told = match decision {
@@ -175,9 +172,13 @@ pub(super) fn route(
     if let Some(gateway) = gateway {
         add(" ", format!("via {gateway}"));
     }
-    // 254 is the main table.
-    if let Some(table) = table.filter(|table| *table != 254 && decision != RouteDecision::Local) {
-        add(", ", format!("table {table}"));
+    // 254 is the main table, whose default route says nothing either.
+    if let Some(MatchedRoute { table, prefix, .. }) = matched.filter(|_| decision != RouteDecision::Local) {
+        match (*table, prefix.length) {
+            (None | Some(254), 0) => {}
+            (None | Some(254), _) => add(", ", format!("by {prefix}")),
+            (Some(table), _) => add(", ", format!("by {prefix} in table {table}")),
+        }
     }
     told
 }
@@ -229,6 +230,16 @@ pub(super) fn summary(summary: &Summary) -> Vec<Vec<Span>> {
             line.push(Span::new(Role::Plain, format!("; {} {noun} among them", tally.retransmissions)));
         }
         lines.push(line);
+    }
+    // Of one packet, and what repeats it, its own block says it.
+    if summary.causes.len() > 1 || tally.dropped > tally.retransmissions + 1 {
+        lines.extend(summary.causes.iter().take(MAX_CAUSES).map(|cause| {
+            let told = format!("  by {}  from #{} on", cause.text, cause.first);
+            vec![Span::new(Role::Drop, format!("{:>7} dropped", cause.count)), Span::new(Role::Plain, told)]
+        }));
+        if let Some(more) = summary.causes.len().checked_sub(MAX_CAUSES).filter(|more| *more > 0) {
+            lines.push(vec![Span::new(Role::Drop, format!("        and {more} more causes"))]);
+        }
     }
     if let Some(left_out) = summary.rate_limited.filter(|count| *count > 0) {
         let verb = if left_out == 1 { "more matched and was" } else { "more matched and were" };

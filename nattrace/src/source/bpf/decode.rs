@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nattrace_common::record::{
-    CommitRecord, Conn, DELIVER_FUNCTIONS, DeliverRecord, Device, DeviceRecord, FreeRecord, Head, HookRecord,
-    Kind, LegacyChangeRecord, LegacyRecord, NftHead, RewriteRecord, Route, RuleRecord, Snapshot, TUPLE_BYTES,
-    WRITER_FUNCTIONS,
+    Circumstances as RawCircumstances, CommitRecord, Conn, DELIVER_FUNCTIONS, DeliverRecord, Device,
+    DeviceRecord, FreeRecord, Head, HookRecord, Kind, LegacyChangeRecord, LegacyRecord, NftHead,
+    RewriteRecord, Route, RuleRecord, Snapshot, TUPLE_BYTES, WRITER_FUNCTIONS,
 };
 use nattrace_core::conntrack::{Connection, Direction, State, Tuple};
 use nattrace_core::event::{
-    Body, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, Hook, HookPoint, HookReturn, HookVerdict,
-    LegacyChange, LegacyRule, Manip, NfFamily, NftTrace, Rewrite, RouteRef, TraceMessage, TraceType, Verdict,
-    Writer,
+    Attached, Body, Circumstances, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, FrameTo, Hook,
+    HookPoint, HookReturn, HookVerdict, LegacyChange, LegacyRule, Listening, Manip, NfFamily, NftTrace,
+    Rewrite, RouteRef, TraceMessage, TraceType, Verdict, Writer,
 };
-use nattrace_core::packet::{Endpoint, Family, Packet, decode, protocol};
+use nattrace_core::packet::{Endpoint, Family, Packet, decode, has_right_checksum, protocol};
 
 use super::fields::KernelTypes;
 use super::symbols::Symbols;
@@ -116,6 +116,10 @@ impl Decoder {
             function: self.function(record.location),
             device: device(&record.device),
             route: route(&record.route),
+            circumstances: Circumstances {
+                header_checksum: has_right_checksum(headers(&record.snapshot)),
+                ..circumstances(&record.circumstances, record.head.time_ns)
+            },
         })
     }
 
@@ -322,8 +326,13 @@ fn deliver_body(record: &DeliverRecord) -> Body {
         packet: record.head.packet,
         function: function.to_owned(),
         header: Some(packet(&record.snapshot)),
+        listening: (record.socket_state == TCP_LISTEN)
+            .then_some(Listening { waiting: record.waiting, most: record.most }),
     })
 }
+
+/// `TCP_LISTEN` (include/net/tcp_states.h).
+const TCP_LISTEN: u32 = 10;
 
 fn writer_body(record: &DeliverRecord) -> Option<Body> {
     Some(Body::Writer(Writer {
@@ -343,8 +352,12 @@ fn device(device: &Device) -> Option<DeviceRef> {
 /// `ETH_P_ARP`.
 const ETHERTYPE_ARP: u16 = 0x0806;
 
+fn headers(snapshot: &Snapshot) -> &[u8] {
+    snapshot.headers.get(..usize::from(snapshot.headers_len)).unwrap_or_default()
+}
+
 fn packet(snapshot: &Snapshot) -> Packet {
-    let bytes = snapshot.headers.get(..usize::from(snapshot.headers_len)).unwrap_or_default();
+    let bytes = headers(snapshot);
     let ethertype = u16::from_be(snapshot.ethertype);
     let decoded = if ethertype == ETHERTYPE_ARP { None } else { decode(bytes, snapshot.skb_len).ok() };
     let mut packet = decoded.unwrap_or(Packet {
@@ -360,9 +373,13 @@ fn packet(snapshot: &Snapshot) -> Packet {
         ttl: None,
         ip_id: None,
         fragment_offset: 0,
+        more_fragments: false,
+        segments: 0,
+        tos: 0,
         mark: 0,
     });
     packet.mark = snapshot.mark;
+    packet.segments = snapshot.segments;
     packet
 }
 
@@ -380,8 +397,40 @@ fn route(route: &Route) -> Option<RouteRef> {
         kind: u8::try_from(route.kind).ok().filter(|k| *k != 0),
         oif: device(&route.device),
         gateway,
-        error: Some(route.error.wrapping_neg()).filter(|errno| *errno > 0),
+        error: Some(route.error.saturating_abs()).filter(|errno| *errno > 0),
     })
+}
+
+/// `__LINK_STATE_NOCARRIER` (include/linux/netdevice.h, v5.10 to v7.3).
+const NO_CARRIER: u32 = 1 << 2;
+
+/// Between a table that is full and the drop lies the way back out of conntrack, and a line for the kernel's log, which a
+/// serial console may print meanwhile.
+const FULL_TABLE_NS: u64 = 100_000_000;
+
+fn circumstances(read: &RawCircumstances, now_ns: u64) -> Circumstances {
+    let known = |value: u32| Some(value).filter(|value| *value != u32::MAX);
+    Circumstances {
+        carrier: known(read.link_state).map(|state| state & NO_CARRIER == 0),
+        forwarding: known(read.forwarding).map(|on| on != 0),
+        mtu: known(read.mtu),
+        frame: match read.packet_type {
+            0 => Some(FrameTo::Host),
+            1 => Some(FrameTo::Broadcast),
+            2 => Some(FrameTo::Multicast),
+            3 => Some(FrameTo::Other),
+            4 => Some(FrameTo::Outgoing),
+            _ => None,
+        },
+        conntrack: match (read.tracked, read.ctinfo) {
+            (0, 7) => Some(Attached::Untracked),
+            (0, _) => Some(Attached::Nothing),
+            (1, _) => Some(Attached::Entry(read.status)),
+            _ => None,
+        },
+        header_checksum: None,
+        table_full: read.table_full_ns != 0 && now_ns.saturating_sub(read.table_full_ns) < FULL_TABLE_NS,
+    }
 }
 
 /// `enum ip_conntrack_info` (include/uapi/linux/netfilter/nf_conntrack_common.h).

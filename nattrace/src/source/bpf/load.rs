@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::thread;
 
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{FEntry, FExit, KProbe, ProgramError, RawTracePoint, SocketFilter};
@@ -11,6 +12,7 @@ use nattrace_common::filter::{KernelFilter, NAMESPACES, WATCHED_NAMESPACES};
 use nattrace_common::record::{LOST_COUNTERS, Lost};
 use thiserror::Error;
 
+use super::ahead;
 use super::fields::KernelTypes;
 use super::memory;
 use super::modules::{modules_of, waits_for_module};
@@ -79,12 +81,11 @@ pub struct Programs {
     attached: Vec<&'static str>,
     /// Probes on modules that are not loaded yet.
     pending: Vec<&'static str>,
-    socket_filter: bool,
 }
 
 /// Kprobes that make journeys richer, each missed alone: program (named as the function it is for), what is
 /// lost without it, and whether it may come later with a module.
-const OPTIONAL: [(&str, &str); 21] = [
+const OPTIONAL: [(&str, &str); 22] = [
     ("nft_trace_notify", "exact join of rules to packets"),
     ("tcp_v4_do_rcv", "delivery to TCP sockets"),
     ("tcp_v6_do_rcv", "delivery to TCP sockets over IPv6"),
@@ -93,6 +94,7 @@ const OPTIONAL: [(&str, &str); 21] = [
     ("icmp_rcv", "delivery to ICMP"),
     ("icmpv6_rcv", "delivery to ICMPv6"),
     ("nf_nat_manip_pkt", "address rewrites as they happen"),
+    ("early_drop", "that conntrack's table is full"),
     ("nf_flow_offload_ip_hook", "packets of the flowtable's fast path"),
     ("nf_flow_offload_ipv6_hook", "packets of the flowtable's fast path over IPv6"),
     ("do_xdp_generic", "that a generic XDP program rewrote an address"),
@@ -108,6 +110,8 @@ const OPTIONAL: [(&str, &str); 21] = [
     (LEGACY_CHANGES, "the text of legacy iptables' rules, as changes of it are not told"),
 ];
 
+/// Packets a second from which the ring is as large as without a limit.
+const BUSY: u32 = 1000;
 /// Bytes of the ring where the rate of packets is not limited: room for a burst of 10,000 until it is read.
 const UNLIMITED_RING: u32 = 64 << 20;
 
@@ -134,15 +138,19 @@ impl Programs {
             return Err(LoadError::MissingFields(types.missing_required.join(", ")));
         }
         memory::lift_lock_limit();
-        let btf = Btf::from_sys_fs().ok();
+        // The loader reads the kernel's types for itself, too.
+        let (btf, mut loader) = thread::scope(|scope| {
+            let btf = scope.spawn(|| Btf::from_sys_fs().ok());
+            let loader = EbpfLoader::new();
+            (btf.join().ok().flatten(), loader)
+        });
         let mut filter = *filter;
         filter.ends_probed = u32::from(wanted.probes);
         if namespaces.len() > WATCHED_NAMESPACES as usize {
             filter.netns_len = 0;
         }
         let arguments = types.kfree_skb_arguments | (types.consume_skb_arguments << 8);
-        let mut loader = EbpfLoader::new();
-        if filter.rate == 0 {
+        if filter.rate == 0 || filter.rate > BUSY {
             loader.map_max_entries("EVENTS", UNLIMITED_RING);
         }
         let mut ebpf = loader
@@ -165,50 +173,82 @@ impl Programs {
             reason: "the object has no such map".to_owned(),
         })?;
         let ring = RingBuf::try_from(ring)?;
-        let mut programs = Self {
-            ebpf,
-            ring,
-            hooks: None,
-            missing: Vec::new(),
-            attached: Vec::new(),
-            pending: Vec::new(),
-            socket_filter: false,
-        };
+        let mut programs =
+            Self { ebpf, ring, hooks: None, missing: Vec::new(), attached: Vec::new(), pending: Vec::new() };
+        let tracepoints = if wanted.tracepoints { tracepoints(wanted, types) } else { Vec::new() };
+        let optional: Vec<&str> = OPTIONAL.iter().map(|(function, _)| *function).collect();
+        let (pending, present): (Vec<_>, Vec<_>) = optional
+            .into_iter()
+            .partition(|function| waits_for_module(function) && !types.built_in.contains(function));
+        let trampolines = btf.as_ref().filter(|_| !probes_only());
+        programs.load_ahead(trampolines, wanted, &tracepoints, &present);
         // Ends first, so that nothing is followed whose end would be missed.
         if wanted.probes {
-            programs.attach_ends(btf.as_ref())?;
+            programs.attach_ends(trampolines)?;
         }
         if wanted.tracepoints {
-            programs.attach_tracepoints(wanted.probes)?;
+            programs.attach_tracepoints(wanted.probes, &tracepoints)?;
         }
         if wanted.probes {
-            programs.attach_optional_probes(&types.built_in);
-            programs.hooks = Some(programs.attach_hooks(btf.as_ref(), wanted.hook_entries)?);
+            programs.pending = pending;
+            programs.attach_optional_probes(&present);
+            programs.hooks = Some(programs.attach_hooks(trampolines, wanted.hook_entries)?);
         }
         Ok(programs)
     }
 
-    fn attach_tracepoints(&mut self, ends_probed: bool) -> Result<(), LoadError> {
-        self.attach_raw_tracepoint("kfree_skb")?;
+    /// Has all programs verified that are attached next.
+    fn load_ahead(
+        &mut self,
+        trampolines: Option<&Btf>,
+        wanted: Wanted,
+        tracepoints: &[(&'static str, &'static str)],
+        optional: &[&'static str],
+    ) {
+        let mut names: Vec<ahead::Wanted> = tracepoints.iter().map(|(program, _)| (*program, None)).collect();
+        if wanted.probes {
+            for (function, trampoline, probe, _) in ENDS {
+                let way = if trampolines.is_some() { (trampoline, Some(function)) } else { (probe, None) };
+                names.push(way);
+            }
+            if trampolines.is_some() {
+                names.push(("hook_leave", Some("nf_hook_slow")));
+                names.extend(wanted.hook_entries.then_some(("hook_enter", Some("nf_hook_slow"))));
+            } else {
+                names.extend(["hook_leave_kretprobe", "hook_enter_kprobe"].map(|name| (name, None)));
+            }
+            for function in optional {
+                names.push((program_of(function), None));
+                names.extend(rest_of(function).iter().map(|(name, _)| (program_of(name), None)));
+            }
+            names.push(("nft_message", None));
+        }
+        ahead::load(&mut self.ebpf, trampolines, &names);
+    }
+
+    fn attach_tracepoints(
+        &mut self,
+        ends_probed: bool,
+        required: &[(&'static str, &'static str)],
+    ) -> Result<(), LoadError> {
+        for (program, tracepoint) in required {
+            self.attach_raw_tracepoint(program, tracepoint)?;
+        }
         if !ends_probed {
-            self.attach_raw_tracepoint("consume_skb")?;
             for (tracepoint, lost) in
                 [("tcp_probe", "delivery to TCP sockets"), ("sk_data_ready", "delivery to UDP sockets")]
             {
-                if let Err(error) = self.attach_raw_tracepoint(tracepoint) {
+                if let Err(error) = self.attach_raw_tracepoint(tracepoint, tracepoint) {
                     self.missing.push((lost, error.to_string()));
                 }
             }
         }
-        self.attach_raw_tracepoint("net_dev_start_xmit")?;
-        self.attach_raw_tracepoint("netif_receive_skb")
+        Ok(())
     }
 
-    fn attach_optional_probes(&mut self, built_in: &[&str]) {
-        for (function, lost) in OPTIONAL {
-            if waits_for_module(function) && !built_in.contains(&function) {
-                self.pending.push(function);
-            } else if let Err(error) = self.attach_optional(function) {
+    fn attach_optional_probes(&mut self, present: &[&'static str]) {
+        for (function, lost) in OPTIONAL.iter().filter(|(function, _)| present.contains(function)) {
+            if let Err(error) = self.attach_optional(function) {
                 self.missing.push((lost, error.to_string()));
             }
         }
@@ -217,7 +257,9 @@ impl Programs {
     /// The probe at a function, and what belongs to it.
     fn attach_optional(&mut self, function: &'static str) -> Result<(), LoadError> {
         self.attach_kprobe(function, function)?;
-        self.attach_rest(function)?;
+        for (name, function) in rest_of(function) {
+            self.attach_kprobe(name, function)?;
+        }
         self.attached.push(function);
         Ok(())
     }
@@ -253,25 +295,10 @@ impl Programs {
         modules_of(&self.pending)
     }
 
-    /// What belongs to the probe at a function.
-    fn attach_rest(&mut self, function: &str) -> Result<(), LoadError> {
-        match function {
-            "do_xdp_generic" => self.attach_kprobe("do_xdp_generic_return", "do_xdp_generic"),
-            "nf_nat_manip_pkt" => self.attach_kprobe("manip_leave", "nf_nat_manip_pkt"),
-            LEGACY_CHANGES => {
-                self.attach_kprobe("xt_replace_table_return", LEGACY_CHANGES)?;
-                // On newer kernels a table's first rules do not come by way of the other.
-                self.attach_kprobe(LEGACY_CHANGES, "xt_register_table")?;
-                self.attach_kprobe("xt_replace_table_return", "xt_register_table")
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Where buffers end: by fentry, or by kprobe where that is refused.
-    fn attach_ends(&mut self, btf: Option<&Btf>) -> Result<(), LoadError> {
+    fn attach_ends(&mut self, trampolines: Option<&Btf>) -> Result<(), LoadError> {
         for (function, trampoline, probe, required) in ENDS {
-            let attached = match btf.filter(|_| !probes_only()) {
+            let attached = match trampolines {
                 Some(btf) => self.attach_fentry(trampoline, function, btf).is_ok(),
                 None => false,
             };
@@ -294,14 +321,13 @@ impl Programs {
     ) -> Result<(), LoadError> {
         let refused = |error: ProgramError| LoadError::Program { program: name, reason: one_line(&error) };
         let program: &mut FEntry = self.program(name)?;
-        program.load(function, btf).map_err(refused)?;
+        unless_loaded(program.load(function, btf)).map_err(refused)?;
         program.attach().map_err(refused)?;
         Ok(())
     }
 
-    fn attach_hooks(&mut self, btf: Option<&Btf>, entries: bool) -> Result<HookAttach, LoadError> {
-        if let Some(btf) = btf
-            && !probes_only()
+    fn attach_hooks(&mut self, trampolines: Option<&Btf>, entries: bool) -> Result<HookAttach, LoadError> {
+        if let Some(btf) = trampolines
             && self.attach_trampolines(btf, entries).is_ok()
         {
             return Ok(HookAttach::Trampoline);
@@ -315,7 +341,7 @@ impl Programs {
         let refused =
             |program| move |error: ProgramError| LoadError::Program { program, reason: one_line(&error) };
         let leave: &mut FExit = self.program("hook_leave")?;
-        leave.load("nf_hook_slow", btf).map_err(refused("hook_leave"))?;
+        unless_loaded(leave.load("nf_hook_slow", btf)).map_err(refused("hook_leave"))?;
         if entries {
             self.attach_fentry("hook_enter", "nf_hook_slow", btf)?;
         }
@@ -337,25 +363,21 @@ impl Programs {
 
     fn attach_kprobe(&mut self, name: &'static str, function: &'static str) -> Result<(), LoadError> {
         let refused = |error: ProgramError| LoadError::Program { program: name, reason: one_line(&error) };
-        let program_name = match name {
-            "nf_nat_manip_pkt" => "manip_enter",
-            "hook_leave_kprobe" => "hook_leave_kretprobe",
-            other => other,
-        };
-        let probe: &mut KProbe = self.program(program_name)?;
-        match probe.load() {
-            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-            Err(error) => return Err(refused(error)),
-        }
+        let probe: &mut KProbe = self.program(program_of(name))?;
+        unless_loaded(probe.load()).map_err(refused)?;
         probe.attach(function, 0).map_err(refused)?;
         Ok(())
     }
 
-    fn attach_raw_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
+    fn attach_raw_tracepoint(
+        &mut self,
+        name: &'static str,
+        tracepoint: &'static str,
+    ) -> Result<(), LoadError> {
         let refused = |error: ProgramError| LoadError::Program { program: name, reason: one_line(&error) };
-        let tracepoint: &mut RawTracePoint = self.program(name)?;
-        tracepoint.load().map_err(refused)?;
-        tracepoint.attach(name).map_err(refused)?;
+        let program: &mut RawTracePoint = self.program(name)?;
+        unless_loaded(program.load()).map_err(refused)?;
+        program.attach(tracepoint).map_err(refused)?;
         Ok(())
     }
 
@@ -376,13 +398,9 @@ impl Programs {
     pub fn filter_nft_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), LoadError> {
         let refused =
             |error: ProgramError| LoadError::Program { program: "nft_message", reason: one_line(&error) };
-        let loaded = self.socket_filter;
         let filter: &mut SocketFilter = self.program("nft_message")?;
-        if !loaded {
-            filter.load().map_err(refused)?;
-        }
+        unless_loaded(filter.load()).map_err(refused)?;
         filter.attach(socket).map_err(refused)?;
-        self.socket_filter = true;
         Ok(())
     }
 
@@ -394,10 +412,7 @@ impl Programs {
         const NAME: &str = "follows_packet";
         let refused = |error: ProgramError| LoadError::Program { program: NAME, reason: one_line(&error) };
         let program: &mut SocketFilter = self.program(NAME)?;
-        match program.load() {
-            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-            Err(error) => return Err(refused(error)),
-        }
+        unless_loaded(program.load()).map_err(refused)?;
         Ok(program.fd().map_err(refused)?.as_fd().as_raw_fd())
     }
 
@@ -458,6 +473,49 @@ const ENDS: [(&str, &str, &str, bool); 2] = [
     ("skb_release_head_state", "end_fentry", "end_kprobe", true),
     ("__consume_stateless_skb", "end_stateless_fentry", "end_stateless_kprobe", false),
 ];
+
+/// Programs that must be attached to tracepoints, and these.
+fn tracepoints(wanted: Wanted, types: &KernelTypes) -> Vec<(&'static str, &'static str)> {
+    let mut all = vec![("kfree_skb", "kfree_skb")];
+    // The kernel skips a tracepoint's program that runs already on the processor (v6.1 and later; kernels with reasons
+    // for drops are near enough).
+    all.extend((types.kfree_skb_arguments >= 3).then_some(("kfree_skb_nested", "kfree_skb")));
+    all.extend((!wanted.probes).then_some(("consume_skb", "consume_skb")));
+    all.extend(["net_dev_start_xmit", "netif_receive_skb"].map(|name| (name, name)));
+    all
+}
+
+/// The program of a probe that is named otherwise.
+fn program_of(name: &'static str) -> &'static str {
+    match name {
+        "nf_nat_manip_pkt" => "manip_enter",
+        "hook_leave_kprobe" => "hook_leave_kretprobe",
+        other => other,
+    }
+}
+
+/// What belongs to the probe at a function: program and function.
+fn rest_of(function: &str) -> &'static [(&'static str, &'static str)] {
+    match function {
+        "do_xdp_generic" => &[("do_xdp_generic_return", "do_xdp_generic")],
+        "nf_nat_manip_pkt" => &[("manip_leave", "nf_nat_manip_pkt")],
+        // On newer kernels a table's first rules do not come by way of the other.
+        LEGACY_CHANGES => &[
+            ("xt_replace_table_return", LEGACY_CHANGES),
+            (LEGACY_CHANGES, "xt_register_table"),
+            ("xt_replace_table_return", "xt_register_table"),
+        ],
+        _ => &[],
+    }
+}
+
+/// That it is loaded already is as good.
+fn unless_loaded(loaded: Result<(), ProgramError>) -> Result<(), ProgramError> {
+    match loaded {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        other => other,
+    }
+}
 
 /// The way that kernels without trampolines take, on any: `NATTRACE_HOOKS=kprobe`, for tests.
 fn probes_only() -> bool {

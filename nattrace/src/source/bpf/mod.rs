@@ -1,5 +1,6 @@
 //! The kernel side: fields from BTF, programs loaded and attached, raw records decoded.
 
+mod ahead;
 pub mod btf;
 pub mod decode;
 pub mod fields;

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 /// Each function that is probed and may be in a module, and that module.
-pub const FUNCTIONS: [(&str, &str); 13] = [
+pub const FUNCTIONS: [(&str, &str); 14] = [
     ("nf_nat_manip_pkt", "nf_nat"),
     ("nft_trace_notify", "nf_tables"),
+    ("early_drop", "nf_conntrack"),
     ("nf_flow_offload_ip_hook", "nf_flow_table"),
     ("nf_flow_offload_ipv6_hook", "nf_flow_table"),
     ("tcf_nat_act", "act_nat"),

@@ -255,3 +255,18 @@ pub const IFA_LOCAL: u16 = 2;
 pub const NLMSGERR_ATTR_MSG: u16 = 1;
 pub const NLM_F_ACK_TLVS: u16 = 0x200;
 pub const NLM_F_CAPPED: u16 = 0x100;
+
+/// rtnetlink.h: `enum rtattr_type_t`.
+pub const RTA_DST: u16 = 1;
+pub const RTA_SRC: u16 = 2;
+pub const RTA_IIF: u16 = 3;
+pub const RTA_OIF: u16 = 4;
+pub const RTA_GATEWAY: u16 = 5;
+pub const RTA_PREFSRC: u16 = 7;
+pub const RTA_MULTIPATH: u16 = 9;
+pub const RTA_TABLE: u16 = 15;
+pub const RTA_MARK: u16 = 16;
+pub const RTA_VIA: u16 = 18;
+pub const RTA_IP_PROTO: u16 = 27;
+pub const RTA_SPORT: u16 = 28;
+pub const RTA_DPORT: u16 = 29;

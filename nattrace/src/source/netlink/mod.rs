@@ -5,6 +5,7 @@
 //!                                            ├─ ruleset_changes  NEWTABLE DELTABLE NEWGEN ▶ Commit
 //!                                            ├─ conntrack        ctnetlink                ▶ ConntrackEvent
 //!                                            └─ route            links and addresses
+//! fib ── socket ── kernel ── socket ── FibAnswer  which route a packet takes
 //! trace_table ── batch ── socket ── kernel        the one thing that is ever written
 //! ```
 //!
@@ -15,6 +16,7 @@ pub mod attribute;
 pub mod batch;
 pub mod conntrack;
 pub mod constants;
+pub mod fib;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod message;

@@ -76,6 +76,7 @@ pub struct CommitReader {
     deleted: Vec<(NfFamily, String, Option<u64>)>,
     created: Vec<(NfFamily, String, Option<u64>)>,
     deleted_rules: BTreeSet<(NfFamily, String, u64)>,
+    created_rules: BTreeSet<(NfFamily, String, u64)>,
     replaced_rules: Vec<(NfFamily, String, u64)>,
     changes: u32,
 }
@@ -88,11 +89,19 @@ impl CommitReader {
         match kind {
             NFT_MSG_NEWTABLE => self.created.extend(table(message)),
             NFT_MSG_DELTABLE => self.deleted.extend(table(message)),
-            NFT_MSG_DELRULE => self.deleted_rules.extend(rule(message)),
-            // `nf_tables_newrule`, NLM_F_REPLACE: the old rule is deleted, the new one has its handle.
+            // `nf_tables_newrule`, NLM_F_REPLACE: the old rule is deleted, the new one has its handle. Which of the two is told
+            // first depends on the kernel (v5.10: the new one).
+            NFT_MSG_DELRULE => {
+                if let Some(rule) = rule(message) {
+                    self.replaced_rules.extend(self.created_rules.get(&rule).cloned());
+                    self.deleted_rules.insert(rule);
+                }
+            }
             NFT_MSG_NEWRULE => {
-                let deleted = &self.deleted_rules;
-                self.replaced_rules.extend(rule(message).filter(|rule| deleted.contains(rule)));
+                if let Some(rule) = rule(message) {
+                    self.replaced_rules.extend(self.deleted_rules.get(&rule).cloned());
+                    self.created_rules.insert(rule);
+                }
             }
             NFT_MSG_NEWGEN => {
                 let generation = generation_of(message)?;
@@ -213,6 +222,26 @@ mod tests {
         assert_eq!(reloaded[0].new_tables, [table(2)]);
         assert_eq!(reloaded[0].deleted_tables, [table(1)]);
         assert_eq!(reloaded[0].generation, loaded[0].generation + 1);
+    }
+
+    #[test]
+    fn a_rule_that_gets_another_s_handle_replaces_it_whichever_is_told_first() {
+        let told = |kind: u16, handle: u64| {
+            let mut attributes = AttributeWriter::new();
+            attributes.text(NFTA_RULE_TABLE, "t").be64(NFTA_RULE_HANDLE, handle);
+            netfilter_request(NFNL_SUBSYS_NFTABLES, kind, 0, 2, &attributes)
+        };
+        let mut generation = AttributeWriter::new();
+        generation.be32(NFTA_GEN_ID, 7);
+        let end = netfilter_request(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN, 0, 0, &generation);
+        for order in [[NFT_MSG_DELRULE, NFT_MSG_NEWRULE], [NFT_MSG_NEWRULE, NFT_MSG_DELRULE]] {
+            let mut reader = CommitReader::default();
+            let datagrams = [told(NFT_MSG_NEWRULE, 3), told(order[0], 2), told(order[1], 2), end.clone()];
+            let messages = datagrams.iter().flat_map(|datagram| Messages::new(datagram));
+            let commits: Vec<Commit> = messages.filter_map(|message| reader.push(&message)).collect();
+            assert_eq!(commits.len(), 1);
+            assert_eq!(commits[0].replaced_rules, [(NfFamily::Ip, "t".to_owned(), 2)]);
+        }
     }
 
     #[test]

@@ -34,7 +34,16 @@ fn guests(args: &Args) -> Vec<(&str, Choice<'_>)> {
     if let Some(kernels) = &args.kernel {
         return kernels.iter().map(|series| (series.as_str(), named.unwrap_or(Choice::Brief))).collect();
     }
-    let choice = |series| if setup::kernel::is_sampled(series) { Choice::Sample } else { Choice::Brief };
+    let last = setup::kernel::all().filter(|series| !setup::kernel::is_sampled(series)).last();
+    let choice = |series| {
+        if setup::kernel::is_sampled(series) {
+            Choice::Sample
+        } else if Some(series) == last {
+            Choice::Brief
+        } else {
+            Choice::Again
+        }
+    };
     setup::kernel::all().map(|series| (series, named.unwrap_or(choice(series)))).collect()
 }
 

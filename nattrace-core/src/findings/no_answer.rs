@@ -1,0 +1,173 @@
+//! A connection that was let through and got no answer: what was seen of it, and where to look next.
+
+use std::net::IpAddr;
+
+use super::{Certainty, Finding, is_plain};
+use crate::event::Manip;
+use crate::journey::{Journey, Outcome, RouteDecision, StepKind};
+use crate::packet::Endpoint;
+
+/// How a packet left this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Way {
+    came_by: Option<String>,
+    device: String,
+    gateway: Option<IpAddr>,
+    source: Endpoint,
+    destination: Endpoint,
+    source_written: bool,
+    destination_written: bool,
+}
+
+impl Way {
+    /// The way of a packet that left; `None` for one that did not, and for one that was not followed to its last device.
+    pub(crate) fn of(journey: &Journey) -> Option<Self> {
+        let Outcome::Transmitted { device: Some(device) } = &journey.outcome else { return None };
+        let mut way = Self {
+            came_by: journey.iif.clone(),
+            device: device.clone(),
+            gateway: None,
+            source: journey.packet.source?,
+            destination: journey.packet.destination?,
+            source_written: false,
+            destination_written: false,
+        };
+        for step in &journey.steps {
+            match &step.kind {
+                StepKind::Rewrite { nat: Manip::Snat, to, inner: false, .. } => {
+                    (way.source, way.source_written) = (*to, true);
+                }
+                StepKind::Rewrite { nat: Manip::Dnat, to, inner: false, .. } => {
+                    (way.destination, way.destination_written) = (*to, true);
+                }
+                StepKind::Route { decision: RouteDecision::Forward, gateway, .. } => way.gateway = *gateway,
+                _ => {}
+            }
+        }
+        Some(way)
+    }
+
+    /// What can be said when `attempts` of its kind left, and none was answered.
+    pub(crate) fn without_answer(&self, attempts: &str) -> Finding {
+        let Self { device, source, destination, .. } = self;
+        let (server, client) = (destination.addr, source.addr);
+        let via = self.gateway.map(|gateway| format!(" by way of {gateway}")).unwrap_or_default();
+        let seen =
+            format!("{attempts} left by {device} for {destination}{via}, from {source}; nothing came back.");
+        if self.is_hairpin() {
+            return Finding {
+                code: "hairpin-without-snat",
+                text: format!(
+                    "{seen} It had come in by {device}, too, and kept its source: {server} answers {client} directly, \
+                     past this host, with an address that {client} did not ask."
+                ),
+                fix: self.masquerade(),
+                certainty: Certainty::Likely,
+                steps: Vec::new(),
+            };
+        }
+        let next_hop = self.gateway.unwrap_or(server);
+        let port = destination.port.map(|port| format!(" and tcp port {port}")).unwrap_or_default();
+        let listens = destination
+            .port
+            .map(|port| format!(" Does it listen: `ss -lnt 'sport = :{port}'`."))
+            .unwrap_or_default();
+        let back = if self.source_written {
+            format!("{client} is this host's own address, so its answer comes here")
+        } else if self.destination_written {
+            format!("its answer must come back through this host: `ip route get {client}` there")
+        } else {
+            format!("its answer may go another way, unseen from here: `ip route get {client}` there")
+        };
+        Finding {
+            code: "no-answer",
+            text: format!(
+                "{seen} Next: is {next_hop} there, `ip neigh show {next_hop} dev {device}` here; does the packet reach \
+                 {server}, `tcpdump -ni any 'host {client}{port}'` there.{listens} And {back}."
+            ),
+            fix: Vec::new(),
+            certainty: Certainty::Certain,
+            steps: Vec::new(),
+        }
+    }
+
+    /// It goes back where it came from, to a host that knows the client by its own address.
+    fn is_hairpin(&self) -> bool {
+        self.came_by.as_ref() == Some(&self.device)
+            && self.destination_written
+            && !self.source_written
+            && self.gateway.is_none()
+    }
+
+    /// A table of its own, which says what it is for and is easily removed.
+    fn masquerade(&self) -> Vec<String> {
+        let (device, server) = (&self.device, self.destination.addr);
+        if !is_plain(device) {
+            return Vec::new();
+        }
+        let family = if server.is_ipv4() { "ip" } else { "ip6" };
+        let chain = format!("{family} hairpin postrouting");
+        vec![
+            format!("nft add table {family} hairpin"),
+            format!("nft 'add chain {chain} {{ type nat hook postrouting priority srcnat; }}'"),
+            format!(
+                "nft add rule {chain} iifname {device} oifname {device} {family} daddr {server} ct status dnat masquerade"
+            ),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(last: u8, port: u16) -> Endpoint {
+        Endpoint { addr: [10, 0, 0, last].into(), port: Some(port) }
+    }
+
+    fn way() -> Way {
+        Way {
+            came_by: Some("eth0".to_owned()),
+            device: "eth1".to_owned(),
+            gateway: None,
+            source: end(1, 4000),
+            destination: end(2, 22),
+            source_written: false,
+            destination_written: true,
+        }
+    }
+
+    #[test]
+    fn the_way_back_is_asked_for_where_the_client_s_own_address_went_out() {
+        let finding = way().without_answer("3 SYNs");
+        assert_eq!((finding.code, finding.certainty), ("no-answer", Certainty::Certain));
+        assert!(
+            finding
+                .text
+                .starts_with("3 SYNs left by eth1 for 10.0.0.2:22, from 10.0.0.1:4000; nothing came back.")
+        );
+        assert!(finding.text.contains("`ip route get 10.0.0.1` there"), "{}", finding.text);
+        let unwritten = Way { destination_written: false, ..way() }.without_answer("3 SYNs");
+        assert!(unwritten.text.contains("may go another way"), "{}", unwritten.text);
+        let masked = Way { source_written: true, ..way() }.without_answer("3 SYNs");
+        assert!(masked.text.contains("this host's own address"), "{}", masked.text);
+    }
+
+    #[test]
+    fn a_packet_that_goes_back_where_it_came_from_needs_another_source() {
+        let hairpin = Way { device: "eth0".to_owned(), ..way() };
+        let finding = hairpin.without_answer("1 SYN");
+        assert_eq!((finding.code, finding.certainty), ("hairpin-without-snat", Certainty::Likely));
+        assert!(
+            finding.fix[2].ends_with("ip daddr 10.0.0.2 ct status dnat masquerade"),
+            "{}",
+            finding.fix[2]
+        );
+        let routed = Way { gateway: Some([10, 0, 0, 9].into()), ..hairpin.clone() };
+        assert_eq!(routed.without_answer("1 SYN").code, "no-answer");
+        assert_eq!(
+            Way { device: "a;b".to_owned(), came_by: Some("a;b".to_owned()), ..hairpin }.masquerade(),
+            Vec::<String>::new()
+        );
+    }
+}

@@ -1,0 +1,505 @@
+//! Why no rule let a packet through: the rules that it passed by, judged as they were then, and the one that came closest.
+
+mod remedy;
+
+use std::cell::{Cell, RefCell};
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
+
+use super::assemble::Assembler;
+use super::open::{Note, Open};
+use super::release::Closed;
+use super::{Backend, RouteDecision, StepKind};
+use crate::evaluate::{Answer, Asks, Expressions, Failure, Lookup, Moment};
+use crate::event::{NetnsId, NfFamily, SetAnswer, Verdict};
+use crate::findings::{Certainty, Finding, is_plain};
+use crate::ruleset::RuleName;
+
+/// Sets that are asked for one packet at most.
+const MAX_QUESTIONS: usize = 8;
+/// Questions that are under way at once: each is a process.
+const MAX_ASKED: usize = 16;
+/// Questions that wait for their turn; what comes beyond is not asked.
+const MAX_WAITING: usize = 256;
+/// An answer holds for packets this near, when no transaction lies between; for so long is it waited for.
+pub(super) const ANSWER_NS: u64 = 2_000_000_000;
+/// Rules that are judged in one second of the trace at most: what ends badly then is not explained.
+const MAX_JUDGED: usize = 1_000_000;
+/// Rules whose expressions are kept.
+const MAX_READ: usize = 100_000;
+/// Answers that are kept.
+const MAX_ANSWERS: usize = 1024;
+
+/// Whether a set has an element: to be asked of the kernel, and answered by a [`SetAnswer`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Question {
+    /// Namespace.
+    pub netns: NetnsId,
+    /// Family of the table.
+    pub family: NfFamily,
+    /// Table.
+    pub table: String,
+    /// Set.
+    pub set: String,
+    /// The element, as nft writes it.
+    pub element: String,
+}
+
+/// Expressions by the rule's text; never gone through in order.
+type Read = HashMap<String, Arc<Expressions>, BuildHasherDefault<DefaultHasher>>;
+
+/// What was asked, and what was answered.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    to_ask: Vec<Question>,
+    asked: BTreeSet<Question>,
+    answered: BTreeMap<Question, (u64, Option<bool>)>,
+    /// Rules by the tool that wrote them, and their text.
+    read: RefCell<BTreeMap<Dialect, Read>>,
+    /// How many rules were judged in which second.
+    judged: Cell<(u64, usize)>,
+}
+
+impl Answers {
+    /// A rule's expressions.
+    fn expressions(&self, dialect: Dialect, text: &str) -> Arc<Expressions> {
+        let mut read = self.read.borrow_mut();
+        let read = read.entry(dialect).or_default();
+        if let Some(known) = read.get(text) {
+            return Arc::clone(known);
+        }
+        if read.len() >= MAX_READ {
+            read.clear();
+        }
+        let new = Arc::new(match dialect {
+            Dialect::Nft => Expressions::read(text),
+            Dialect::Iptables => Expressions::read_iptables(text, false),
+            Dialect::Ip6tables => Expressions::read_iptables(text, true),
+        });
+        read.insert(text.to_owned(), Arc::clone(&new));
+        new
+    }
+
+    /// Whether so many rules more may be judged.
+    fn may_judge(&self, time_ns: u64, rules: usize) -> bool {
+        let second = time_ns / 1_000_000_000;
+        let so_far =
+            Some(self.judged.get()).filter(|(last, _)| *last == second).map_or(0, |(_, count)| count);
+        let count = so_far.saturating_add(rules);
+        if count <= MAX_JUDGED {
+            self.judged.set((second, count));
+        }
+        count <= MAX_JUDGED
+    }
+
+    pub(super) fn answer(&mut self, netns: NetnsId, time_ns: u64, answer: SetAnswer) {
+        let question = Question {
+            netns,
+            family: answer.family,
+            table: answer.table,
+            set: answer.set,
+            element: answer.element,
+        };
+        self.asked.remove(&question);
+        if self.answered.len() >= MAX_ANSWERS {
+            self.answered.pop_first();
+        }
+        self.answered.insert(question, (time_ns, answer.has));
+    }
+}
+
+/// Whose syntax a rule's text has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Dialect {
+    Nft,
+    Iptables,
+    Ip6tables,
+}
+
+impl Dialect {
+    fn of_iptables(family: NfFamily) -> Self {
+        if family == NfFamily::Ip6 { Self::Ip6tables } else { Self::Iptables }
+    }
+}
+
+/// A rule of a chain.
+struct Candidate<'a> {
+    text: &'a str,
+    dialect: Dialect,
+    /// Handle; of legacy iptables the number in the chain.
+    handle: u64,
+}
+
+/// A chain that the packet came through, and how far it came in it.
+struct Passed<'a> {
+    chain: &'a str,
+    /// The rule at which it left, by its handle or its number; `None` at the end.
+    left_at: Option<u64>,
+    /// Its rules then, where that is known.
+    rules: Option<Vec<Candidate<'a>>>,
+}
+
+impl Passed<'_> {
+    /// The rules that came before it left.
+    fn before(&self) -> Option<&[Candidate<'_>]> {
+        let rules = self.rules.as_deref()?;
+        match self.left_at {
+            Some(handle) => rules.get(..rules.iter().position(|rule| rule.handle == handle)?),
+            None => Some(rules),
+        }
+    }
+}
+
+/// A rule that nearly matched.
+struct Miss<'a> {
+    rule: &'a Candidate<'a>,
+    chain: &'a str,
+    failure: Failure,
+    held: usize,
+}
+
+impl Miss<'_> {
+    /// Nearer is more.
+    fn rank(&self) -> (usize, bool) {
+        (self.held, self.failure.lookup.is_some())
+    }
+}
+
+/// Where and when a packet was dropped by rules.
+struct Place<'a> {
+    netns: NetnsId,
+    backend: Backend,
+    family: NfFamily,
+    table: &'a str,
+    table_handle: Option<u64>,
+    time_ns: u64,
+}
+
+impl Assembler {
+    /// Questions that were not asked yet, as many as may be under way. Each must be answered, if only by "not known".
+    pub fn questions(&mut self) -> Vec<Question> {
+        let answers = &mut self.answers;
+        let room = MAX_ASKED.saturating_sub(answers.asked.len()).min(answers.to_ask.len());
+        let new: Vec<Question> = answers.to_ask.drain(..room).collect();
+        answers.asked.extend(new.iter().cloned());
+        new
+    }
+
+    /// What must be asked of packets that are under way still, as the trace is about to end.
+    #[must_use]
+    pub fn last_questions(&self) -> Vec<Question> {
+        let held = self.held.values().map(Closed::open);
+        let all = self.opens.values().chain(held).flat_map(|open| self.explain(open).1);
+        let new: BTreeSet<Question> = all.filter(|question| !self.answers.asked.contains(question)).collect();
+        new.into_iter().take(MAX_QUESTIONS).collect()
+    }
+
+    /// Notes what must be asked before this journey can be explained; whether that is to be waited for.
+    pub(super) fn asks(&mut self, open: &Open) -> bool {
+        if !self.options.asks {
+            return false;
+        }
+        let (_, questions) = self.explain(open);
+        let mut waits = false;
+        for question in questions {
+            waits = true;
+            let known = self.answers.asked.contains(&question) || self.answers.to_ask.contains(&question);
+            if !known && self.answers.to_ask.len() < MAX_WAITING {
+                self.answers.to_ask.push(question);
+            }
+        }
+        waits
+    }
+
+    /// What explains a drop by rules, without the steps that prove it, and what must be asked to know more.
+    pub(super) fn explain(&self, open: &Open) -> (Option<Finding>, Vec<Question>) {
+        let nothing = (None, Vec::new());
+        let Some((at, draft)) = open.ending.verdict.and_then(|at| Some((at, open.drafts.get(at)?))) else {
+            return nothing;
+        };
+        let (backend, family, table, chain, rule) = match &draft.step.kind {
+            StepKind::Rule(step) => {
+                let rule = &step.rule;
+                (rule.backend, rule.family, &rule.table, rule.chain.as_str(), Some(rule.handle))
+            }
+            StepKind::Policy { backend, family, table, chain, .. } => {
+                (*backend, *family, table, chain.as_str(), None)
+            }
+            _ => return nothing,
+        };
+        let table_handle = match &draft.note {
+            Note::Rule { table_handle, .. } => *table_handle,
+            _ => None,
+        };
+        let place = Place {
+            netns: draft.step.netns,
+            backend,
+            family,
+            table,
+            table_handle,
+            time_ns: draft.step.time_ns,
+        };
+        let come_through = |chain, left_at| Passed { chain, left_at, rules: self.rules_of(&place, chain) };
+        let mut passed = vec![come_through(chain, rule)];
+        for earlier in open.drafts.iter().take(at).rev() {
+            let StepKind::Rule(step) = &earlier.step.kind else { continue };
+            let wanted = passed.last().map_or("", |last| last.chain);
+            let leads = matches!(&step.verdict, Some(Verdict::Jump(to) | Verdict::Goto(to)) if to == wanted);
+            if leads && earlier.visit == draft.visit && step.rule.table == *table {
+                passed.push(come_through(&step.rule.chain, Some(step.rule.handle)));
+            }
+        }
+        // Chains that it came back from have been on its way, too.
+        let mut of_table = open.drafts.iter().take(at).filter_map(|earlier| match &earlier.step.kind {
+            StepKind::Rule(step) if earlier.visit == draft.visit && step.rule.table == *table => Some(step),
+            _ => None,
+        });
+        while let Some(step) = of_table.next() {
+            let Some(Verdict::Jump(to) | Verdict::Goto(to)) = &step.verdict else { continue };
+            if passed.iter().any(|way| way.chain == to) {
+                continue;
+            }
+            let back = of_table
+                .clone()
+                .find(|later| later.rule.chain == *to && later.verdict == Some(Verdict::Return))
+                .map(|later| later.rule.handle);
+            passed.push(come_through(to, back));
+        }
+        // A rule that asks for something drops what it was made for.
+        let meant = rule.is_some_and(|handle| {
+            let rules = passed.first().and_then(|last| last.rules.as_deref()).unwrap_or_default();
+            rules
+                .iter()
+                .find(|rule| rule.handle == handle)
+                .is_none_or(|rule| self.answers.expressions(rule.dialect, rule.text).has_conditions())
+        });
+        self.nearest(open, &place, &passed, meant)
+    }
+
+    /// The rules of a chain in order, as they were then.
+    fn rules_of(&self, place: &Place<'_>, chain: &str) -> Option<Vec<Candidate<'_>>> {
+        let dialect = Dialect::of_iptables(place.family);
+        if place.backend == Backend::Legacy {
+            let texts = self.legacy.chain(place.netns, (place.family, place.table, chain), place.time_ns)?;
+            return Some(
+                texts.iter().zip(1..).map(|(text, handle)| Candidate { text, dialect, handle }).collect(),
+            );
+        }
+        let name = RuleName {
+            family: place.family,
+            table: place.table,
+            table_handle: place.table_handle,
+            chain,
+            handle: 0,
+        };
+        let rules = self.rulesets.get(&place.netns)?.chain(&name, place.time_ns)?;
+        let candidate = |rule: &'_ crate::ruleset::Rule| match &rule.iptables {
+            Some(_) => dialect,
+            None => Dialect::Nft,
+        };
+        Some(
+            rules
+                .into_iter()
+                .map(|rule| Candidate {
+                    text: rule.iptables.as_deref().unwrap_or(&rule.text),
+                    dialect: candidate(rule),
+                    handle: rule.handle,
+                })
+                .collect(),
+        )
+    }
+
+    fn nearest(
+        &self,
+        open: &Open,
+        place: &Place<'_>,
+        passed: &[Passed<'_>],
+        meant: bool,
+    ) -> (Option<Finding>, Vec<Question>) {
+        let visit = open.visits.last();
+        let moment = Moment {
+            packet: &open.header,
+            iif: visit.and_then(|visit| visit.iif.as_deref()),
+            oif: visit.and_then(|visit| visit.oif.as_deref()),
+            devices_known: visit.is_some(),
+            connection: open.connection.as_ref(),
+            mark: Some(open.header.mark),
+            destination_type: open.route.as_ref().and_then(|(decision, _)| match decision {
+                RouteDecision::Forward => Some(1),
+                RouteDecision::Local => Some(2),
+                _ => None,
+            }),
+        };
+        let (mut questions, mut misses) = (Vec::new(), Vec::new());
+        let (mut judged, mut unclear) = (0_usize, false);
+        // The first rule of which nobody can say whether it matches, what of it, and how many there are.
+        let mut unjudged: Option<(&Candidate<'_>, String, usize)> = None;
+        for way in passed {
+            let Some(rules) = way.before() else {
+                unclear = true;
+                continue;
+            };
+            if !self.answers.may_judge(place.time_ns, rules.len()) {
+                unclear = true;
+                continue;
+            }
+            for rule in rules {
+                let expressions = self.answers.expressions(rule.dialect, rule.text);
+                if expressions.verdict() != Some(&Verdict::Accept) {
+                    unclear |= expressions.verdict().is_none();
+                    continue;
+                }
+                judged += 1;
+                let asked = RefCell::new(Vec::new());
+                let answer = expressions.judge(&moment, &|lookup| self.has(place, lookup, &asked));
+                let asked = asked.into_inner();
+                match answer {
+                    Answer::Fails { failures, held, unknown } => {
+                        let mut failures = failures.into_iter();
+                        let (Some(failure), None) = (failures.next(), failures.next()) else { continue };
+                        let (near, may_be_near) = match failure.asks {
+                            Asks::AnotherKind | Asks::State => continue,
+                            Asks::End => (true, failure.lookup.is_some()),
+                            Asks::Other => (held > 0, failure.lookup.is_some()),
+                        };
+                        if unknown.is_empty() {
+                            if near {
+                                misses.push(Miss { rule, chain: way.chain, failure, held });
+                            }
+                        // Answers come one by one: that of another set alone does not make it a rule for others.
+                        } else if may_be_near && answers_tell(&unknown, &asked, &questions) {
+                            questions.extend(asked);
+                            unclear = true;
+                        }
+                    }
+                    Answer::Unknown(parts) => {
+                        if answers_tell(&parts, &asked, &questions) {
+                            questions.extend(asked);
+                        } else if let Some((.., count)) = &mut unjudged {
+                            *count += 1;
+                        } else {
+                            unjudged = parts.into_iter().next().map(|part| (rule, part, 1));
+                        }
+                        unclear = true;
+                    }
+                    // The kernel passed it by: it was another rule then, or is not understood.
+                    Answer::Matches(_) => unclear = true,
+                }
+            }
+        }
+        // Of equals the one that was evaluated first in the innermost chain.
+        let best =
+            misses.into_iter().reduce(|best, next| if next.rank() > best.rank() { next } else { best });
+        let finding = match best {
+            Some(miss) => Some(missed(place, open, passed, &miss)),
+            None if !meant && !unclear => Some(not_allowed(place, open, passed, judged)),
+            None => unjudged.filter(|_| !meant).map(|(rule, part, count)| not_judged(rule, &part, count)),
+        };
+        (finding, questions)
+    }
+
+    /// Whether a set has the element, as far as that is known; notes what must be asked.
+    fn has(&self, place: &Place<'_>, lookup: &Lookup, asked: &RefCell<Vec<Question>>) -> Option<bool> {
+        let question = Question {
+            netns: place.netns,
+            family: place.family,
+            table: place.table.to_owned(),
+            set: lookup.set.clone(),
+            element: lookup.element.clone(),
+        };
+        let unchanged = |time_ns: u64| {
+            let (first, last) = (time_ns.min(place.time_ns), time_ns.max(place.time_ns));
+            let history = self.rulesets.get(&place.netns);
+            last - first <= ANSWER_NS && history.is_some_and(|h| h.is_unchanged_between(first, last))
+        };
+        match self.answers.answered.get(&question) {
+            Some((time_ns, has)) if unchanged(*time_ns) => *has,
+            _ => {
+                asked.borrow_mut().push(question);
+                None
+            }
+        }
+    }
+}
+
+/// Whether what is unknown of a rule is known when its sets were asked, and there is room for these questions. With
+/// anything else unknown of it, the answers would be of no use.
+fn answers_tell(unknown: &[String], asked: &[Question], so_far: &[Question]) -> bool {
+    unknown.len() == asked.len() && so_far.len() < MAX_QUESTIONS
+}
+
+fn missed(place: &Place<'_>, open: &Open, passed: &[Passed<'_>], miss: &Miss<'_>) -> Finding {
+    let (family, table, chain) = (place.family.name(), place.table, miss.chain);
+    let owner = place.backend.owner(place.family);
+    let number = match place.backend {
+        Backend::Nft => "handle",
+        Backend::Legacy => "rule",
+    };
+    let rule = format!(
+        "The rule \"{}\" in chain {chain} of table {owner} {table} ({number} {})",
+        miss.rule.text, miss.rule.handle
+    );
+    let failure = &miss.failure;
+    match &failure.lookup {
+        Some(lookup) => Finding {
+            code: "set-element-missing",
+            text: format!(
+                "{rule} would have accepted it, but {} is not in the set {}.",
+                lookup.element, lookup.set
+            ),
+            fix: (is_plain(table) && is_plain(&lookup.set))
+                .then(|| format!("nft add element {family} {table} {} {{ {} }}", lookup.set, lookup.element))
+                .into_iter()
+                .collect(),
+            certainty: Certainty::Certain,
+            steps: Vec::new(),
+        },
+        None => Finding {
+            code: "rule-nearly-matched",
+            text: format!(
+                "{rule} would have accepted it, but for `{}`: the packet has {}.",
+                failure.expression, failure.packet
+            ),
+            fix: remedy::let_through(place, open, passed).into_iter().collect(),
+            certainty: Certainty::Likely,
+            steps: Vec::new(),
+        },
+    }
+}
+
+fn not_judged(rule: &Candidate<'_>, part: &str, count: usize) -> Finding {
+    let more = match count {
+        1 => String::new(),
+        2 => ", and of one more".to_owned(),
+        many => format!(", and of {} more", many - 1),
+    };
+    Finding {
+        code: "rules-not-judged",
+        text: format!(
+            "Of an accepting rule before it nobody can say afterwards whether it should have matched, \"{}\": `{part}`{more}.",
+            rule.text
+        ),
+        fix: Vec::new(),
+        certainty: Certainty::Certain,
+        steps: Vec::new(),
+    }
+}
+
+fn not_allowed(place: &Place<'_>, open: &Open, passed: &[Passed<'_>], judged: usize) -> Finding {
+    let rules = match judged {
+        0 => "No rule before it accepts anything".to_owned(),
+        1 => "The one rule before it that accepts something is for other packets".to_owned(),
+        many => format!("The {many} rules before it that accept something are for other packets"),
+    };
+    let fix = remedy::let_through(place, open, passed);
+    let wanted = if fix.is_some() { " To let packets like it through:" } else { "" };
+    Finding {
+        code: "not-allowed",
+        text: format!("{rules}: the ruleset does what it says.{wanted}"),
+        fix: fix.into_iter().collect(),
+        certainty: Certainty::Certain,
+        steps: Vec::new(),
+    }
+}

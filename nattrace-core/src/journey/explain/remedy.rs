@@ -1,0 +1,158 @@
+//! What to type so that packets like a dropped one are let through, for the tool that owns the rules.
+
+use std::net::IpAddr;
+
+use super::{Backend, Dialect, Open, Passed, Place};
+use crate::conntrack::Direction;
+use crate::event::{HookPoint, NfFamily};
+use crate::findings::is_plain;
+use crate::packet::{Packet, protocol};
+
+/// A command that lets packets like this through, where they are dropped now.
+pub(super) fn let_through(place: &Place<'_>, open: &Open, passed: &[Passed<'_>]) -> Option<String> {
+    let last = passed.first()?;
+    if ![place.table, last.chain].into_iter().all(is_plain) {
+        return None;
+    }
+    let reply = open.connection.as_ref().is_some_and(|c| c.direction == Some(Direction::Reply));
+    // What others write into these rules is gone, or in the way, when their owner writes them anew.
+    if passed.iter().any(|way| of_ufws(way.chain).is_some()) {
+        return of_ufw(open, last).filter(|_| !reply);
+    }
+    if place.table == "firewalld" {
+        return of_firewalld(open, passed).filter(|_| !reply);
+    }
+    match iptables(place, last) {
+        Some(program) => of_iptables(program, place, &open.header, passed, reply),
+        None => of_nft(place, &open.header, last, reply),
+    }
+}
+
+fn of_nft(place: &Place<'_>, packet: &Packet, last: &Passed<'_>, reply: bool) -> Option<String> {
+    let (family, table, chain) = (place.family.name(), place.table, last.chain);
+    let matches = if reply { "ct state established,related".to_owned() } else { like(packet)? };
+    Some(match last.left_at {
+        Some(handle) => format!("nft insert rule {family} {table} {chain} handle {handle} {matches} accept"),
+        None => format!("nft add rule {family} {table} {chain} {matches} accept"),
+    })
+}
+
+/// The iptables that owns the chain, if one does.
+fn iptables(place: &Place<'_>, last: &Passed<'_>) -> Option<&'static str> {
+    let ipv6 = match place.family {
+        NfFamily::Ip => false,
+        NfFamily::Ip6 => true,
+        _ => return None,
+    };
+    if place.backend == Backend::Legacy {
+        return Some(if ipv6 { "ip6tables-legacy" } else { "iptables-legacy" });
+    }
+    let rules = last.rules.as_deref()?;
+    // Of an empty chain its name tells: nobody else writes them large.
+    let built_in = matches!(last.chain, "INPUT" | "FORWARD" | "OUTPUT" | "PREROUTING" | "POSTROUTING");
+    let owned = rules.iter().all(|rule| rule.dialect != Dialect::Nft);
+    (owned && (built_in || !rules.is_empty())).then_some(if ipv6 { "ip6tables-nft" } else { "iptables-nft" })
+}
+
+fn of_iptables(
+    program: &str,
+    place: &Place<'_>,
+    packet: &Packet,
+    passed: &[Passed<'_>],
+    reply: bool,
+) -> Option<String> {
+    let last = passed.first()?;
+    let table = if place.table == "filter" { String::new() } else { format!(" -t {}", place.table) };
+    let matches = if reply {
+        "-m conntrack --ctstate ESTABLISHED,RELATED".to_owned()
+    } else {
+        like_in_iptables(packet)?
+    };
+    // Docker leaves this chain to the administrator, and writes the others anew.
+    let docker =
+        passed.iter().filter_map(Passed::before).flatten().any(|rule| rule.text.ends_with("-j DOCKER-USER"));
+    if docker {
+        return Some(format!("{program}{table} -I DOCKER-USER {matches} -j ACCEPT"));
+    }
+    Some(match last.left_at {
+        Some(handle) => {
+            let number = last.rules.as_deref()?.iter().position(|rule| rule.handle == handle)? + 1;
+            format!("{program}{table} -I {} {number} {matches} -j ACCEPT", last.chain)
+        }
+        None => format!("{program}{table} -A {} {matches} -j ACCEPT", last.chain),
+    })
+}
+
+/// What a chain of ufw's is called without whose it is.
+fn of_ufws(chain: &str) -> Option<&str> {
+    chain.strip_prefix("ufw-").or_else(|| chain.strip_prefix("ufw6-"))
+}
+
+/// In ufw's words (0.36). What it drops before the user's rules, it would still.
+fn of_ufw(open: &Open, last: &Passed<'_>) -> Option<String> {
+    let behind_users = match of_ufws(last.chain) {
+        Some(name) => ["user-", "reject-", "skip-to-policy-"].iter().any(|part| name.starts_with(part)),
+        None => matches!(last.chain, "INPUT" | "FORWARD" | "OUTPUT"),
+    };
+    if !behind_users {
+        return None;
+    }
+    let way = match open.visits.last()?.hook {
+        HookPoint::Input => "ufw prepend allow in",
+        HookPoint::Output => "ufw prepend allow out",
+        HookPoint::Forward => "ufw route prepend allow",
+        _ => return None,
+    };
+    let (name, destination, port) = service(&open.header)?;
+    Some(format!("{way} proto {name} to {destination} port {port}"))
+}
+
+/// In firewalld's words (1.0), for what is for this host, where it came through one zone.
+fn of_firewalld(open: &Open, passed: &[Passed<'_>]) -> Option<String> {
+    if open.visits.last()?.hook != HookPoint::Input {
+        return None;
+    }
+    // The chains of what it allows are behind these.
+    let early = ["_pre", "_log", "_deny"];
+    if passed.first().is_some_and(|last| early.iter().any(|end| last.chain.ends_with(end))) {
+        return None;
+    }
+    let parts = ["_pre", "_log", "_deny", "_allow", "_post"];
+    let mut zones = passed
+        .iter()
+        .filter_map(|way| way.chain.strip_prefix("filter_IN_"))
+        .filter(|name| !name.starts_with("policy_") && parts.iter().all(|end| !name.ends_with(end)));
+    let zone = zones.next().filter(|zone| is_plain(zone) && zones.next().is_none())?;
+    let (name, _, port) = service(&open.header)?;
+    Some(format!("firewall-cmd --zone={zone} --add-port={port}/{name}"))
+}
+
+/// Protocol, address and port that a packet is for, where these tools have words for it.
+fn service(packet: &Packet) -> Option<(&'static str, IpAddr, u16)> {
+    let destination = packet.destination?;
+    let protocol = packet.protocol.filter(|protocol| matches!(*protocol, protocol::TCP | protocol::UDP))?;
+    Some((protocol::name(protocol)?, destination.addr, destination.port?))
+}
+
+/// What a rule of nft asks for that is for packets like this.
+fn like(packet: &Packet) -> Option<String> {
+    let destination = packet.destination?;
+    let ip = if destination.addr.is_ipv4() { "ip" } else { "ip6" };
+    let protocol = packet.protocol?;
+    let what = match (protocol::name(protocol), destination.port) {
+        (Some(name), Some(port)) if protocol::has_ports(protocol) => format!("{name} dport {port}"),
+        _ => format!("meta l4proto {protocol}"),
+    };
+    Some(format!("{ip} daddr {} {what}", destination.addr))
+}
+
+/// The same for iptables.
+fn like_in_iptables(packet: &Packet) -> Option<String> {
+    let destination = packet.destination?;
+    let protocol = packet.protocol?;
+    let what = match (protocol::name(protocol), destination.port) {
+        (Some(name), Some(port)) if protocol::has_ports(protocol) => format!("-p {name} --dport {port}"),
+        _ => format!("-p {protocol}"),
+    };
+    Some(format!("-d {} {what}", destination.addr))
+}

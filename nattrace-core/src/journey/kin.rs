@@ -1,0 +1,229 @@
+//! Packets that belong together: one that carries another, pieces of one, what pieces were put together to, copies, and
+//! what this host sends back for a packet that it does not take.
+//!
+//! A buffer that a tunnel's device takes goes on with the outer packet's headers, and one that brings such a packet goes
+//! on with the inner one's: another packet, another journey. Pieces and copies have buffers of their own, and are known
+//! by what IP leaves alone: addresses, protocol and a telling identification.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::assemble::Assembler;
+use super::ending::Why;
+use super::open::{Moment, Open, Place};
+use super::{JourneyId, Kinship, Relation};
+use crate::event::{HookPoint, HookVerdict, NetnsId, PacketId};
+use crate::packet::{Endpoint, Packet, tcp_flag};
+
+/// How many journeys are remembered for those that belong to them.
+const MAX_REMEMBERED: usize = 8192;
+/// Copies are made while the packet is in hand: no later than this after it was last seen.
+const COPY_NS: u64 = 10_000_000;
+/// So are answers; the first of its kind may have to wait for a module. None but the last packet between two ends is
+/// answered, so this can be generous.
+const ANSWER_NS: u64 = 100_000_000;
+
+/// What fragments of one datagram have in common (RFC 791, section 2.3).
+type Datagram = (NetnsId, IpAddr, IpAddr, u8, u16);
+
+fn datagram(netns: NetnsId, packet: &Packet) -> Option<Datagram> {
+    let id = packet.ip_id.filter(|id| *id != 0)?;
+    Some((netns, packet.source?.addr, packet.destination?.addr, packet.protocol?, id))
+}
+
+/// What a packet has by which its answer knows it: protocol and ends, where it is.
+type Ends = (NetnsId, u8, Endpoint, Endpoint);
+
+fn ends(netns: NetnsId, packet: &Packet) -> Option<Ends> {
+    Some((netns, packet.protocol?, packet.source?, packet.destination?))
+}
+
+/// The ends of the packet that such a packet answers: the one that an ICMP error quotes, the one that a reset turns
+/// round (`nf_send_reset`, `tcp_v4_send_reset`; v6.12).
+fn answered(netns: NetnsId, answer: &Packet) -> Option<Ends> {
+    if let Some(quoted) = answer.icmp.and_then(|icmp| icmp.about) {
+        return Some((netns, quoted.protocol, quoted.source, quoted.destination));
+    }
+    let reset = answer.tcp_flags.is_some_and(|flags| flags & tcp_flag::RST != 0);
+    let (netns, protocol, source, destination) = ends(netns, answer).filter(|_| reset)?;
+    Some((netns, protocol, destination, source))
+}
+
+/// Keeps it among so many.
+fn remember<K: Ord, V>(among: &mut BTreeMap<K, V>, key: K, value: V) {
+    if among.len() >= MAX_REMEMBERED && !among.contains_key(&key) {
+        among.pop_first();
+    }
+    among.insert(key, value);
+}
+
+/// A journey that has ended.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    id: JourneyId,
+    dropped: bool,
+}
+
+/// Which journeys belong together.
+#[derive(Debug, Default)]
+pub(super) struct Kin {
+    /// By the journey's number under way.
+    of: BTreeMap<u64, (Kinship, Vec<u64>)>,
+    /// Fragments that wait for the rest, by their datagram.
+    fragments: BTreeMap<Datagram, Vec<u64>>,
+    /// The last whole datagram of each identification.
+    wholes: BTreeMap<Datagram, u64>,
+    /// The last packet between two ends, as they were on its way.
+    between: BTreeMap<Ends, u64>,
+    /// What journeys that have ended are called.
+    ended: BTreeMap<u64, Ended>,
+}
+
+impl Kin {
+    pub(super) fn note(&mut self, seq: u64, kinship: Kinship, of: Vec<u64>) {
+        remember(&mut self.of, seq, (kinship, of));
+    }
+
+    /// A journey begins.
+    pub(super) fn opened(&mut self, seq: u64, at: Moment, packet: &Packet) {
+        self.goes_between(seq, at.netns, packet);
+        let Some(key) = datagram(at.netns, packet) else { return };
+        if packet.is_fragment() {
+            match self.fragments.get_mut(&key) {
+                Some(pieces) => pieces.push(seq),
+                None => remember(&mut self.fragments, key, vec![seq]),
+            }
+            return;
+        }
+        remember(&mut self.wholes, key, seq);
+        if let Some(pieces) = self.fragments.remove(&key) {
+            for piece in &pieces {
+                self.note(*piece, Kinship::PieceOf, vec![seq]);
+            }
+            self.note(seq, Kinship::MadeOf, pieces);
+        }
+    }
+
+    /// Its packet goes from one end to another now.
+    pub(super) fn goes_between(&mut self, seq: u64, netns: NetnsId, packet: &Packet) {
+        let Some(ends) = ends(netns, packet) else { return };
+        remember(&mut self.between, ends, seq);
+    }
+
+    /// A journey is complete. What it belongs to is told as far as that is; an answer, where the packet was not taken.
+    pub(super) fn completed(&mut self, seq: u64, id: JourneyId, dropped: bool) -> Option<Relation> {
+        remember(&mut self.ended, seq, Ended { id, dropped });
+        let (kind, of) = self.of.remove(&seq)?;
+        let told = |seq| {
+            self.ended
+                .get(seq)
+                .filter(|ended| ended.dropped || kind != Kinship::AnswerTo)
+                .map(|ended| ended.id)
+        };
+        let of: Vec<JourneyId> = of.iter().filter_map(told).collect();
+        (!of.is_empty()).then_some(Relation { kind, of })
+    }
+}
+
+impl Assembler {
+    /// The journey that an event with these headers belongs to: another one than `seq`, where the buffer holds another
+    /// packet by now that carries the former, or that was in it. `received`: a device gave it.
+    pub(super) fn repacked(
+        &mut self,
+        seq: u64,
+        at: Moment,
+        packet: PacketId,
+        header: &Packet,
+        received: bool,
+    ) -> u64 {
+        // Where ends are not probed, the buffer may have been freed and taken again meanwhile.
+        let received = received && self.timing().probes;
+        let Some(open) = self.opens.get_mut(&seq) else { return seq };
+        let Some(kinship) = repacking(open, header, received) else { return seq };
+        if kinship == Kinship::UnpackedFrom {
+            open.place = Place::Delivered;
+        }
+        self.close(seq, Why::Due);
+        let other = self.open(at, Some(packet), header.clone());
+        self.kin.note(other, kinship, vec![seq]);
+        other
+    }
+
+    /// A journey that began where this host sends: whether it is of an answer, and if to a packet in hand, notes which.
+    pub(super) fn perhaps_answers(&mut self, seq: u64, at: Moment) -> bool {
+        let header = self.opens.get(&seq).map(|open| &open.header);
+        let Some(ends) = header.and_then(|header| answered(at.netns, header)) else { return false };
+        let in_hand =
+            |open: &Open| open.cpu == at.cpu && at.time_ns.saturating_sub(open.last_seen_ns) < ANSWER_NS;
+        let cause = self.kin.between.get(&ends).copied();
+        if let Some(cause) = cause.filter(|cause| self.opens.get(cause).is_some_and(in_hand)) {
+            self.kin.note(seq, Kinship::AnswerTo, vec![cause]);
+        }
+        true
+    }
+
+    /// A journey that began elsewhere than at a device: as the answer to a packet that is in hand, as a piece of a datagram
+    /// that is under way, or as a copy, where its packet is in hand in another buffer.
+    pub(super) fn perhaps_of_another(&mut self, seq: u64, at: Moment) {
+        if self.perhaps_answers(seq, at) {
+            return;
+        }
+        let Some(copy) = self.opens.get(&seq) else { return };
+        let Some(key) = datagram(at.netns, &copy.header) else { return };
+        if copy.header.is_fragment() {
+            let whole = self.kin.wholes.get(&key).copied();
+            if let Some(whole) = whole.filter(|whole| self.opens.contains_key(whole)) {
+                self.kin.note(seq, Kinship::PieceOf, vec![whole]);
+            }
+            return;
+        }
+        let in_hand = |open: &Open| {
+            open.cpu == at.cpu
+                && open.netns == at.netns
+                && open.place != Place::Nowhere
+                && !open.ending.is_over()
+                && at.time_ns.saturating_sub(open.last_seen_ns) < COPY_NS
+        };
+        let original = self.identity.alike(&copy.header).find(|other| {
+            *other != seq
+                && self.opens.get(other).is_some_and(|open| {
+                    in_hand(open)
+                        && open.header.source == copy.header.source
+                        && open.header.destination == copy.header.destination
+                })
+        });
+        if let Some(original) = original {
+            self.kin.note(seq, Kinship::CopyOf, vec![original]);
+        }
+    }
+}
+
+/// Protocols that carry packets: IP in IP (RFC 2003, 2473), GRE, IPsec, L2TP, and UDP, in which there is anything.
+fn may_carry(packet: &Packet) -> bool {
+    packet.protocol.is_some_and(|protocol| matches!(protocol, 4 | 17 | 41 | 47 | 50 | 51 | 115))
+}
+
+/// Whether a packet's buffer holds another packet now.
+fn repacking(open: &Open, header: &Packet, received: bool) -> Option<Kinship> {
+    if open.ending.is_over() || header.is_partial() || header.same_payload(&open.header) {
+        return None;
+    }
+    let longer = header.told_length() > open.header.told_length();
+    let sent = match &open.place {
+        Place::Transmitted(_) => true,
+        // IPsec wraps a packet behind its postrouting.
+        Place::Hook => open.visits.last().is_some_and(|visit| {
+            visit.hook == HookPoint::Postrouting && visit.verdict == Some(HookVerdict::Accept)
+        }),
+        _ => false,
+    };
+    let let_in = open.visits.last().is_none_or(|visit| {
+        matches!(visit.hook, HookPoint::Prerouting | HookPoint::Input)
+            && visit.verdict == Some(HookVerdict::Accept)
+    });
+    match received {
+        false if sent && longer => Some(Kinship::Carries),
+        true if let_in && !longer && may_carry(&open.header) => Some(Kinship::UnpackedFrom),
+        _ => None,
+    }
+}

@@ -1,0 +1,46 @@
+//! Loading ahead: the kernel verifies programs on several processors at once, which is most of what a start takes.
+
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::thread;
+
+use aya::programs::Program;
+use aya::{Btf, Ebpf};
+
+/// More at once would be held up by what is done one by one.
+const THREADS: usize = 4;
+
+/// A program that will be attached, and for a trampoline the function that it is for.
+pub(super) type Wanted = (&'static str, Option<&'static str>);
+
+/// Loads programs. One that is refused is loaded again, and the refusal told, when it is attached.
+pub(super) fn load(ebpf: &mut Ebpf, btf: Option<&Btf>, wanted: &[Wanted]) {
+    let wanted_as = |name: &str| wanted.iter().find(|(wanted, _)| *wanted == name);
+    let work: Vec<(Option<&str>, &mut Program)> = ebpf
+        .programs_mut()
+        .filter_map(|(name, program)| wanted_as(name).map(|(_, function)| (*function, program)))
+        .collect();
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS).min(work.len());
+    let work = Mutex::new(work.into_iter());
+    let next = || work.lock().ok()?.next();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((function, program)) = next() {
+                    load_one(program, function, btf);
+                }
+            });
+        }
+    });
+}
+
+fn load_one(program: &mut Program, function: Option<&str>, btf: Option<&Btf>) {
+    let _ = match (program, function, btf) {
+        (Program::RawTracePoint(program), ..) => program.load(),
+        (Program::KProbe(program), ..) => program.load(),
+        (Program::SocketFilter(program), ..) => program.load(),
+        (Program::FEntry(program), Some(function), Some(btf)) => program.load(function, btf),
+        (Program::FExit(program), Some(function), Some(btf)) => program.load(function, btf),
+        _ => Ok(()),
+    };
+}
