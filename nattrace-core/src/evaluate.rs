@@ -31,7 +31,12 @@ pub(crate) enum Expression {
     /// Ends the rule.
     Verdict(Verdict),
     /// Ends the rule: an address is translated, or the packet answered, queued or redirected otherwise.
-    Terminal { text: String },
+    Terminal {
+        text: String,
+        /// What of the packet is looked up where to learn the new address: the rule does not match what is not there
+        /// (`NFT_BREAK` of `nft_lookup_eval`, net/netfilter/nft_lookup.c, v6.12).
+        map: Option<(Vec<Datum>, Operand)>,
+    },
     /// Does something and goes on.
     Effect,
     /// May go on or not: a limit, a quota, or what is not understood.

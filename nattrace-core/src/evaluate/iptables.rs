@@ -186,7 +186,7 @@ impl Reader {
             "RETURN" => Expression::Verdict(Verdict::Return),
             // What it answers with is not of interest to what did not come this far.
             "REJECT" | "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" | "NETMAP" | "TPROXY" | "NFQUEUE"
-            | "SYNPROXY" => Expression::Terminal { text: self.since(begin) },
+            | "SYNPROXY" => Expression::Terminal { text: self.since(begin), map: None },
             name if target_goes_on(name) => Expression::Verdict(Verdict::Continue),
             _ => Expression::Verdict(Verdict::Jump(name)),
         })

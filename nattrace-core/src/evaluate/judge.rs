@@ -97,11 +97,14 @@ impl Expressions {
             let holds = match expression {
                 Expression::Match(wanted) => wanted.judge(moment, has),
                 Expression::VerdictMap { key, map, text } => {
-                    match_map(key, map, text, moment, has, &mut leads)
+                    match_map(key, map, text, moment, has, Some(&mut leads))
                 }
                 Expression::Unclear { text } => Holds::Unknown(text.clone()),
                 Expression::Effect => Holds::Yes,
-                Expression::Verdict(_) | Expression::Terminal { .. } => break,
+                Expression::Terminal { map: Some((key, map)), text } => {
+                    match_map(key, map, text, moment, has, None)
+                }
+                Expression::Verdict(_) | Expression::Terminal { map: None, .. } => break,
             };
             match holds {
                 Holds::Yes => held += usize::from(expression.tells_apart()),
@@ -124,7 +127,7 @@ fn match_map(
     text: &str,
     moment: &Moment<'_>,
     has: &dyn Fn(&Lookup) -> Option<bool>,
-    leads: &mut Option<Verdict>,
+    leads: Option<&mut Option<Verdict>>,
 ) -> Holds {
     let values = match values(key, moment) {
         Ok(values) => values,
@@ -134,16 +137,19 @@ fn match_map(
     match map {
         Operand::Items(entries) => match entries.iter().find(|(items, _)| within(items, &values)) {
             Some((_, verdict)) => {
-                leads.clone_from(verdict);
+                if let Some(leads) = leads {
+                    leads.clone_from(verdict);
+                }
                 Holds::Yes
             }
             None => no(text, key, &values, None),
         },
-        // Where it leads is the kernel's to say.
         Operand::Named(set) => {
             let lookup = Lookup { set: set.clone(), element: element(&values) };
-            match has(&lookup) {
-                Some(false) => no(text, key, &values, Some(lookup)),
+            match (has(&lookup), &leads) {
+                (Some(false), _) => no(text, key, &values, Some(lookup)),
+                (Some(true), None) => Holds::Yes,
+                // Where it leads is the kernel's to say.
                 _ => Holds::Unknown(text.to_owned()),
             }
         }
@@ -224,7 +230,7 @@ impl Expression {
     fn tells_apart(&self) -> bool {
         let key = match self {
             Self::Match(wanted) if wanted.operator != Operator::IsNot => &wanted.key,
-            Self::VerdictMap { key, .. } => key,
+            Self::VerdictMap { key, .. } | Self::Terminal { map: Some((key, _)), .. } => key,
             _ => return false,
         };
         key.iter().any(|datum| {

@@ -26,6 +26,17 @@ pub(super) fn read(text: &str) -> Expressions {
     Expressions(found)
 }
 
+/// What an element says behind its colon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leads {
+    /// It is a set's, and has none.
+    Nowhere,
+    /// A verdict.
+    ToVerdict,
+    /// An address or a port, which is not of interest here.
+    Elsewhere,
+}
+
 struct Reader<'a> {
     text: &'a str,
     words: Vec<Word<'a>>,
@@ -101,9 +112,18 @@ impl<'a> Reader<'a> {
                 Some(Expression::Effect)
             }
             "snat" | "dnat" | "masquerade" | "redirect" | "reject" | "tproxy" | "synproxy" | "fwd" => {
+                let map = self.map_of_addresses();
+                // Without the rule's comment, when the map was read.
+                let end = if map.is_some() { self.at } else { self.words.len() };
                 self.at = self.words.len();
-                let text = self.since(begin, self.at);
-                Some(Expression::Terminal { text })
+                let text = self.since(begin, end);
+                let rest = self.words.get(begin..).unwrap_or_default();
+                let has = |names: &[&str]| rest.iter().any(|word| !word.quoted && names.contains(&word.text));
+                // What is counted or hashed is always found in its map.
+                if map.is_none() && has(&["map"]) && !has(&["numgen", "jhash", "symhash"]) {
+                    return Some(Expression::Unclear { text });
+                }
+                Some(Expression::Terminal { text, map })
             }
             "limit" | "quota" => {
                 self.rate();
@@ -111,6 +131,20 @@ impl<'a> Reader<'a> {
             }
             _ => self.comparison(begin),
         }
+    }
+
+    /// `dnat ip addr . port to ip daddr . tcp dport map @forwards`, `snat to ip saddr map { 10.0.0.1 : 192.0.2.1 }`: what is
+    /// looked up where.
+    fn map_of_addresses(&mut self) -> Option<(Vec<Datum>, Operand)> {
+        let to = self.words.get(self.at..)?.iter().position(|word| !word.quoted && word.text == "to")?;
+        self.at += to + 1;
+        self.skip(":");
+        let key = self.key()?;
+        if !self.skip("map") {
+            return None;
+        }
+        let map = self.operand(&key, Leads::Elsewhere)?;
+        Some((key, map))
     }
 
     /// `limit rate over 5/second burst 5 packets`, `limit rate 10 mbytes/second`, `quota over 25 mbytes used 3 bytes`.
@@ -188,7 +222,7 @@ impl<'a> Reader<'a> {
     fn comparison(&mut self, begin: usize) -> Option<Expression> {
         let key = self.key()?;
         if self.skip("vmap") {
-            let map = self.operand(&key, true)?;
+            let map = self.operand(&key, Leads::ToVerdict)?;
             return Some(Expression::VerdictMap { key, map, text: self.since(begin, self.at) });
         }
         // `meta mark set 0x1`: it goes on, with other values that are not followed here.
@@ -197,7 +231,7 @@ impl<'a> Reader<'a> {
         }
         let [first] = key.as_slice() else {
             let operator = if self.skip("!=") { Operator::IsNot } else { Operator::Is };
-            let operand = self.operand(&key, false)?;
+            let operand = self.operand(&key, Leads::Nowhere)?;
             return Some(self.matches(begin, key, None, operator, operand));
         };
         let kind = first.kind();
@@ -213,7 +247,7 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         self.at += usize::from(named.is_some());
-        let operand = self.operand(&key, false)?;
+        let operand = self.operand(&key, Leads::Nowhere)?;
         // `tcp flags syn / fin,syn,rst,ack`
         if mask.is_none() && self.skip("/") {
             let mask = self.bits(kind)?;
@@ -271,13 +305,13 @@ impl<'a> Reader<'a> {
     }
 
     /// What the key is compared with.
-    fn operand(&mut self, key: &[Datum], leads: bool) -> Option<Operand> {
+    fn operand(&mut self, key: &[Datum], leads: Leads) -> Option<Operand> {
         if let Some(name) = self.peek(0).and_then(|word| word.strip_prefix('@')) {
             self.at += 1;
             return Some(Operand::Named(name.to_owned()));
         }
         if !self.skip("{") {
-            if leads {
+            if leads != Leads::Nowhere {
                 return None;
             }
             return Some(Operand::Items(vec![(self.items(key)?, None)]));
@@ -289,13 +323,18 @@ impl<'a> Reader<'a> {
             while matches!(self.peek(0), Some("timeout" | "expires" | "comment")) {
                 self.at += 2;
             }
-            let verdict = if leads {
-                if !self.skip(":") {
-                    return None;
+            if leads != Leads::Nowhere && !self.skip(":") {
+                return None;
+            }
+            let verdict = match leads {
+                Leads::ToVerdict => Some(self.verdict()?),
+                Leads::Elsewhere => {
+                    while !matches!(self.peek(0)?, "," | "}") {
+                        self.at += 1;
+                    }
+                    None
                 }
-                Some(self.verdict()?)
-            } else {
-                None
+                Leads::Nowhere => None,
             };
             entries.push((items, verdict));
             if self.skip("}") {

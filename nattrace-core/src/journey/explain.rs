@@ -1,6 +1,10 @@
 //! Why no rule let a packet through: the rules that it passed by, judged as they were then, and the one that came closest.
 
+mod nat;
+mod nat_words;
 mod remedy;
+
+pub(super) use nat::NotRewritten;
 
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::DefaultHasher;
@@ -9,7 +13,7 @@ use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::assemble::Assembler;
-use super::open::{Note, Open};
+use super::open::{Draft, Note, Open};
 use super::release::Closed;
 use super::{Backend, RouteDecision, StepKind};
 use crate::evaluate::{Answer, Asks, Expressions, Failure, Lookup, Moment};
@@ -73,11 +77,7 @@ impl Answers {
         if read.len() >= MAX_READ {
             read.clear();
         }
-        let new = Arc::new(match dialect {
-            Dialect::Nft => Expressions::read(text),
-            Dialect::Iptables => Expressions::read_iptables(text, false),
-            Dialect::Ip6tables => Expressions::read_iptables(text, true),
-        });
+        let new = Arc::new(dialect.read(text));
         read.insert(text.to_owned(), Arc::clone(&new));
         new
     }
@@ -119,6 +119,14 @@ enum Dialect {
 }
 
 impl Dialect {
+    fn read(self, text: &str) -> Expressions {
+        match self {
+            Self::Nft => Expressions::read(text),
+            Self::Iptables => Expressions::read_iptables(text, false),
+            Self::Ip6tables => Expressions::read_iptables(text, true),
+        }
+    }
+
     fn of_iptables(family: NfFamily) -> Self {
         if family == NfFamily::Ip6 { Self::Ip6tables } else { Self::Iptables }
     }
@@ -150,6 +158,19 @@ impl Passed<'_> {
             None => Some(rules),
         }
     }
+
+    /// The rule at which it left.
+    fn left_by(&self) -> Option<&Candidate<'_>> {
+        let handle = self.left_at?;
+        self.rules.as_deref()?.iter().find(|rule| rule.handle == handle)
+    }
+
+    /// The rules behind that.
+    fn behind(&self) -> Option<&[Candidate<'_>]> {
+        let handle = self.left_at?;
+        let rules = self.rules.as_deref()?;
+        rules.get(rules.iter().position(|rule| rule.handle == handle)? + 1..)
+    }
 }
 
 /// A rule that nearly matched.
@@ -177,6 +198,43 @@ struct Place<'a> {
     time_ns: u64,
 }
 
+impl<'a> Place<'a> {
+    /// Where a step of rules is; with its chain, and its rule where it is one's.
+    fn of(draft: &'a Draft) -> Option<(Self, &'a str, Option<u64>)> {
+        let (backend, family, table, chain, rule) = match &draft.step.kind {
+            StepKind::Rule(step) => {
+                let rule = &step.rule;
+                (rule.backend, rule.family, &rule.table, &rule.chain, Some(rule.handle))
+            }
+            StepKind::Policy { backend, family, table, chain, .. } => (*backend, *family, table, chain, None),
+            _ => return None,
+        };
+        let table_handle = match &draft.note {
+            Note::Rule { table_handle, .. } => *table_handle,
+            _ => None,
+        };
+        let (netns, time_ns) = (draft.step.netns, draft.step.time_ns);
+        Some((Self { netns, backend, family, table, table_handle, time_ns }, chain, rule))
+    }
+
+    /// What its rules are numbered by.
+    fn number(&self) -> &'static str {
+        match self.backend {
+            Backend::Nft => "handle",
+            Backend::Legacy => "rule",
+        }
+    }
+
+    /// A rule's text, and where it is.
+    fn name(&self, rule: &Candidate<'_>, chain: &str) -> String {
+        let (owner, table, number) = (self.backend.owner(self.family), self.table, self.number());
+        format!(
+            "The rule \"{}\" in chain {chain} of table {owner} {table} ({number} {})",
+            rule.text, rule.handle
+        )
+    }
+}
+
 impl Assembler {
     /// Questions that were not asked yet, as many as may be under way. Each must be answered, if only by "not known".
     pub fn questions(&mut self) -> Vec<Question> {
@@ -191,7 +249,7 @@ impl Assembler {
     #[must_use]
     pub fn last_questions(&self) -> Vec<Question> {
         let held = self.held.values().map(Closed::open);
-        let all = self.opens.values().chain(held).flat_map(|open| self.explain(open).1);
+        let all = self.opens.values().chain(held).flat_map(|open| self.unanswered(open));
         let new: BTreeSet<Question> = all.filter(|question| !self.answers.asked.contains(question)).collect();
         new.into_iter().take(MAX_QUESTIONS).collect()
     }
@@ -201,9 +259,8 @@ impl Assembler {
         if !self.options.asks {
             return false;
         }
-        let (_, questions) = self.explain(open);
         let mut waits = false;
-        for question in questions {
+        for question in self.unanswered(open) {
             waits = true;
             let known = self.answers.asked.contains(&question) || self.answers.to_ask.contains(&question);
             if !known && self.answers.to_ask.len() < MAX_WAITING {
@@ -213,47 +270,52 @@ impl Assembler {
         waits
     }
 
+    fn unanswered(&self, open: &Open) -> Vec<Question> {
+        let mut questions = self.explain(open).1;
+        questions.extend(self.explain_nat(open).1);
+        questions
+    }
+
     /// What explains a drop by rules, without the steps that prove it, and what must be asked to know more.
     pub(super) fn explain(&self, open: &Open) -> (Option<Finding>, Vec<Question>) {
         let nothing = (None, Vec::new());
-        let Some((at, draft)) = open.ending.verdict.and_then(|at| Some((at, open.drafts.get(at)?))) else {
-            return nothing;
-        };
-        let (backend, family, table, chain, rule) = match &draft.step.kind {
-            StepKind::Rule(step) => {
-                let rule = &step.rule;
-                (rule.backend, rule.family, &rule.table, rule.chain.as_str(), Some(rule.handle))
-            }
-            StepKind::Policy { backend, family, table, chain, .. } => {
-                (*backend, *family, table, chain.as_str(), None)
-            }
-            _ => return nothing,
-        };
-        let table_handle = match &draft.note {
-            Note::Rule { table_handle, .. } => *table_handle,
-            _ => None,
-        };
-        let place = Place {
-            netns: draft.step.netns,
-            backend,
-            family,
-            table,
-            table_handle,
-            time_ns: draft.step.time_ns,
-        };
-        let come_through = |chain, left_at| Passed { chain, left_at, rules: self.rules_of(&place, chain) };
-        let mut passed = vec![come_through(chain, rule)];
+        let Some(at) = open.ending.verdict else { return nothing };
+        let Some((place, chain, rule)) = open.drafts.get(at).and_then(Place::of) else { return nothing };
+        let passed = self.ways(open, &place, at, (chain, rule));
+        // A rule that asks for something drops what it was made for.
+        let meant = rule.is_some_and(|handle| {
+            let rules = passed.first().and_then(|last| last.rules.as_deref()).unwrap_or_default();
+            rules
+                .iter()
+                .find(|rule| rule.handle == handle)
+                .is_none_or(|rule| self.answers.expressions(rule.dialect, rule.text).has_conditions())
+        });
+        self.nearest(open, &place, &passed, meant)
+    }
+
+    /// The chains of a table that the packet came through in one visit, up to a step of it: the chain of that step, where it
+    /// left by this rule or at the end, those that led there, and those that it came back from.
+    fn ways<'a>(
+        &'a self,
+        open: &'a Open,
+        place: &Place<'_>,
+        at: usize,
+        (chain, left_at): (&'a str, Option<u64>),
+    ) -> Vec<Passed<'a>> {
+        let visit = open.drafts.get(at).and_then(|draft| draft.visit);
+        let come_through = |chain, left_at| Passed { chain, left_at, rules: self.rules_of(place, chain) };
+        let mut passed = vec![come_through(chain, left_at)];
         for earlier in open.drafts.iter().take(at).rev() {
             let StepKind::Rule(step) = &earlier.step.kind else { continue };
             let wanted = passed.last().map_or("", |last| last.chain);
             let leads = matches!(&step.verdict, Some(Verdict::Jump(to) | Verdict::Goto(to)) if to == wanted);
-            if leads && earlier.visit == draft.visit && step.rule.table == *table {
+            if leads && earlier.visit == visit && step.rule.table == place.table {
                 passed.push(come_through(&step.rule.chain, Some(step.rule.handle)));
             }
         }
         // Chains that it came back from have been on its way, too.
         let mut of_table = open.drafts.iter().take(at).filter_map(|earlier| match &earlier.step.kind {
-            StepKind::Rule(step) if earlier.visit == draft.visit && step.rule.table == *table => Some(step),
+            StepKind::Rule(step) if earlier.visit == visit && step.rule.table == place.table => Some(step),
             _ => None,
         });
         while let Some(step) = of_table.next() {
@@ -267,15 +329,7 @@ impl Assembler {
                 .map(|later| later.rule.handle);
             passed.push(come_through(to, back));
         }
-        // A rule that asks for something drops what it was made for.
-        let meant = rule.is_some_and(|handle| {
-            let rules = passed.first().and_then(|last| last.rules.as_deref()).unwrap_or_default();
-            rules
-                .iter()
-                .find(|rule| rule.handle == handle)
-                .is_none_or(|rule| self.answers.expressions(rule.dialect, rule.text).has_conditions())
-        });
-        self.nearest(open, &place, &passed, meant)
+        passed
     }
 
     /// The rules of a chain in order, as they were then.
@@ -431,16 +485,8 @@ fn answers_tell(unknown: &[String], asked: &[Question], so_far: &[Question]) -> 
 }
 
 fn missed(place: &Place<'_>, open: &Open, passed: &[Passed<'_>], miss: &Miss<'_>) -> Finding {
-    let (family, table, chain) = (place.family.name(), place.table, miss.chain);
-    let owner = place.backend.owner(place.family);
-    let number = match place.backend {
-        Backend::Nft => "handle",
-        Backend::Legacy => "rule",
-    };
-    let rule = format!(
-        "The rule \"{}\" in chain {chain} of table {owner} {table} ({number} {})",
-        miss.rule.text, miss.rule.handle
-    );
+    let (family, table) = (place.family.name(), place.table);
+    let rule = place.name(miss.rule, miss.chain);
     let failure = &miss.failure;
     match &failure.lookup {
         Some(lookup) => Finding {

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::assemble::{Assembler, hook_of};
 use super::connections::Known;
 use super::ending::Why;
-use super::explain::ANSWER_NS;
+use super::explain::{ANSWER_NS, NotRewritten};
 use super::open::{ChainName, Draft, Moment, Note, Open};
 use super::retransmission::{Segment, path};
 use super::rewrite::decide;
@@ -140,6 +140,7 @@ impl Assembler {
         let known = open.known;
         open.name_drop();
         let (explained, _) = self.explain(&open);
+        let (not_rewritten, _) = self.explain_nat(&open);
         let outcome = open.outcome(self.timing(), why);
         complete_steps(&mut open, &outcome, moves);
         if !self.is_asked_for(&open) || !self.passes_oif(&open) {
@@ -199,6 +200,9 @@ impl Assembler {
                 explained.steps.clone_from(&finding.steps);
             }
             journey.findings.insert(proof, explained);
+        }
+        if let Some(not_rewritten) = not_rewritten {
+            tell_not_rewritten(&mut journey, not_rewritten);
         }
         *self.counters.journeys.entry(journey.outcome.name()).or_default() += 1;
         self.ready.push(journey);
@@ -276,7 +280,7 @@ impl Assembler {
     }
 
     /// The base chain that a rule's step came by, as it was then.
-    fn base_chain(&self, base: &ChainName, draft: &Draft) -> Option<&BaseChain> {
+    pub(super) fn base_chain(&self, base: &ChainName, draft: &Draft) -> Option<&BaseChain> {
         let Note::Rule { table_handle, .. } = &draft.note else { return None };
         let history = self.rulesets.get(&draft.step.netns)?;
         history.base_chain(base.family, &base.table, *table_handle, &base.chain, draft.step.time_ns)
@@ -440,4 +444,20 @@ fn complete_steps(open: &mut Open, outcome: &Outcome, moves: Vec<(usize, usize)>
         let drop = open.drafts.remove(at);
         open.drafts.push(drop);
     }
+}
+
+/// Puts it first where it is likely what went wrong, else behind what is known of the drop.
+fn tell_not_rewritten(journey: &mut Journey, NotRewritten { mut finding, strong, base }: NotRewritten) {
+    let ways_end = |kind: &StepKind| match (kind, &base) {
+        (StepKind::Policy { family, table, chain, .. }, Some(base)) => {
+            (*family, table, chain) == (base.0, &base.1, &base.2)
+        }
+        (StepKind::Rule(step), Some(base)) => (step.rule.family, &step.rule.table) == (base.0, &base.1),
+        _ => false,
+    };
+    finding.steps.extend(journey.steps.iter().position(|step| ways_end(&step.kind)));
+    finding.steps.extend(journey.findings.last().and_then(|last| last.steps.last()));
+    let missing = journey.findings.first().is_some_and(|first| first.code == "set-element-missing");
+    let at = if strong { usize::from(missing) } else { journey.findings.len() };
+    journey.findings.insert(at, finding);
 }

@@ -421,6 +421,23 @@ impl History {
         handles.iter().map(|handle| self.rule(&RuleName { handle: *handle, ..*name }, time_ns)).collect()
     }
 
+    /// The chains that stood at a moment, with where they hang; those of tables in doubt are left out.
+    pub fn chains(&self, time_ns: u64) -> impl Iterator<Item = (RuleName<'_>, Option<&BaseChain>)> {
+        let lives = self.lives.iter().filter(move |life| life.covers(time_ns));
+        lives.filter(move |life| self.life(life.family, &life.name, None, time_ns).is_some()).flat_map(
+            |life| {
+                let name = |chain| RuleName {
+                    family: life.family,
+                    table: &life.name,
+                    table_handle: life.handle,
+                    chain,
+                    handle: 0,
+                };
+                life.chains.iter().map(move |(chain, base)| (name(chain), base.as_ref()))
+            },
+        )
+    }
+
     /// Whether no transaction came between two moments.
     #[must_use]
     pub fn is_unchanged_between(&self, first_ns: u64, last_ns: u64) -> bool {

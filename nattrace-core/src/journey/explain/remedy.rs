@@ -38,7 +38,7 @@ fn of_nft(place: &Place<'_>, packet: &Packet, last: &Passed<'_>, reply: bool) ->
 }
 
 /// The iptables that owns the chain, if one does.
-fn iptables(place: &Place<'_>, last: &Passed<'_>) -> Option<&'static str> {
+pub(super) fn iptables(place: &Place<'_>, last: &Passed<'_>) -> Option<&'static str> {
     let ipv6 = match place.family {
         NfFamily::Ip => false,
         NfFamily::Ip6 => true,
