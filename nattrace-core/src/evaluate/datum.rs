@@ -90,52 +90,8 @@ pub(super) enum Found {
     Unknown,
 }
 
-/// The data that nft names by these words, the longest first.
+/// The data that nft names by these words, by the first of them in order.
 const NAMES: [(&[&str], Datum); 64] = [
-    (&["ip", "saddr"], Datum::Source(Kind::Ipv4)),
-    (&["ip", "daddr"], Datum::Destination(Kind::Ipv4)),
-    (&["ip6", "saddr"], Datum::Source(Kind::Ipv6)),
-    (&["ip6", "daddr"], Datum::Destination(Kind::Ipv6)),
-    (&["tcp", "sport"], Datum::SourcePort(Some(protocol::TCP))),
-    (&["tcp", "dport"], Datum::DestinationPort(Some(protocol::TCP))),
-    (&["udp", "sport"], Datum::SourcePort(Some(protocol::UDP))),
-    (&["udp", "dport"], Datum::DestinationPort(Some(protocol::UDP))),
-    (&["sctp", "sport"], Datum::SourcePort(Some(protocol::SCTP))),
-    (&["sctp", "dport"], Datum::DestinationPort(Some(protocol::SCTP))),
-    (&["th", "sport"], Datum::SourcePort(None)),
-    (&["th", "dport"], Datum::DestinationPort(None)),
-    (&["tcp", "flags"], Datum::TcpFlags),
-    (&["tcp", "sequence"], Datum::Sequence),
-    (&["tcp", "ackseq"], Datum::Acknowledgement),
-    (&["ip", "protocol"], Datum::Protocol(Some(Family::Ipv4))),
-    (&["ip6", "nexthdr"], Datum::Protocol(Some(Family::Ipv6))),
-    (&["meta", "l4proto"], Datum::Protocol(None)),
-    (&["meta", "nfproto"], Datum::NfProto),
-    (&["meta", "protocol"], Datum::EtherType),
-    (&["ether", "type"], Datum::EtherType),
-    (&["ip", "ttl"], Datum::Ttl(Family::Ipv4)),
-    (&["ip6", "hoplimit"], Datum::Ttl(Family::Ipv6)),
-    (&["ip", "length"], Datum::Length(Family::Ipv4)),
-    (&["ip6", "length"], Datum::Length(Family::Ipv6)),
-    (&["meta", "length"], Datum::MetaLength),
-    (&["ip", "id"], Datum::Id),
-    (&["ip", "frag-off"], Datum::FragmentOffset),
-    (&["icmp", "type"], Datum::IcmpType(protocol::ICMP)),
-    (&["icmpv6", "type"], Datum::IcmpType(protocol::ICMPV6)),
-    (&["icmp", "code"], Datum::IcmpCode(protocol::ICMP)),
-    (&["icmpv6", "code"], Datum::IcmpCode(protocol::ICMPV6)),
-    (&["icmp", "id"], Datum::IcmpId(protocol::ICMP)),
-    (&["icmpv6", "id"], Datum::IcmpId(protocol::ICMPV6)),
-    (&["iifname"], Datum::DeviceIn),
-    (&["iif"], Datum::DeviceIn),
-    (&["meta", "iifname"], Datum::DeviceIn),
-    (&["meta", "iif"], Datum::DeviceIn),
-    (&["oifname"], Datum::DeviceOut),
-    (&["oif"], Datum::DeviceOut),
-    (&["meta", "oifname"], Datum::DeviceOut),
-    (&["meta", "oif"], Datum::DeviceOut),
-    (&["meta", "mark"], Datum::Mark),
-    (&["mark"], Datum::Mark),
     (&["ct", "state"], Datum::CtState),
     (&["ct", "status"], Datum::CtStatus),
     (&["ct", "mark"], Datum::CtMark),
@@ -158,17 +114,60 @@ const NAMES: [(&[&str], Datum); 64] = [
     (&["ct", "original", "proto-dst"], Datum::CtPort(Direction::Original, Way::Destination)),
     (&["ct", "reply", "proto-src"], Datum::CtPort(Direction::Reply, Way::Source)),
     (&["ct", "reply", "proto-dst"], Datum::CtPort(Direction::Reply, Way::Destination)),
+    (&["ether", "type"], Datum::EtherType),
     (&["fib", "daddr", "type"], Datum::DestinationType),
+    (&["icmp", "type"], Datum::IcmpType(protocol::ICMP)),
+    (&["icmp", "code"], Datum::IcmpCode(protocol::ICMP)),
+    (&["icmp", "id"], Datum::IcmpId(protocol::ICMP)),
+    (&["icmpv6", "type"], Datum::IcmpType(protocol::ICMPV6)),
+    (&["icmpv6", "code"], Datum::IcmpCode(protocol::ICMPV6)),
+    (&["icmpv6", "id"], Datum::IcmpId(protocol::ICMPV6)),
+    (&["iif"], Datum::DeviceIn),
+    (&["iifname"], Datum::DeviceIn),
+    (&["ip", "saddr"], Datum::Source(Kind::Ipv4)),
+    (&["ip", "daddr"], Datum::Destination(Kind::Ipv4)),
+    (&["ip", "protocol"], Datum::Protocol(Some(Family::Ipv4))),
+    (&["ip", "ttl"], Datum::Ttl(Family::Ipv4)),
+    (&["ip", "length"], Datum::Length(Family::Ipv4)),
+    (&["ip", "id"], Datum::Id),
+    (&["ip", "frag-off"], Datum::FragmentOffset),
+    (&["ip6", "saddr"], Datum::Source(Kind::Ipv6)),
+    (&["ip6", "daddr"], Datum::Destination(Kind::Ipv6)),
+    (&["ip6", "nexthdr"], Datum::Protocol(Some(Family::Ipv6))),
+    (&["ip6", "hoplimit"], Datum::Ttl(Family::Ipv6)),
+    (&["ip6", "length"], Datum::Length(Family::Ipv6)),
+    (&["mark"], Datum::Mark),
+    (&["meta", "l4proto"], Datum::Protocol(None)),
+    (&["meta", "nfproto"], Datum::NfProto),
+    (&["meta", "protocol"], Datum::EtherType),
+    (&["meta", "length"], Datum::MetaLength),
+    (&["meta", "iifname"], Datum::DeviceIn),
+    (&["meta", "iif"], Datum::DeviceIn),
+    (&["meta", "oifname"], Datum::DeviceOut),
+    (&["meta", "oif"], Datum::DeviceOut),
+    (&["meta", "mark"], Datum::Mark),
+    (&["oif"], Datum::DeviceOut),
+    (&["oifname"], Datum::DeviceOut),
+    (&["sctp", "sport"], Datum::SourcePort(Some(protocol::SCTP))),
+    (&["sctp", "dport"], Datum::DestinationPort(Some(protocol::SCTP))),
+    (&["tcp", "sport"], Datum::SourcePort(Some(protocol::TCP))),
+    (&["tcp", "dport"], Datum::DestinationPort(Some(protocol::TCP))),
+    (&["tcp", "flags"], Datum::TcpFlags),
+    (&["tcp", "sequence"], Datum::Sequence),
+    (&["tcp", "ackseq"], Datum::Acknowledgement),
+    (&["th", "sport"], Datum::SourcePort(None)),
+    (&["th", "dport"], Datum::DestinationPort(None)),
+    (&["udp", "sport"], Datum::SourcePort(Some(protocol::UDP))),
+    (&["udp", "dport"], Datum::DestinationPort(Some(protocol::UDP))),
 ];
 
 impl Datum {
     /// The datum at the beginning of these words, and how many they are.
     pub(super) fn named<'w>(words: impl Fn(usize) -> Option<&'w str>) -> Option<(Self, usize)> {
         let first = words(0)?;
-        NAMES
-            .iter()
-            // Most differ in the first word.
-            .filter(|(name, _)| name.first() == Some(&first))
+        let begins = NAMES.partition_point(|(name, _)| name.first() < Some(&first));
+        let these = NAMES.get(begins..)?.iter().take_while(|(name, _)| name.first() == Some(&first));
+        these
             .filter(|(name, _)| name.iter().enumerate().all(|(at, part)| words(at) == Some(*part)))
             .max_by_key(|(name, _)| name.len())
             .map(|(name, datum)| (*datum, name.len()))
@@ -366,5 +365,18 @@ fn state_bit(state: State) -> u128 {
         State::Related => 4,
         State::New => 8,
         State::Untracked => 64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_order() {
+        assert!(NAMES.is_sorted_by_key(|(name, _)| name[0]));
+        for (name, datum) in NAMES {
+            assert_eq!(Datum::named(|at| name.get(at).copied()), Some((datum, name.len())), "{name:?}");
+        }
     }
 }

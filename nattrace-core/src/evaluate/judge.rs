@@ -68,11 +68,11 @@ pub enum Answer {
     Matches(Option<Verdict>),
     /// It does not.
     Fails {
-        /// For each of these reasons, in the rule's order.
-        failures: Vec<Failure>,
-        /// How many expressions that tell packets apart (addresses, ports, devices, marks) hold.
+        /// For this reason alone; `None` where there are more, as then it is a rule for other packets.
+        only: Option<Failure>,
+        /// How many expressions that tell packets apart (addresses, ports, devices, marks) hold, up to the second failure.
         held: usize,
-        /// Parts that may hold or not.
+        /// Parts that may hold or not, up to the second failure.
         unknown: Vec<String>,
     },
     /// That depends on these parts of it.
@@ -80,26 +80,47 @@ pub enum Answer {
 }
 
 /// Whether one expression holds.
-enum Holds {
+enum Holds<'a> {
     Yes,
-    No(Failure),
-    Unknown(String),
+    No(Denied<'a>),
+    Unknown(&'a str),
+}
+
+/// Why an expression does not hold: put into words when it is the only one of its rule, as of many rules few are so near.
+struct Denied<'a> {
+    text: &'a str,
+    key: &'a [Datum],
+    /// What the packet has; an error says why it has none.
+    values: Result<Vec<Value>, String>,
+    set: Option<&'a str>,
+}
+
+impl Denied<'_> {
+    fn told(self) -> Failure {
+        let asks = match (&self.values, self.key) {
+            (Err(_), _) | (_, [Datum::Protocol(_) | Datum::NfProto | Datum::EtherType]) => Asks::AnotherKind,
+            (_, [Datum::CtState | Datum::CtStatus | Datum::CtDirection]) => Asks::State,
+            (_, key) if key.iter().any(|datum| datum.is_end()) => Asks::End,
+            _ => Asks::Other,
+        };
+        let packet = self.values.map_or_else(|absent| absent, |values| element(&values));
+        let lookup = self.set.map(|set| Lookup { set: set.to_owned(), element: packet.clone() });
+        Failure { expression: self.text.to_owned(), packet, lookup, asks }
+    }
 }
 
 impl Expressions {
     /// Evaluates the rule. `has` says whether a named set has an element, where that is known.
     pub fn judge(&self, moment: &Moment<'_>, has: &dyn Fn(&Lookup) -> Option<bool>) -> Answer {
-        let mut failures = Vec::new();
-        let mut unknown = Vec::new();
-        let mut leads = None;
-        let mut held = 0;
+        let (mut denied, mut unknown) = (None, Vec::new());
+        let (mut leads, mut held) = (None, 0);
         for expression in &self.0 {
             let holds = match expression {
                 Expression::Match(wanted) => wanted.judge(moment, has),
                 Expression::VerdictMap { key, map, text } => {
                     match_map(key, map, text, moment, has, Some(&mut leads))
                 }
-                Expression::Unclear { text } => Holds::Unknown(text.clone()),
+                Expression::Unclear { text } => Holds::Unknown(text),
                 Expression::Effect => Holds::Yes,
                 Expression::Terminal { map: Some((key, map)), text } => {
                     match_map(key, map, text, moment, has, None)
@@ -108,31 +129,32 @@ impl Expressions {
             };
             match holds {
                 Holds::Yes => held += usize::from(expression.tells_apart()),
-                Holds::No(failure) => failures.push(failure),
-                Holds::Unknown(text) => unknown.push(text),
+                Holds::No(why) if denied.is_none() => denied = Some(why),
+                Holds::No(_) => return Answer::Fails { only: None, held, unknown },
+                Holds::Unknown(text) => unknown.push(text.to_owned()),
             }
         }
         // Whatever the others say, one that fails is enough.
-        match (failures.is_empty(), unknown.is_empty()) {
-            (false, _) => Answer::Fails { failures, held, unknown },
-            (true, false) => Answer::Unknown(unknown),
-            (true, true) => Answer::Matches(leads),
+        match (denied, unknown.is_empty()) {
+            (Some(why), _) => Answer::Fails { only: Some(why.told()), held, unknown },
+            (None, false) => Answer::Unknown(unknown),
+            (None, true) => Answer::Matches(leads),
         }
     }
 }
 
-fn match_map(
-    key: &[Datum],
-    map: &Operand,
-    text: &str,
+fn match_map<'a>(
+    key: &'a [Datum],
+    map: &'a Operand,
+    text: &'a str,
     moment: &Moment<'_>,
     has: &dyn Fn(&Lookup) -> Option<bool>,
     leads: Option<&mut Option<Verdict>>,
-) -> Holds {
+) -> Holds<'a> {
     let values = match values(key, moment) {
         Ok(values) => values,
-        Err(None) => return Holds::Unknown(text.to_owned()),
-        Err(Some(absent)) => return lacks(text, absent),
+        Err(None) => return Holds::Unknown(text),
+        Err(Some(absent)) => return no(text, key, Err(absent), None),
     };
     match map {
         Operand::Items(entries) => match entries.iter().find(|(items, _)| within(items, &values)) {
@@ -142,40 +164,41 @@ fn match_map(
                 }
                 Holds::Yes
             }
-            None => no(text, key, &values, None),
+            None => no(text, key, Ok(values), None),
         },
         Operand::Named(set) => {
             let lookup = Lookup { set: set.clone(), element: element(&values) };
             match (has(&lookup), &leads) {
-                (Some(false), _) => no(text, key, &values, Some(lookup)),
+                (Some(false), _) => no(text, key, Ok(values), Some(set)),
                 (Some(true), None) => Holds::Yes,
                 // Where it leads is the kernel's to say.
-                _ => Holds::Unknown(text.to_owned()),
+                _ => Holds::Unknown(text),
             }
         }
     }
 }
 
 impl Match {
-    fn judge(&self, moment: &Moment<'_>, has: &dyn Fn(&Lookup) -> Option<bool>) -> Holds {
-        let mut values = match values(&self.key, moment) {
+    fn judge(&self, moment: &Moment<'_>, has: &dyn Fn(&Lookup) -> Option<bool>) -> Holds<'_> {
+        let told = match values(&self.key, moment) {
             Ok(values) => values,
-            Err(None) => return Holds::Unknown(self.text.clone()),
-            Err(Some(absent)) => return lacks(&self.text, absent),
+            Err(None) => return Holds::Unknown(&self.text),
+            Err(Some(absent)) => return no(&self.text, &self.key, Err(absent), None),
         };
-        let told = values.clone();
-        if let (Some(mask), [Value::Number(_, number)]) = (self.mask, values.as_mut_slice()) {
-            *number &= mask;
-        }
+        let masked = self.mask.and_then(|mask| match told.as_slice() {
+            [Value::Number(kind, number)] => Some([Value::Number(*kind, number & mask)]),
+            _ => None,
+        });
+        let values = masked.as_ref().map_or(told.as_slice(), |masked| masked);
         let inside = match &self.operand {
-            Operand::Items(entries) => entries.iter().any(|(items, _)| within(items, &values)),
+            Operand::Items(entries) => entries.iter().any(|(items, _)| within(items, values)),
             Operand::Named(set) => {
-                let lookup = Lookup { set: set.clone(), element: element(&values) };
+                let lookup = Lookup { set: set.clone(), element: element(values) };
                 return match (has(&lookup), self.operator) {
                     (Some(true), Operator::Is) | (Some(false), Operator::IsNot) => Holds::Yes,
-                    (Some(false), Operator::Is) => no(&self.text, &self.key, &told, Some(lookup)),
-                    (Some(true), Operator::IsNot) => no(&self.text, &self.key, &told, None),
-                    _ => Holds::Unknown(self.text.clone()),
+                    (Some(false), Operator::Is) => no(&self.text, &self.key, Ok(told), Some(set)),
+                    (Some(true), Operator::IsNot) => no(&self.text, &self.key, Ok(told), None),
+                    _ => Holds::Unknown(&self.text),
                 };
             }
         };
@@ -183,8 +206,8 @@ impl Match {
             Operator::Is => inside,
             Operator::IsNot => !inside,
             compared => {
-                let (Some(number), Some((first, last))) = (number(&values), self.bounds()) else {
-                    return Holds::Unknown(self.text.clone());
+                let (Some(number), Some((first, last))) = (number(values), self.bounds()) else {
+                    return Holds::Unknown(&self.text);
                 };
                 match compared {
                     Operator::Less => number < first,
@@ -196,7 +219,7 @@ impl Match {
                 }
             }
         };
-        if holds { Holds::Yes } else { no(&self.text, &self.key, &told, None) }
+        if holds { Holds::Yes } else { no(&self.text, &self.key, Ok(told), None) }
     }
 
     /// Of the only value that is compared with.
@@ -212,18 +235,13 @@ impl Match {
     }
 }
 
-fn no(text: &str, key: &[Datum], values: &[Value], lookup: Option<Lookup>) -> Holds {
-    let asks = match key {
-        [Datum::Protocol(_) | Datum::NfProto | Datum::EtherType] => Asks::AnotherKind,
-        [Datum::CtState | Datum::CtStatus | Datum::CtDirection] => Asks::State,
-        key if key.iter().any(|datum| datum.is_end()) => Asks::End,
-        _ => Asks::Other,
-    };
-    Holds::No(Failure { expression: text.to_owned(), packet: element(values), lookup, asks })
-}
-
-fn lacks(text: &str, absent: String) -> Holds {
-    Holds::No(Failure { expression: text.to_owned(), packet: absent, lookup: None, asks: Asks::AnotherKind })
+fn no<'a>(
+    text: &'a str,
+    key: &'a [Datum],
+    values: Result<Vec<Value>, String>,
+    set: Option<&'a str>,
+) -> Holds<'a> {
+    Holds::No(Denied { text, key, values, set })
 }
 
 impl Expression {
@@ -249,22 +267,17 @@ fn number(values: &[Value]) -> Option<u128> {
 
 /// The key's values; an error says why there is none, where that is known.
 fn values(key: &[Datum], moment: &Moment<'_>) -> Result<Vec<Value>, Option<String>> {
-    let found: Vec<Found> = key.iter().map(|datum| datum.of(moment)).collect();
-    // What is absent makes the whole key so, whatever the rest is.
-    let absent = found.iter().find_map(|found| match found {
-        Found::Absent(why) => Some(why.clone()),
-        _ => None,
-    });
-    if absent.is_some() {
-        return Err(absent);
+    let mut values = Vec::with_capacity(key.len());
+    let mut unknown = false;
+    for datum in key {
+        match datum.of(moment) {
+            Found::Value(value) => values.push(value),
+            // What is absent makes the whole key so, whatever the rest is.
+            Found::Absent(why) => return Err(Some(why)),
+            Found::Unknown => unknown = true,
+        }
     }
-    found
-        .into_iter()
-        .map(|found| match found {
-            Found::Value(value) => Ok(value),
-            Found::Absent(_) | Found::Unknown => Err(None),
-        })
-        .collect()
+    if unknown { Err(None) } else { Ok(values) }
 }
 
 fn within(items: &[Item], values: &[Value]) -> bool {

@@ -18,11 +18,15 @@ pub(super) fn read(text: &str) -> Expressions {
             break;
         };
         let ends = matches!(expression, Expression::Verdict(_) | Expression::Terminal { .. });
-        found.push(expression);
+        // Memory is what reading many rules takes its time for.
+        if expression != Expression::Effect {
+            found.push(expression);
+        }
         if ends {
             break;
         }
     }
+    found.shrink_to_fit();
     Expressions(found)
 }
 
@@ -348,7 +352,7 @@ impl<'a> Reader<'a> {
 
     /// An element: as many items as the key has parts.
     fn items(&mut self, key: &[Datum]) -> Option<Vec<Item>> {
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(key.len());
         for (at, datum) in key.iter().enumerate() {
             if at > 0 && !self.skip(".") {
                 return matches!(items.as_slice(), [Item::Any]).then_some(items);

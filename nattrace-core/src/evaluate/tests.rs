@@ -196,23 +196,33 @@ fn rules_as_iptables_save_prints_them() {
 
 #[test]
 fn a_failure_names_both_values() {
-    let failures = |text| match answer(text, &syn(), State::New) {
-        Answer::Fails { failures, .. } => failures,
+    let only = |text| match answer(text, &syn(), State::New) {
+        Answer::Fails { only, .. } => only,
         other => panic!("{text}: {other:?}"),
     };
-    let first = &failures("iifname \"enp0\" ip daddr . tcp dport @allow_in accept")[0];
+    let first = only("iifname \"enp0\" ip daddr . tcp dport @allow_in accept").expect("one failure");
     assert_eq!(first.expression, "ip daddr . tcp dport @allow_in");
     assert_eq!(first.packet, "192.168.70.10 . 22");
     let element = first.lookup.as_ref().map(|lookup| lookup.element.as_str());
     assert_eq!(element, Some("192.168.70.10 . 22"));
-    assert_eq!(failures("ct state established,related accept")[0].packet, "new");
-    assert_eq!(failures("udp dport 53 accept")[0].packet, "is tcp");
-    assert_eq!(failures("ip6 daddr fd00::1 accept")[0].packet, "is IPv4");
-    let all = failures("ip saddr 10.9.0.0/16 tcp dport { 80, 443 } accept");
-    let expressions: Vec<&str> = all.iter().map(|failure| failure.expression.as_str()).collect();
-    assert_eq!(expressions, ["ip saddr 10.9.0.0/16", "tcp dport { 80, 443 }"]);
-    let first = &failures("-A F ! -s 10.2.1.2/32 -p tcp -m tcp --dport 22 -j ACCEPT")[0];
+    for (text, packet) in [
+        ("ct state established,related accept", "new"),
+        ("udp dport 53 accept", "is tcp"),
+        ("ip6 daddr fd00::1 accept", "is IPv4"),
+    ] {
+        assert_eq!(only(text).expect("one failure").packet, packet);
+    }
+    assert_eq!(only("ip saddr 10.9.0.0/16 tcp dport { 80, 443 } accept"), None, "a rule for other packets");
+    let first = only("-A F ! -s 10.2.1.2/32 -p tcp -m tcp --dport 22 -j ACCEPT").expect("one failure");
     assert_eq!((first.expression.as_str(), first.packet.as_str()), ("! -s 10.2.1.2/32", "10.2.1.2"));
+    let dnat =
+        only("dnat ip to tcp dport map { 80 : 192.0.2.1, 443 : 192.0.2.2 } comment \"x\"").expect("a map");
+    assert_eq!(
+        (dnat.expression.as_str(), dnat.packet.as_str()),
+        ("dnat ip to tcp dport map { 80 : 192.0.2.1, 443 : 192.0.2.2 }", "22")
+    );
+    let dnat = only("dnat ip addr . port to ip daddr . tcp dport map @allow_in").expect("a map");
+    assert_eq!(dnat.lookup.expect("a lookup").element, "192.168.70.10 . 22");
 }
 
 #[test]

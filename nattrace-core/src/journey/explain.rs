@@ -271,13 +271,22 @@ impl Assembler {
     }
 
     fn unanswered(&self, open: &Open) -> Vec<Question> {
-        let mut questions = self.explain(open).1;
+        let mut questions = self.judge_drop(open, |rule| rule.text.contains('@')).1;
         questions.extend(self.explain_nat(open).1);
         questions
     }
 
-    /// What explains a drop by rules, without the steps that prove it, and what must be asked to know more.
-    pub(super) fn explain(&self, open: &Open) -> (Option<Finding>, Vec<Question>) {
+    /// What explains a drop by rules, without the steps that prove it.
+    pub(super) fn explain(&self, open: &Open) -> Option<Finding> {
+        self.judge_drop(open, |_| true).0
+    }
+
+    /// What explains a drop by rules as far as these rules tell, and what must be asked to know more.
+    fn judge_drop(
+        &self,
+        open: &Open,
+        considered: impl Fn(&Candidate<'_>) -> bool,
+    ) -> (Option<Finding>, Vec<Question>) {
         let nothing = (None, Vec::new());
         let Some(at) = open.ending.verdict else { return nothing };
         let Some((place, chain, rule)) = open.drafts.get(at).and_then(Place::of) else { return nothing };
@@ -290,7 +299,7 @@ impl Assembler {
                 .find(|rule| rule.handle == handle)
                 .is_none_or(|rule| self.answers.expressions(rule.dialect, rule.text).has_conditions())
         });
-        self.nearest(open, &place, &passed, meant)
+        self.nearest(open, &place, &passed, meant, considered)
     }
 
     /// The chains of a table that the packet came through in one visit, up to a step of it: the chain of that step, where it
@@ -371,6 +380,7 @@ impl Assembler {
         place: &Place<'_>,
         passed: &[Passed<'_>],
         meant: bool,
+        considered: impl Fn(&Candidate<'_>) -> bool,
     ) -> (Option<Finding>, Vec<Question>) {
         let visit = open.visits.last();
         let moment = Moment {
@@ -399,7 +409,7 @@ impl Assembler {
                 unclear = true;
                 continue;
             }
-            for rule in rules {
+            for rule in rules.iter().filter(|rule| considered(rule)) {
                 let expressions = self.answers.expressions(rule.dialect, rule.text);
                 if expressions.verdict() != Some(&Verdict::Accept) {
                     unclear |= expressions.verdict().is_none();
@@ -410,9 +420,8 @@ impl Assembler {
                 let answer = expressions.judge(&moment, &|lookup| self.has(place, lookup, &asked));
                 let asked = asked.into_inner();
                 match answer {
-                    Answer::Fails { failures, held, unknown } => {
-                        let mut failures = failures.into_iter();
-                        let (Some(failure), None) = (failures.next(), failures.next()) else { continue };
+                    Answer::Fails { only, held, unknown } => {
+                        let Some(failure) = only else { continue };
                         let (near, may_be_near) = match failure.asks {
                             Asks::AnotherKind | Asks::State => continue,
                             Asks::End => (true, failure.lookup.is_some()),

@@ -139,7 +139,7 @@ impl Assembler {
         let (moves, decided) = self.fill_rewrites(&mut open);
         let known = open.known;
         open.name_drop();
-        let (explained, _) = self.explain(&open);
+        let explained = self.explain(&open);
         let (not_rewritten, _) = self.explain_nat(&open);
         let outcome = open.outcome(self.timing(), why);
         complete_steps(&mut open, &outcome, moves);

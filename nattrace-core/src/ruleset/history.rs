@@ -105,6 +105,11 @@ impl Life {
         self.from_ns <= time_ns && time_ns < self.until_ns
     }
 
+    fn rule(&self, chain: &str, handle: u64, time_ns: u64) -> Option<&Rule> {
+        let reign = self.rules.get(&handle)?.iter().find(|r| r.from_ns <= time_ns && time_ns < r.until_ns)?;
+        (reign.chain == chain).then_some(&reign.rule)
+    }
+
     /// Another rule took the handle at some moment within the doubt.
     fn replace(&mut self, handle: u64, doubt: &Doubt) {
         if let Some(last) = self.rules.get_mut(&handle).and_then(|reigns| reigns.last_mut()) {
@@ -405,10 +410,7 @@ impl History {
     /// listing: nft's traces show what it read at its start, not what was counted since.
     #[must_use]
     pub fn rule(&self, name: &RuleName<'_>, time_ns: u64) -> Option<&Rule> {
-        let life = self.life(name.family, name.table, name.table_handle, time_ns)?;
-        let reigns = life.rules.get(&name.handle)?;
-        let reign = reigns.iter().find(|r| r.from_ns <= time_ns && time_ns < r.until_ns)?;
-        (reign.chain == name.chain).then_some(&reign.rule)
+        self.life(name.family, name.table, name.table_handle, time_ns)?.rule(name.chain, name.handle, time_ns)
     }
 
     /// The rules of a chain in order, as they were at a moment; `None` when that cannot be known. Of `name`, the handle of
@@ -418,7 +420,7 @@ impl History {
         let life = self.life(name.family, name.table, name.table_handle, time_ns)?;
         let order = life.orders.iter().find(|o| o.from_ns <= time_ns && time_ns < o.until_ns)?;
         let handles = order.chains.get(name.chain)?;
-        handles.iter().map(|handle| self.rule(&RuleName { handle: *handle, ..*name }, time_ns)).collect()
+        handles.iter().map(|handle| life.rule(name.chain, *handle, time_ns)).collect()
     }
 
     /// The chains that stood at a moment, with where they hang; those of tables in doubt are left out.

@@ -178,8 +178,8 @@ impl Assembler {
     ) -> Option<Miss<'r>> {
         let asked = RefCell::new(Vec::new());
         match self.judge(place, rule, moment, &asked) {
-            Answer::Fails { failures, held, unknown } => {
-                let [failure] = <[_; 1]>::try_from(failures).ok()?;
+            Answer::Fails { only, held, unknown } => {
+                let failure = only?;
                 let near = match failure.asks {
                     Asks::AnotherKind | Asks::State => false,
                     Asks::End => true,
