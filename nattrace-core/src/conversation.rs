@@ -9,6 +9,7 @@ use crate::conntrack::{Connection, Direction, Tuple};
 use crate::event::NetnsId;
 use crate::findings::{Finding, Way};
 use crate::journey::{Journey, JourneyId, Outcome};
+use crate::neighbour::{Neighbour, NeighbourAnswer, NeighbourQuery};
 use crate::packet::tcp_flag::{ACK, FIN, RST, SYN};
 use crate::packet::{Endpoint, protocol};
 
@@ -18,6 +19,10 @@ const MAX_CONVERSATIONS: usize = 4096;
 const MAX_JOURNEYS: usize = 64;
 /// Longer than the first two retries of a connection attempt (1 s and 2 s).
 const QUIET_NS: u64 = 3_500_000_000;
+/// After so long without an answer the next hop is looked up: it is known when the silence is told.
+const SILENCE_NS: u64 = 1_200_000_000;
+/// Next hops that are looked up at once.
+const MAX_ASKED: usize = 16;
 
 /// How the packets of one direction fared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,6 +83,10 @@ struct Talk {
     incomplete: bool,
     /// How the last packet of the original direction left.
     way: Option<Way>,
+    /// Packets had by when its next hop was last looked up.
+    looked_up: u64,
+    /// What was found then.
+    neighbour: Option<Neighbour>,
 }
 
 /// How far a TCP connection came.
@@ -138,6 +147,32 @@ impl Conversations {
         self.told(|_| true, now_ns)
     }
 
+    /// Next hops that have been silent for a while: to be looked up, and answered by [`Conversations::neighbour`].
+    pub fn questions(&mut self, now_ns: u64) -> Vec<(NetnsId, NeighbourQuery)> {
+        let silent = self.open.iter_mut().filter(|(_, talk)| talk.told < talk.packets());
+        let mut found = Vec::new();
+        for ((netns, original), talk) in silent {
+            let due = talk.last_ns.saturating_add(SILENCE_NS) <= now_ns && talk.looked_up < talk.packets();
+            if !due || found.len() >= MAX_ASKED {
+                continue;
+            }
+            if let Some(way) = talk.silent_way(*original) {
+                found.push((*netns, way.neighbour()));
+                talk.looked_up = talk.packets();
+            }
+        }
+        found
+    }
+
+    /// Takes what was looked up.
+    pub fn neighbour(&mut self, netns: NetnsId, answer: &NeighbourAnswer) {
+        for ((_, original), talk) in self.open.iter_mut().filter(|((at, _), _)| *at == netns) {
+            if talk.silent_way(*original).is_some_and(|way| way.neighbour() == answer.query) {
+                talk.neighbour.clone_from(&answer.neighbour);
+            }
+        }
+    }
+
     fn told(&mut self, which: impl Fn(&Talk) -> bool, now_ns: u64) -> Vec<Conversation> {
         let follows = self.follows;
         let mut ready: Vec<_> =
@@ -184,6 +219,8 @@ impl Talk {
             error_from: None,
             incomplete: false,
             way: None,
+            looked_up: 0,
+            neighbour: None,
         }
     }
 
@@ -243,19 +280,27 @@ impl Talk {
             answered: self.answered,
             journeys: self.journeys.clone(),
             text: self.words(original, manner),
-            findings: self.unanswered(original, manner).into_iter().collect(),
+            findings: self.unanswered(original, manner).unwrap_or_default(),
         }
     }
 
     /// A connection attempt that was let through, and what is to be said of it when nothing came back. Of other packets
     /// than TCP's nobody knows whether they are to be answered.
-    fn unanswered(&self, original: Tuple, manner: Manner) -> Option<Finding> {
+    fn unanswered(&self, original: Tuple, manner: Manner) -> Option<Vec<Finding>> {
+        let known = manner.follows && manner.settled && !self.incomplete;
+        let way = self.silent_way(original).filter(|_| known)?;
+        let count = self.tcp.syns.through;
+        let attempts = format!("{count} {}", if count == 1 { "SYN" } else { "SYNs" });
+        let neighbour = self.neighbour.as_ref();
+        let seen = way.without_answer(&attempts, neighbour);
+        Some([seen].into_iter().chain(way.without_way_back(neighbour)).collect())
+    }
+
+    /// How the packets of a connection attempt left that nobody has answered.
+    fn silent_way(&self, original: Tuple) -> Option<&Way> {
         let attempted = original.protocol == protocol::TCP && self.tcp.syns.through > 0;
         let silence = self.answered.packets == 0 && self.errors.packets == 0;
-        let known = manner.follows && manner.settled && !self.incomplete;
-        let way = self.way.as_ref().filter(|_| attempted && silence && known)?;
-        let count = self.tcp.syns.through;
-        Some(way.without_answer(&format!("{count} {}", if count == 1 { "SYN" } else { "SYNs" })))
+        self.way.as_ref().filter(|_| attempted && silence)
     }
 
     /// Who is to answer: the server behind the rewrites.

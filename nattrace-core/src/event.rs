@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conntrack::{Connection, Direction};
 use crate::fib::FibAnswer;
+use crate::neighbour::NeighbourAnswer;
 use crate::packet::Packet;
 use crate::ruleset::{Listing, legacy};
 
@@ -94,6 +95,8 @@ pub enum Body {
     },
     /// What the routing tables answered for a packet that was routed right before.
     Fib(FibAnswer),
+    /// Who has an address on a device, when that was asked.
+    Neighbour(NeighbourAnswer),
     /// The time, as the program looked whether journeys have ended: a replay looks at the same moments.
     Clock,
     /// Something was lost between the kernel and here.

@@ -16,6 +16,7 @@ pub mod fib;
 pub mod filter;
 pub mod findings;
 pub mod journey;
+pub mod neighbour;
 pub mod packet;
 pub mod record;
 pub mod ruleset;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::{Certainty, Finding, is_plain};
 use crate::event::Manip;
 use crate::journey::{Journey, Outcome, RouteDecision, StepKind};
+use crate::neighbour::{Neighbour, NeighbourQuery};
 use crate::packet::Endpoint;
 
 /// How a packet left this host.
@@ -47,8 +48,18 @@ impl Way {
         Some(way)
     }
 
-    /// What can be said when `attempts` of its kind left, and none was answered.
-    pub(crate) fn without_answer(&self, attempts: &str) -> Finding {
+    /// Who is to have the packet next.
+    pub(crate) fn neighbour(&self) -> NeighbourQuery {
+        NeighbourQuery { device: self.device.clone(), address: self.next_hop() }
+    }
+
+    fn next_hop(&self) -> IpAddr {
+        self.gateway.unwrap_or(self.destination.addr)
+    }
+
+    /// What can be said when `attempts` of its kind left, and none was answered; with the next hop's entry in the
+    /// neighbour table, where that is known.
+    pub(crate) fn without_answer(&self, attempts: &str, neighbour: Option<&Neighbour>) -> Finding {
         let Self { device, source, destination, .. } = self;
         let (server, client) = (destination.addr, source.addr);
         let via = self.gateway.map(|gateway| format!(" by way of {gateway}")).unwrap_or_default();
@@ -61,12 +72,19 @@ impl Way {
                     "{seen} It had come in by {device}, too, and kept its source: {server} answers {client} directly, \
                      past this host, with an address that {client} did not ask."
                 ),
-                fix: self.masquerade(),
+                fix: self.masquerade("hairpin"),
                 certainty: Certainty::Likely,
                 steps: Vec::new(),
             };
         }
-        let next_hop = self.gateway.unwrap_or(server);
+        let next_hop = self.next_hop();
+        let (resolved, is_there) = match neighbour.and_then(|neighbour| neighbour.words(next_hop)) {
+            Some(words) => (format!(" {words}"), String::new()),
+            None => (
+                String::new(),
+                format!("is {next_hop} there, `ip neigh show {next_hop} dev {device}` here; "),
+            ),
+        };
         let port = destination.port.map(|port| format!(" and tcp port {port}")).unwrap_or_default();
         let listens = destination
             .port
@@ -82,7 +100,7 @@ impl Way {
         Finding {
             code: "no-answer",
             text: format!(
-                "{seen} Next: is {next_hop} there, `ip neigh show {next_hop} dev {device}` here; does the packet reach \
+                "{seen}{resolved} Next: {is_there}does the packet reach \
                  {server}, `tcpdump -ni any 'host {client}{port}'` there.{listens} And {back}."
             ),
             fix: Vec::new(),
@@ -99,19 +117,40 @@ impl Way {
             && self.gateway.is_none()
     }
 
-    /// A table of its own, which says what it is for and is easily removed.
-    fn masquerade(&self) -> Vec<String> {
-        let (device, server) = (&self.device, self.destination.addr);
-        if !is_plain(device) {
-            return Vec::new();
+    /// What may be the cause where the next hop is there: a server that sends its answers another way, or nowhere.
+    pub(crate) fn without_way_back(&self, neighbour: Option<&Neighbour>) -> Option<Finding> {
+        let forwarded = self.came_by.is_some() && self.destination_written && !self.source_written;
+        let resolves = neighbour.is_none_or(|neighbour| !neighbour.lladdr.is_empty());
+        if !forwarded || !resolves || self.is_hairpin() {
+            return None;
         }
+        let (server, client) = (self.destination.addr, self.source.addr);
+        Some(Finding {
+            code: "no-way-back",
+            text: format!(
+                "It kept its source: where {server} has no route to {client} through this host, its answers do not come back. \
+                 Mend its route, or have it see this host's address instead:"
+            ),
+            fix: self.masquerade("way_back"),
+            certainty: Certainty::Likely,
+            steps: Vec::new(),
+        })
+    }
+
+    /// A table of its own, which says what it is for and is easily removed.
+    fn masquerade(&self, table: &str) -> Vec<String> {
+        let (device, server) = (&self.device, self.destination.addr);
+        let Some(came_by) = self.came_by.as_ref().filter(|came_by| is_plain(came_by) && is_plain(device))
+        else {
+            return Vec::new();
+        };
         let family = if server.is_ipv4() { "ip" } else { "ip6" };
-        let chain = format!("{family} hairpin postrouting");
+        let chain = format!("{family} {table} postrouting");
         vec![
-            format!("nft add table {family} hairpin"),
+            format!("nft add table {family} {table}"),
             format!("nft 'add chain {chain} {{ type nat hook postrouting priority srcnat; }}'"),
             format!(
-                "nft add rule {chain} iifname {device} oifname {device} {family} daddr {server} ct status dnat masquerade"
+                "nft add rule {chain} iifname {came_by} oifname {device} {family} daddr {server} ct status dnat masquerade"
             ),
         ]
     }
@@ -139,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_way_back_is_asked_for_where_the_client_s_own_address_went_out() {
-        let finding = way().without_answer("3 SYNs");
+        let finding = way().without_answer("3 SYNs", None);
         assert_eq!((finding.code, finding.certainty), ("no-answer", Certainty::Certain));
         assert!(
             finding
@@ -147,16 +186,35 @@ mod tests {
                 .starts_with("3 SYNs left by eth1 for 10.0.0.2:22, from 10.0.0.1:4000; nothing came back.")
         );
         assert!(finding.text.contains("`ip route get 10.0.0.1` there"), "{}", finding.text);
-        let unwritten = Way { destination_written: false, ..way() }.without_answer("3 SYNs");
+        let unwritten = Way { destination_written: false, ..way() }.without_answer("3 SYNs", None);
         assert!(unwritten.text.contains("may go another way"), "{}", unwritten.text);
-        let masked = Way { source_written: true, ..way() }.without_answer("3 SYNs");
+        let masked = Way { source_written: true, ..way() }.without_answer("3 SYNs", None);
         assert!(masked.text.contains("this host's own address"), "{}", masked.text);
+    }
+
+    #[test]
+    fn a_server_without_a_way_back_is_one_cause_that_fits() {
+        let finding = way().without_way_back(None).expect("a client's own address went out");
+        assert_eq!((finding.code, finding.certainty), ("no-way-back", Certainty::Likely));
+        assert!(
+            finding.fix[2].contains("iifname eth0 oifname eth1 ip daddr 10.0.0.2 ct status dnat masquerade")
+        );
+        let failed = Neighbour { state: 0x20, lladdr: Vec::new() };
+        for other in [
+            Way { source_written: true, ..way() },
+            Way { destination_written: false, ..way() },
+            Way { came_by: None, ..way() },
+            Way { device: "eth0".to_owned(), ..way() },
+        ] {
+            assert_eq!(other.without_way_back(None), None);
+        }
+        assert_eq!(way().without_way_back(Some(&failed)), None, "it is not there at all");
     }
 
     #[test]
     fn a_packet_that_goes_back_where_it_came_from_needs_another_source() {
         let hairpin = Way { device: "eth0".to_owned(), ..way() };
-        let finding = hairpin.without_answer("1 SYN");
+        let finding = hairpin.without_answer("1 SYN", None);
         assert_eq!((finding.code, finding.certainty), ("hairpin-without-snat", Certainty::Likely));
         assert!(
             finding.fix[2].ends_with("ip daddr 10.0.0.2 ct status dnat masquerade"),
@@ -164,9 +222,10 @@ mod tests {
             finding.fix[2]
         );
         let routed = Way { gateway: Some([10, 0, 0, 9].into()), ..hairpin.clone() };
-        assert_eq!(routed.without_answer("1 SYN").code, "no-answer");
+        assert_eq!(routed.without_answer("1 SYN", None).code, "no-answer");
         assert_eq!(
-            Way { device: "a;b".to_owned(), came_by: Some("a;b".to_owned()), ..hairpin }.masquerade(),
+            Way { device: "a;b".to_owned(), came_by: Some("a;b".to_owned()), ..hairpin }
+                .masquerade("hairpin"),
             Vec::<String>::new()
         );
     }

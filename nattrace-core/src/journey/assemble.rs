@@ -212,6 +212,8 @@ impl Assembler {
                 self.own_tables.insert((at.netns, family, name));
             }
             Body::Fib(answer) => self.answered(at.netns, &answer),
+            // Of a conversation, not of a journey.
+            Body::Neighbour(_) => {}
             Body::Clock => self.expire(at.time_ns),
             Body::Loss(loss) => {
                 self.counters.loss(&loss);

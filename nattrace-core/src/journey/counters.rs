@@ -60,6 +60,7 @@ impl Body {
             Self::Namespace { .. } => ("namespace", None),
             Self::OwnTable { .. } => ("own_table", None),
             Self::Fib(_) => ("fib", None),
+            Self::Neighbour(_) => ("neighbour", None),
             Self::Clock => ("clock", None),
             Self::Loss(_) => ("loss", None),
         }

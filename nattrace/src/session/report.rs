@@ -4,10 +4,11 @@ use std::io::Write;
 
 use anyhow::Result;
 use nattrace_core::conversation::{Conversation, Conversations};
-use nattrace_core::event::{Body, Event, Loss, Source};
+use nattrace_core::event::{Body, Event, Loss, NetnsId, Source};
 use nattrace_core::findings::Causes;
 use nattrace_core::journey::Counters;
 use nattrace_core::journey::{Journey, JourneyId};
+use nattrace_core::neighbour::NeighbourQuery;
 use nattrace_core::record::NftTool;
 
 use crate::cli::ExitStatus;
@@ -53,6 +54,7 @@ impl<W: Write> Report<W> {
             Body::Namespace { name: Some(name) } => {
                 self.renderer.namespaces().set_name(event.netns, name.as_str());
             }
+            Body::Neighbour(answer) => self.conversations.neighbour(event.netns, answer),
             Body::Loss(loss) if self.losses.len() < MAX_LOSSES => {
                 self.losses.push((loss.clone(), Vec::new()));
             }
@@ -87,6 +89,11 @@ impl<W: Write> Report<W> {
         self.now_ns = self.now_ns.max(now_ns);
         let quiet = self.conversations.quiet(now_ns);
         self.converse(quiet)
+    }
+
+    /// Next hops to be looked up, for what is to be said of those that do not answer.
+    pub(super) fn questions(&mut self, now_ns: u64) -> Vec<(NetnsId, NeighbourQuery)> {
+        self.conversations.questions(now_ns)
     }
 
     fn converse(&mut self, conversations: impl IntoIterator<Item = Conversation>) -> Result<()> {

@@ -11,6 +11,7 @@ use nattrace_common::record::{LOST_NFT, LOST_PROBES, LOST_TRACEPOINTS};
 use nattrace_core::event::{Body, Event, Loss, NetnsId, NftTrace, SetAnswer, Source};
 use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
 use nattrace_core::journey::explain::Question;
+use nattrace_core::neighbour::NeighbourAnswer;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -31,8 +32,9 @@ use crate::cli::plan::{Format, NetnsChoice, TracePlan};
 use crate::render::{Renderer, Start, filter_flags};
 use crate::source::bpf::decode::Decoded;
 use crate::source::bpf::symbols::Symbols;
+use crate::source::netlink::neighbour;
 use crate::source::netlink::socket::Received;
-use crate::source::netns::Netns;
+use crate::source::netns::{Netns, run_in};
 use crate::source::ruleset::{self, Counted, tool::nft_tool};
 
 /// How often journeys are checked for their end while some are under way.
@@ -248,6 +250,7 @@ impl<'a> Session<'a> {
             if Instant::now() >= next_look {
                 looked = Instant::now();
                 self.poll()?;
+                self.look_up(time_ns);
                 self.report.quiet(time_ns)?;
             }
             self.tell()?;
@@ -447,6 +450,27 @@ impl<'a> Session<'a> {
             });
         }
         Ok(())
+    }
+
+    /// Has the next hops of unanswered packets looked up.
+    fn look_up(&mut self, time_ns: u64) {
+        for (netns, query) in self.report.questions(time_ns) {
+            let watched = self.kernel.watched.iter().find(|watched| watched.netns.inum == netns);
+            let Some(handle) = watched.map(|watched| Arc::clone(&watched.netns)) else { continue };
+            let sender = self.sender.clone();
+            tokio::spawn(async move {
+                let found = tokio::task::spawn_blocking(move || {
+                    let found = run_in(&handle, || neighbour::ask(&query)).ok()?.ok()?;
+                    Some(NeighbourAnswer { query, neighbour: found })
+                });
+                // What cannot be asked is not known: the user is told how to.
+                if let Ok(Some(answer)) = found.await {
+                    let body = Body::Neighbour(answer);
+                    let event = Event { time_ns: now_ns(), cpu: u32::MAX, netns, body };
+                    let _ = sender.send(Input::Events(vec![event])).await;
+                }
+            });
+        }
     }
 
     /// Lists the rules of legacy iptables beside the trace.

@@ -256,6 +256,10 @@ pub const NLMSGERR_ATTR_MSG: u16 = 1;
 pub const NLM_F_ACK_TLVS: u16 = 0x200;
 pub const NLM_F_CAPPED: u16 = 0x100;
 
+/// neighbour.h.
+pub const NDA_DST: u16 = 1;
+pub const NDA_LLADDR: u16 = 2;
+
 /// rtnetlink.h: `enum rtattr_type_t`.
 pub const RTA_DST: u16 = 1;
 pub const RTA_SRC: u16 = 2;

@@ -72,7 +72,7 @@ impl FibSocket {
     }
 }
 
-fn bytes_of(addr: IpAddr) -> Vec<u8> {
+pub(super) fn bytes_of(addr: IpAddr) -> Vec<u8> {
     match addr {
         IpAddr::V4(addr) => addr.octets().to_vec(),
         IpAddr::V6(addr) => addr.octets().to_vec(),

@@ -6,6 +6,7 @@
 //!                                            ├─ conntrack        ctnetlink                ▶ ConntrackEvent
 //!                                            └─ route            links and addresses
 //! fib ── socket ── kernel ── socket ── FibAnswer  which route a packet takes
+//! neighbour ── socket ── kernel ── socket ── Neighbour  who has the next hop's address
 //! trace_table ── batch ── socket ── kernel        the one thing that is ever written
 //! ```
 //!
@@ -20,6 +21,7 @@ pub mod fib;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod message;
+pub mod neighbour;
 pub mod route;
 pub mod ruleset_changes;
 pub mod socket;
