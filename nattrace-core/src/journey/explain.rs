@@ -27,8 +27,11 @@ const MAX_QUESTIONS: usize = 8;
 const MAX_ASKED: usize = 16;
 /// Questions that wait for their turn; what comes beyond is not asked.
 const MAX_WAITING: usize = 256;
-/// An answer holds for packets this near, when no transaction lies between; for so long is it waited for.
-pub(super) const ANSWER_NS: u64 = 2_000_000_000;
+/// An answer holds for packets that come this soon after it, when no transaction lies between.
+const ANSWER_NS: u64 = 2_000_000_000;
+/// For so long is an answer waited for, and holds for packets that came before it: a busy machine takes its time to start
+/// the program that asks.
+pub(super) const WAIT_NS: u64 = 10_000_000_000;
 /// Rules that are judged in one second of the trace at most: what ends badly then is not explained.
 const MAX_JUDGED: usize = 1_000_000;
 /// Rules whose expressions are kept.
@@ -475,7 +478,8 @@ impl Assembler {
         let unchanged = |time_ns: u64| {
             let (first, last) = (time_ns.min(place.time_ns), time_ns.max(place.time_ns));
             let history = self.rulesets.get(&place.netns);
-            last - first <= ANSWER_NS && history.is_some_and(|h| h.is_unchanged_between(first, last))
+            let most = if time_ns < place.time_ns { ANSWER_NS } else { WAIT_NS };
+            last - first <= most && history.is_some_and(|h| h.is_unchanged_between(first, last))
         };
         match self.answers.answered.get(&question) {
             Some((time_ns, has)) if unchanged(*time_ns) => *has,

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::assemble::{Assembler, hook_of};
 use super::connections::Known;
 use super::ending::Why;
-use super::explain::{ANSWER_NS, NotRewritten};
+use super::explain::{NotRewritten, WAIT_NS};
 use super::open::{ChainName, Draft, Moment, Note, Open};
 use super::retransmission::{Segment, path};
 use super::rewrite::decide;
@@ -68,7 +68,7 @@ impl Assembler {
                 continue;
             }
             let Some(closed) = self.held.remove(&key) else { continue };
-            let late = closed.at_ns.saturating_add(ANSWER_NS) <= self.now_ns;
+            let late = closed.at_ns.saturating_add(WAIT_NS) <= self.now_ns;
             if !all && !late && self.asks(&closed.open) {
                 self.held.insert(key, closed);
                 continue;
