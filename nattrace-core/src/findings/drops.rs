@@ -3,6 +3,7 @@
 use super::{Certainty, Finding};
 use crate::conntrack::Direction;
 use crate::journey::{DropCause, Journey, KernelDrop, Outcome, StepKind};
+use crate::ruleset::iptables_target;
 
 /// What can be said of a journey for certain.
 #[must_use]
@@ -40,6 +41,16 @@ fn dropped_by_rule(journey: &Journey, cause: &DropCause) -> Option<Finding> {
             rule.in_chain(),
             rule.backend.owner(rule.family)
         ),
+    };
+    // `tproxy_tg4`, net/netfilter/xt_TPROXY.c, v6.12.
+    let proxies =
+        rule.text.as_deref().and_then(iptables_target).is_some_and(|to| to.name() == Some("TPROXY"));
+    let text = if proxies {
+        format!(
+            "{text} TPROXY does so where no socket takes it: does the proxy run, on that port, with IP_TRANSPARENT?"
+        )
+    } else {
+        text
     };
     // The rules that led into the chain are part of the proof.
     let mut steps: Vec<usize> = Vec::new();

@@ -5,11 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::programs;
 use super::stage::Stage;
+use super::traced::{READY, READY_WITHIN};
 use crate::lab::kernel;
+use crate::lab::process::Process;
 use crate::scenario::Cost;
 
 /// The kernel counts runs of BPF programs when this is 1.
@@ -22,8 +25,8 @@ const AT_BOTH_ENDS: [&str; 2] = ["netif_receive_s", "net_dev_start_x"];
 const AT_THE_END: [&str; 6] =
     ["__udp_enqueue_s", "sk_data_ready", "end_fentry", "end_stateless_f", "end_kprobe", "consume_skb"];
 
-/// Windows that are looked at, where the one before was too busy.
-const IDLE_WINDOWS: usize = 3;
+/// How often something is measured at most, where a busy machine was in the way.
+const WINDOWS: usize = 3;
 
 /// Switches the counting on for as long as it lives.
 struct Counting {
@@ -99,6 +102,7 @@ impl Stage {
         drop(counting);
         let rss = memory_mb(id, "VmRSS")?;
         let start = if kernel::is_within(None, Some("6.1")) { cost.start_old } else { cost.start };
+        let ready = self.quickest_start(&cost.trace, ready, start)?;
 
         let names = programs::names();
         let mut runs: BTreeMap<&str, u64> = BTreeMap::new();
@@ -147,11 +151,33 @@ impl Stage {
         Ok(())
     }
 
+    /// How long it took to be ready, and if that was too long, then also up to two times more: what else the machine did
+    /// is not in every one.
+    fn quickest_start(&mut self, name: &str, first: f64, bound: f64) -> Result<f64> {
+        let plan = self.traces.get(name).with_context(|| format!("no trace is called {name}"))?.plan.clone();
+        let mut least = first;
+        for _ in 1..WINDOWS {
+            if least <= bound {
+                break;
+            }
+            let mut command = self.nattrace(plan.at.as_deref(), plan.via)?;
+            command.args(self.filled(&plan.args)?);
+            let called = self.unique("again");
+            let mut process = Process::spawn(command, &self.lab.dir, &called)?;
+            let stderr = process.stderr.clone();
+            process.wait_for_line(&stderr, READY, READY_WITHIN, &self.lab.limits)?;
+            least = least.min(process.started.elapsed().as_secs_f64());
+            process.signal(Signal::INT)?;
+            process.wait(Duration::from_secs(30), &self.lab.limits)?;
+        }
+        Ok(least)
+    }
+
     /// Processor time of an idle process in its quietest window, in milliseconds. A guest's clock goes on while its
     /// host runs something else: what is not the process' own doing is not in every window.
     fn idle(&self, id: u32, cost: &Cost) -> Result<f64> {
         let mut least = f64::INFINITY;
-        for _ in 0..IDLE_WINDOWS {
+        for _ in 0..WINDOWS {
             let before = busy_ms(id)?;
             self.lab.limits.sleep(Duration::from_secs_f64(cost.idle))?;
             least = least.min(busy_ms(id)? - before);

@@ -25,7 +25,7 @@ const MAKERS: [&str; 4] =
     [INIT, include_str!("image.rs"), include_str!("modules.rs"), include_str!("cpio.rs")];
 
 /// Programs of this machine that every guest has.
-const PROGRAMS: [&str; 36] = [
+const PROGRAMS: [&str; 37] = [
     "bash",
     "busybox",
     "bridge",
@@ -34,6 +34,7 @@ const PROGRAMS: [&str; 36] = [
     "ip",
     "ss",
     "tc",
+    "wg",
     "nft",
     "iptables",
     "iptables-save",

@@ -8,7 +8,7 @@ use super::apt;
 use crate::{cache::Cache, process, progress};
 
 /// What must be there, a program or a file, and the Debian package that has it.
-const TOOLS: [(&str, &str); 15] = [
+const TOOLS: [(&str, &str); 16] = [
     ("nft", "nftables"),
     ("iptables", "iptables"),
     ("iptables-legacy", "iptables"),
@@ -22,6 +22,7 @@ const TOOLS: [(&str, &str); 15] = [
     ("depmod", "kmod"),
     ("xz", "xz-utils"),
     ("setpriv", "util-linux"),
+    ("wg", "wireguard-tools"),
     (QEMU, "qemu-system-x86"),
     // nft prints protocols by name only where this file tells the names.
     ("/etc/protocols", "netbase"),
