@@ -99,6 +99,8 @@ pub enum Body {
     Neighbour(NeighbourAnswer),
     /// The time, as the program looked whether journeys have ended: a replay looks at the same moments.
     Clock,
+    /// The recording has come to its limit; the trace went on without it.
+    Full,
     /// Something was lost between the kernel and here.
     Loss(Loss),
 }

@@ -212,8 +212,8 @@ impl Assembler {
                 self.own_tables.insert((at.netns, family, name));
             }
             Body::Fib(answer) => self.answered(at.netns, &answer),
-            // Of a conversation, not of a journey.
-            Body::Neighbour(_) => {}
+            // Of a conversation, or of the recording: not of a journey.
+            Body::Neighbour(_) | Body::Full => {}
             Body::Clock => self.expire(at.time_ns),
             Body::Loss(loss) => {
                 self.counters.loss(&loss);

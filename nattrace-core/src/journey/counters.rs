@@ -62,6 +62,7 @@ impl Body {
             Self::Fib(_) => ("fib", None),
             Self::Neighbour(_) => ("neighbour", None),
             Self::Clock => ("clock", None),
+            Self::Full => ("full", None),
             Self::Loss(_) => ("loss", None),
         }
     }

@@ -159,6 +159,9 @@ pub(super) struct KernelArgs {
     /// Also keep the events, for `nattrace replay`
     #[arg(long, value_name = "FILE")]
     pub(super) record: Option<PathBuf>,
+    /// Stop recording, not tracing, at this size of the file: 10M, 2G [default: 1G]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) record_limit: Option<String>,
     /// Add nothing to any ruleset; rules are then seen by probes alone, or said to be missing
     #[arg(long)]
     pub(super) no_trace_table: bool,
@@ -275,6 +278,7 @@ impl KernelArgs {
         let flags = [
             ("--rate", self.rate.is_some()),
             ("--record", self.record.is_some()),
+            ("--record-limit", self.record_limit.is_some()),
             ("--no-trace-table", self.no_trace_table),
             ("--dry-run", self.dry_run),
         ];

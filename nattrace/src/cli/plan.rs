@@ -16,6 +16,8 @@ pub use super::args::Format;
 
 /// New packets a second that are selected when nothing else is said: enough to see, too few to hurt.
 const DEFAULT_RATE: u32 = 10;
+/// Bytes of a recording where nothing is said.
+const DEFAULT_RECORD_LIMIT: u64 = 1 << 30;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +52,18 @@ pub struct TracePlan {
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
     /// Where to keep the events.
-    pub record: Option<PathBuf>,
+    pub record: Option<Recording>,
     /// Where the results go, and how.
     pub output: Output,
+}
+
+/// Where events are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes that it has at most.
+    pub limit: u64,
 }
 
 /// `nattrace check`.
@@ -184,6 +195,17 @@ fn trace(
         Some(typed) => values::one("--rate", typed, values::rate)?,
         None => Some(DEFAULT_RATE),
     };
+    let record_limit = match &kernel.record_limit {
+        Some(typed) if kernel.record.is_none() => {
+            return Err(Mistake::new(
+                format!("--record-limit {typed}"),
+                "nothing is recorded",
+                "give --record FILE, too",
+            ));
+        }
+        Some(typed) => values::one("--record-limit", typed, values::size)?,
+        None => DEFAULT_RECORD_LIMIT,
+    };
     if let (Some(record), Some(path)) = (&kernel.record, &output.path)
         && same_file(record, path)
     {
@@ -203,7 +225,7 @@ fn trace(
         sources: resolve_sources(limit)?,
         trace_table: !kernel.no_trace_table,
         dry_run: kernel.dry_run,
-        record: kernel.record,
+        record: kernel.record.map(|path| Recording { path, limit: record_limit }),
         output,
     })))
 }
@@ -352,7 +374,7 @@ mod tests {
         let plan = trace(
             "--proto tcp,6 --saddr 10.0.0.0/8 --daddr 10.1.2.3 --addr 10.0.0.0/8 --sport 1024-65535 --dport 22 \
              --dport 8000-8100 --port 22 --iif enp0 --oif veth21 --mark 0x1/0xf --tcp-flags syn,!ack --netns rtr,web \
-             --no-follow --count 3 --duration 1h30m --rate 0 --format json --record /tmp/r -o /tmp/o \
+             --no-follow --count 3 --duration 1h30m --rate 0 --format json --record /tmp/r --record-limit 10M -o /tmp/o \
              --sources nft,conntrack --no-trace-table --dry-run",
         );
         assert_eq!(plan.filter.protocols, [6]);
@@ -366,7 +388,8 @@ mod tests {
         assert_eq!((plan.count, plan.duration, plan.rate), (Some(3), Some(Duration::from_mins(90)), None));
         assert_eq!(plan.sources.set, [Source::Nft, Source::Conntrack].into());
         assert_eq!(plan.output.format, Format::Json);
-        assert_eq!((plan.record, plan.output.path), (Some("/tmp/r".into()), Some("/tmp/o".into())));
+        assert_eq!(plan.record, Some(Recording { path: "/tmp/r".into(), limit: 10 << 20 }));
+        assert_eq!(plan.output.path, Some("/tmp/o".into()));
     }
 
     #[test]
@@ -392,6 +415,9 @@ mod tests {
             ("check --format nft", "check --format nft: nft has no grammar for it"),
             ("replay f -o ./f", "-o ./f: the results would overwrite the recording"),
             ("--record x -o x", "--record x with -o x: the recording and the results"),
+            ("--record-limit 5M", "--record-limit 5M: nothing is recorded; give --record FILE, too"),
+            ("--record x --record-limit 5Q", "--record-limit 5Q: not a size"),
+            ("--record x --record-limit 9", "--record-limit 9: too small"),
             ("--netns all,web", "--netns all,web: all is every namespace already"),
         ] {
             let mistake = plan(line).unwrap_err();

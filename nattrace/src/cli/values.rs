@@ -299,6 +299,27 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     Ok(total)
 }
 
+/// `64k`, `10M`, `2G`: bytes.
+pub(super) fn size(text: &str) -> Parsed<u64> {
+    const LEAST: u64 = 64 << 10;
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" => Some(0),
+        "k" | "K" => Some(10),
+        "M" => Some(20),
+        "G" => Some(30),
+        "T" => Some(40),
+        _ => None,
+    };
+    let bytes = number.parse::<u64>().ok().zip(shift).and_then(|(n, shift)| n.checked_mul(1 << shift));
+    match bytes {
+        Some(bytes) if bytes >= LEAST => Ok(bytes),
+        Some(_) => Err(Bad::new("too small for a ruleset and a packet", "give at least 64k")),
+        None => Err(Bad::new("not a size", "write a number and k, M, G or T, as in 100M")),
+    }
+}
+
 /// `--count`.
 pub(super) fn count(text: &str) -> Parsed<u64> {
     match text.parse() {

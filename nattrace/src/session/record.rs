@@ -1,54 +1,66 @@
-//! `--record`: the events, one a line, as they come.
+//! `--record`: the events as they come.
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::io::BufWriter;
 
 use anyhow::{Context as _, Result};
 use nattrace_core::event::{Event, Source};
-use nattrace_core::record::{Header, NftTool, encode, encode_header};
+use nattrace_core::record::{Header, NftTool, Writer, Written};
 
+use super::trace::say;
+use crate::cli::plan::Recording;
 use crate::render::{SourceState, Start};
 
 /// An open recording.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    out: BufWriter<File>,
+    /// Until it begins.
+    file: Option<File>,
+    out: Option<Writer<BufWriter<File>>>,
     name: String,
+    limit: u64,
 }
 
 impl Recorder {
     /// Creates the file, before anything is changed anywhere.
-    pub(super) fn create(path: &Path) -> Result<Self> {
-        let name = format!("--record {}", path.display());
-        let file = File::create(path).with_context(|| name.clone())?;
-        Ok(Self { out: BufWriter::new(file), name })
+    pub(super) fn create(recording: &Recording) -> Result<Self> {
+        let name = format!("--record {}", recording.path.display());
+        let file = File::create(&recording.path).with_context(|| name.clone())?;
+        Ok(Self { file: Some(file), out: None, name, limit: recording.limit })
     }
 
     /// Writes what the recording is of.
     pub(super) fn start(&mut self, start: &Start, nft: NftTool) -> Result<()> {
+        let Some(file) = self.file.take() else { return Ok(()) };
         let sources = start.sources.iter().map(|(source, state)| (*source, state_text(state))).collect();
         let mut header =
             Header::new(env!("CARGO_PKG_VERSION"), start.kernel.clone(), start.filter.clone(), sources);
         header.nft = Some(nft);
-        self.line(&encode_header(&header).context("the recording's header")?)
+        let out = Writer::begin(BufWriter::new(file), &header, Some(self.limit));
+        self.out = Some(out.with_context(|| self.name.clone())?);
+        Ok(())
     }
 
     /// Writes an event.
     pub(super) fn event(&mut self, event: &Event) -> Result<()> {
-        self.line(&encode(event).context("an event for the recording")?)
+        let Some(out) = &mut self.out else { return Ok(()) };
+        if out.event(event).with_context(|| self.name.clone())? == Written::Full {
+            say(&format!(
+                "{}: {} bytes, its --record-limit, are written; what comes now is traced, not recorded",
+                self.name, self.limit
+            ));
+        }
+        Ok(())
     }
 
-    /// Writes out what is buffered.
-    pub(super) fn finish(mut self) -> Result<()> {
-        self.out.flush().with_context(|| self.name.clone())
+    /// Hands on what is buffered: it is to survive this program.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.out.as_mut().map_or(Ok(()), Writer::flush).with_context(|| self.name.clone())
     }
 
-    fn line(&mut self, line: &str) -> Result<()> {
-        self.out
-            .write_all(line.as_bytes())
-            .and_then(|()| self.out.write_all(b"\n"))
-            .with_context(|| self.name.clone())
+    /// Ends it.
+    pub(super) fn finish(self) -> Result<()> {
+        self.out.map_or(Ok(()), Writer::finish).with_context(|| self.name)
     }
 }
 

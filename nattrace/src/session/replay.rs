@@ -76,6 +76,9 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
         if end_ns.is_some_and(|end| event.time_ns > end) {
             break;
         }
+        if event.body == Body::Full {
+            say(&format!("{name} came to its --record-limit: what was traced after that is not in it"));
+        }
         if let Body::Namespace { name } = &event.body {
             names.insert(event.netns, name.clone());
         }

@@ -64,7 +64,7 @@ pub(super) fn run(plan: &TracePlan) -> Result<ExitStatus> {
         return super::dry_run::run(plan);
     }
     let renderer = output::open(&plan.output)?;
-    let recorder = plan.record.as_deref().map(Recorder::create).transpose()?;
+    let recorder = plan.record.as_ref().map(Recorder::create).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before anything is installed: a signal that comes meanwhile must still end the run in order.
@@ -251,6 +251,7 @@ impl<'a> Session<'a> {
                 looked = Instant::now();
                 self.poll()?;
                 self.look_up(time_ns);
+                self.recorder.as_mut().map_or(Ok(()), Recorder::flush)?;
                 self.report.quiet(time_ns)?;
             }
             self.tell()?;
