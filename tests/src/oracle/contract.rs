@@ -23,6 +23,14 @@ pub(crate) struct Output {
     pub(crate) complaints: Vec<String>,
 }
 
+impl Output {
+    /// All lines of a type that is known.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &Value> {
+        let Self { start, journeys, connections, losses, summary, .. } = self;
+        start.iter().chain(journeys).chain(connections).chain(losses).chain(summary)
+    }
+}
+
 /// Reads JSON Lines. A last line without its end is left out when the program was killed or is still
 /// writing (`partial`); otherwise it is a complaint.
 pub(crate) fn read(output: &str, partial: bool) -> Output {

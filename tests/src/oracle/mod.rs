@@ -14,5 +14,6 @@ pub(crate) mod listing;
 pub(crate) mod monitor;
 pub(crate) mod nft_format;
 pub(crate) mod replay;
+pub(crate) mod schema;
 pub(crate) mod seen;
 pub(crate) mod xtables;

@@ -19,6 +19,7 @@ use crate::lab::netns::Namespace;
 use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
 use crate::oracle::counters::{self, Counts};
+use crate::oracle::schema;
 use crate::oracle::{agreement, conntrack, legacy, listing, monitor, nft_format, replay, xtables};
 use crate::scenario::{Agreement, Counting, Format, Hooks, Mode, Stdout, Trace, Via};
 
@@ -368,6 +369,7 @@ impl Stage {
             }
         };
         ask("contract", contract::complaints(&trace.output, Some(code)));
+        ask("schema", trace.output.lines().filter_map(schema::complaint).collect());
         ask("sources", self.sources(trace));
         if trace.plan.monitor != Agreement::NoTexts {
             ask("ruleset", listing::complaints(&self.snapshots, journeys));
