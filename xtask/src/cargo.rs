@@ -34,6 +34,9 @@ pub(crate) struct Programs {
     pub(crate) scenarios: PathBuf,
 }
 
+/// Names of functions stay, for backtraces.
+const STRIPPED: &str = "profile.release.strip=\"debuginfo\"";
+
 /// Builds nattrace alone, in release, and returns its path.
 pub(crate) fn build_nattrace(cache: &Cache) -> Result<PathBuf> {
     let tools = setup::ebpf(cache)?;
@@ -41,13 +44,20 @@ pub(crate) fn build_nattrace(cache: &Cache) -> Result<PathBuf> {
     existing(target_dir()?.join("release/nattrace"))
 }
 
-/// The programs that go into guests.
+/// The programs that go into guests, and to other machines: each one file that needs no library.
 pub(crate) fn programs(cache: &Cache, rebuild: bool) -> Result<Programs> {
+    // With a target named, the flags are not those of build scripts and macros.
+    let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     if rebuild {
         let tools = setup::ebpf(cache)?;
-        build(&tools, &["--package", "nattrace", "--package", "nattrace-tests", "--bins"])?;
+        let flags = format!("target.{target}.rustflags=[\"-C\", \"target-feature=+crt-static\"]");
+        let packages = ["--package", "nattrace", "--package", "nattrace-tests", "--bins"];
+        build(
+            &tools,
+            &[&packages[..], &["--target", &target, "--config", &flags, "--config", STRIPPED]].concat(),
+        )?;
     }
-    let dir = target_dir()?.join("release");
+    let dir = target_dir()?.join(target).join("release");
     Ok(Programs { nattrace: existing(dir.join("nattrace"))?, scenarios: existing(dir.join("scenarios"))? })
 }
 

@@ -38,6 +38,8 @@ enum Verb {
     Demo(verbs::demo::Args),
     /// Run a shell command in a guest with a Debian kernel; nattrace and the scenarios are there
     Guest(verbs::guest::Args),
+    /// Make one static file and a Debian package, for machines without a toolchain
+    Dist,
     /// Record how much each kernel's verifier goes through for each program
     Verifier(verbs::verifier::Args),
 }
@@ -66,6 +68,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Test(args) => verbs::test::run(&cache, &args),
         Verb::Demo(args) => verbs::demo::run(&cache, &args),
         Verb::Guest(args) => verbs::guest::run(&cache, &args),
+        Verb::Dist => verbs::dist::run(&cache),
         Verb::Verifier(args) => verbs::verifier::run(&cache, &args),
     }
 }

@@ -226,6 +226,9 @@ impl Datum {
         let port = |end: Option<Endpoint>| number(end.and_then(|end| end.port).map(u128::from));
         let text = |name: Option<&str>| match name {
             Some(name) => Found::Value(Value::Text(name.to_owned())),
+            // An empty name is compared (`nft_meta_store_ifname`, net/netfilter/nft_meta.c; `ip_packet_match`,
+            // net/ipv4/netfilter/ip_tables.c; v6.12): `!=` holds.
+            None if moment.devices_known => Found::Value(Value::Text(String::new())),
             None => Found::Unknown,
         };
         let connection = moment.connection;
@@ -281,6 +284,15 @@ impl Datum {
         }
     }
 
+    /// Why a device's name is empty.
+    pub(super) fn without_device(self) -> Option<&'static str> {
+        match self {
+            Self::DeviceIn => Some("came from this host itself"),
+            Self::DeviceOut => Some("has no device out here"),
+            _ => None,
+        }
+    }
+
     /// Why the packet has no such header: nft puts the check for it before the comparison, without showing it.
     fn absent(self, moment: &Moment<'_>) -> Option<String> {
         let packet = moment.packet;
@@ -317,12 +329,6 @@ impl Datum {
             Self::IcmpType(number) | Self::IcmpCode(number) | Self::IcmpId(number) => layer4(Some(number)),
             Self::Protocol(Some(wanted)) | Self::Ttl(wanted) | Self::Length(wanted) => family(wanted),
             Self::Id | Self::FragmentOffset => family(Family::Ipv4),
-            Self::DeviceIn if moment.iif.is_none() && moment.devices_known => {
-                Some("came from this host itself".to_owned())
-            }
-            Self::DeviceOut if moment.oif.is_none() && moment.devices_known => {
-                Some("has no device out here".to_owned())
-            }
             Self::CtStatus | Self::CtMark | Self::CtDirection | Self::CtZone
                 if moment.connection.and_then(|c| c.state) == Some(State::Untracked) =>
             {

@@ -96,7 +96,19 @@ struct Denied<'a> {
 }
 
 impl Denied<'_> {
-    fn told(self) -> Failure {
+    fn told(mut self) -> Failure {
+        // What has no device is not what a rule about devices is for.
+        if let Ok(values) = &self.values
+            && let Some(why) = self
+                .key
+                .iter()
+                .zip(values)
+                .filter(|(_, v)| v.is_empty())
+                .find_map(|(d, _)| d.without_device())
+        {
+            self.values = Err(why.to_owned());
+            self.set = None;
+        }
         let asks = match (&self.values, self.key) {
             (Err(_), _) | (_, [Datum::Protocol(_) | Datum::NfProto | Datum::EtherType]) => Asks::AnotherKind,
             (_, [Datum::CtState | Datum::CtStatus | Datum::CtDirection]) => Asks::State,
@@ -167,8 +179,7 @@ fn match_map<'a>(
             None => no(text, key, Ok(values), None),
         },
         Operand::Named(set) => {
-            let lookup = Lookup { set: set.clone(), element: element(&values) };
-            match (has(&lookup), &leads) {
+            match (holds_element(set, &values, has), &leads) {
                 (Some(false), _) => no(text, key, Ok(values), Some(set)),
                 (Some(true), None) => Holds::Yes,
                 // Where it leads is the kernel's to say.
@@ -193,8 +204,7 @@ impl Match {
         let inside = match &self.operand {
             Operand::Items(entries) => entries.iter().any(|(items, _)| within(items, values)),
             Operand::Named(set) => {
-                let lookup = Lookup { set: set.clone(), element: element(values) };
-                return match (has(&lookup), self.operator) {
+                return match (holds_element(set, values, has), self.operator) {
                     (Some(true), Operator::Is) | (Some(false), Operator::IsNot) => Holds::Yes,
                     (Some(false), Operator::Is) => no(&self.text, &self.key, Ok(told), Some(set)),
                     (Some(true), Operator::IsNot) => no(&self.text, &self.key, Ok(told), None),
@@ -256,6 +266,14 @@ impl Expression {
                 || matches!(datum, Datum::DeviceIn | Datum::DeviceOut | Datum::Mark | Datum::CtMark)
         })
     }
+}
+
+/// Whether a named set has an element. None has a device without a name.
+fn holds_element(set: &str, values: &[Value], has: &dyn Fn(&Lookup) -> Option<bool>) -> Option<bool> {
+    if values.iter().any(Value::is_empty) {
+        return Some(false);
+    }
+    has(&Lookup { set: set.to_owned(), element: element(values) })
 }
 
 fn number(values: &[Value]) -> Option<u128> {

@@ -337,3 +337,42 @@ fn rulesets_of_other_programs_are_read_and_what_is_not_is_said() {
 fn part_line(part: &str) -> String {
     if part.is_empty() { String::new() } else { format!("  {part}\n") }
 }
+
+#[test]
+fn a_device_that_is_not_there_has_an_empty_name() {
+    let packet = syn();
+    let moment = Moment {
+        packet: &packet,
+        iif: None,
+        oif: Some("veth21"),
+        devices_known: true,
+        connection: None,
+        mark: None,
+        destination_type: None,
+    };
+    let judge =
+        |rule: Expressions| rule.judge(&moment, &|_| panic!("nobody can know an element without a name"));
+    for text in
+        ["iifname != \"eth0\" accept", "iifname != { \"a\", \"b\" } accept", "iifname != @devices accept"]
+    {
+        assert_eq!(judge(Expressions::read(text)), Answer::Matches(None), "{text}");
+    }
+    assert_eq!(
+        judge(Expressions::read_iptables("-A OUTPUT ! -i docker0 -j ACCEPT", false)),
+        Answer::Matches(None)
+    );
+    for text in [
+        "iifname \"eth0\" accept",
+        "iifname . oifname { \"a\" . \"veth21\" } accept",
+        "iifname @devices accept",
+    ] {
+        let Answer::Fails { only: Some(failure), .. } = judge(Expressions::read(text)) else {
+            panic!("{text}")
+        };
+        assert_eq!(
+            (failure.asks, failure.packet.as_str()),
+            (Asks::AnotherKind, "came from this host itself")
+        );
+        assert_eq!(failure.lookup, None);
+    }
+}

@@ -82,6 +82,13 @@ pub enum Value {
     Text(String),
 }
 
+impl Value {
+    /// The name of a device that is not there.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Text(name) if name.is_empty())
+    }
+}
+
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

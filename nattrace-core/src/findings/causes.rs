@@ -75,7 +75,8 @@ fn describe(cause: &DropCause) -> (Key, String) {
             let given =
                 || format!("{} {}", reason.as_deref().unwrap_or(""), function.as_deref().unwrap_or(""));
             let key = cause.map_or_else(given, str::to_owned);
-            (Key::Kernel(key, device.clone()), format!("the kernel: {}", text.trim_end_matches('.')))
+            let at = device.as_ref().map(|device| format!(" at {device}")).unwrap_or_default();
+            (Key::Kernel(key, device.clone()), format!("the kernel{at}: {}", text.trim_end_matches('.')))
         }
     }
 }
@@ -99,6 +100,6 @@ mod tests {
             (drop("waited 3.0 s", "a"), drop("waited 3.1 s", "a"), drop("waited", "b"));
         assert_eq!(first.0, second.0);
         assert_ne!(first.0, other.0);
-        assert_eq!(first.1, "the kernel: waited 3.0 s");
+        assert_eq!(first.1, "the kernel at a: waited 3.0 s");
     }
 }

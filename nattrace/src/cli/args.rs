@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,7 +44,7 @@ packet is selected. It runs until Ctrl-C.";
     about = ABOUT,
     max_term_width = 100,
     after_help = EXAMPLES,
-    override_usage = "nattrace [FILTERS] [OPTIONS]\n       nattrace replay FILE [FILTERS] [OPTIONS]\n       nattrace check"
+    override_usage = "nattrace [FILTERS] [OPTIONS]\n       nattrace replay FILE [FILTERS] [OPTIONS]\n       nattrace check\n       nattrace completions SHELL | man"
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -68,6 +69,14 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Tell again what --record kept: no kernel, no root needed
     Replay(Box<ReplayArgs>),
+    /// Print what makes a shell complete the flags: bash, zsh, fish
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
 }
 
 #[derive(Debug, ClapArgs)]

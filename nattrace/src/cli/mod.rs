@@ -8,6 +8,7 @@
 
 mod args;
 mod exit;
+mod generated;
 mod impossible;
 mod mistake;
 pub mod plan;
@@ -58,7 +59,7 @@ where
             }
             _ => Stop::Mistake(mistake::from_clap(&error)),
         })?;
-    Ok(plan::resolve(typed, terminal)?)
+    plan::resolve(typed, terminal)
 }
 
 /// The value of `--color` in a command line that asks for help.

@@ -10,7 +10,7 @@ use nattrace_core::filter::Filter;
 use super::args::{self, Args, Command, FilterArgs, KernelArgs, LimitArgs, OutputArgs};
 use super::mistake::Mistake;
 use super::terminal::Terminal;
-use super::{impossible, values};
+use super::{Stop, generated, impossible, values};
 
 pub use super::args::Format;
 
@@ -148,40 +148,42 @@ pub enum Width {
 }
 
 /// Turns flags into a plan.
-pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Mistake> {
+pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
     let Args { filter, limit, kernel, output, color, command } = args;
     let output = |more: OutputArgs| resolve_output(output.join(more), color, terminal);
     match command {
-        None => trace(&filter, &limit, kernel, output(OutputArgs::default())?),
+        None => Ok(trace(&filter, &limit, kernel, output(OutputArgs::default())?)?),
         Some(Command::Check(check)) => {
             if let Some(flag) = filter.given().or_else(|| limit.given()).or_else(|| kernel.given()) {
-                return Err(Mistake::new(
+                return Err(Stop::Mistake(Mistake::new(
                     format!("{flag} with check"),
                     "check looks at the kernel, not at packets",
                     "write `nattrace check` alone",
-                ));
+                )));
             }
             let output = output(check.output)?;
             if output.format == Format::Nft {
-                return Err(Mistake::new(
+                return Err(Stop::Mistake(Mistake::new(
                     "check --format nft",
                     "nft has no grammar for it",
                     "give --format text or json",
-                ));
+                )));
             }
             Ok(Plan::Check(CheckPlan { output }))
         }
         Some(Command::Replay(replay)) => {
             if let Some(flag) = kernel.given() {
-                return Err(Mistake::new(
+                return Err(Stop::Mistake(Mistake::new(
                     format!("{flag} with replay"),
                     "it has a meaning only while the kernel is traced",
                     format!("leave out {flag}"),
-                ));
+                )));
             }
             let output = output(replay.output)?;
-            self::replay(replay.file, &filter.join(replay.filter), &limit.join(replay.limit), output)
+            Ok(self::replay(replay.file, &filter.join(replay.filter), &limit.join(replay.limit), output)?)
         }
+        Some(Command::Completions { shell }) => Err(Stop::Print(generated::completions(shell))),
+        Some(Command::Man) => Err(Stop::Print(generated::manual())),
     }
 }
 

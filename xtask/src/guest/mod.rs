@@ -3,7 +3,7 @@
 mod console;
 mod control;
 mod cpio;
-mod elf;
+pub(crate) mod elf;
 mod image;
 mod machine;
 mod marker;

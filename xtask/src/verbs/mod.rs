@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub(crate) mod demo;
+pub(crate) mod dist;
 pub(crate) mod guest;
 pub(crate) mod run;
 pub(crate) mod setup;

@@ -2,13 +2,14 @@
 
 use std::{
     env,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{report::Report, tally::Tally};
-use crate::{cargo, process, setup};
+use super::{super::dist, report::Report, tally::Tally};
+use crate::{cache::Cache, cargo, guest::elf, process, setup};
 
 /// Formatting and lints, of both sides.
 pub(super) fn lints(tools: &setup::EbpfTools) -> Result<Tally> {
@@ -38,6 +39,47 @@ pub(super) fn unit_tests(tools: &setup::EbpfTools, filter: Option<&str>) -> Resu
     }
     let status = child.wait()?;
     Ok(report.tally.unwrap_or_default().or_failed(status.success()))
+}
+
+/// What `cargo xtask dist` makes: one file that needs no library, and a package that has it and what goes with it.
+pub(super) fn packages(cache: &Cache) -> Tally {
+    let problem = match dist::make(cache).and_then(|made| unpacked(&made)) {
+        Ok(problem) => problem,
+        Err(error) => Some(format!("{error:#}")),
+    };
+    match &problem {
+        None => println!("ok dist"),
+        Some(problem) => println!("FAILED dist {problem}"),
+    }
+    Tally::one(problem.is_none())
+}
+
+/// What is wrong with the program in the package, if anything is.
+fn unpacked(made: &[PathBuf]) -> Result<Option<String>> {
+    let Some(package) = made.iter().find(|path| path.extension().is_some_and(|is| is == "deb")) else {
+        return Ok(Some("has made no package".to_owned()));
+    };
+    let to = package.with_extension("unpacked");
+    process::output_for(
+        Command::new("dpkg-deb").arg("--extract").args([package, &to]),
+        "unpack the package",
+    )?;
+    let program = to.join("usr/bin/nattrace");
+    let libraries = elf::libraries(std::slice::from_ref(&program))?;
+    if !libraries.is_empty() {
+        return Ok(Some(format!("the program needs {libraries:?}")));
+    }
+    let said = process::output_for(Command::new(&program).arg("--version").env_clear(), "run it")?;
+    if !said.starts_with("nattrace ") {
+        return Ok(Some(format!("the program says {said:?}")));
+    }
+    let beside = [
+        "usr/share/man/man1/nattrace.1",
+        "usr/share/bash-completion/completions/nattrace",
+        "usr/share/doc/nattrace/docs/nattrace.schema.json",
+    ];
+    let missing = beside.iter().find(|file| !to.join(file).is_file());
+    Ok(missing.map(|file| format!("the package lacks {file}")))
 }
 
 /// clippy for a target without a standard library, which only a nightly or a bootstrapping compiler can check.

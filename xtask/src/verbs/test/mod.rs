@@ -80,6 +80,10 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
         add("unit tests", started, checks::unit_tests(&tools, filter)?);
     }
     let programs = cargo::programs(cache, true)?;
+    if !args.host && filter.is_none() {
+        let started = Instant::now();
+        add("packages", started, checks::packages(cache));
+    }
     let started = Instant::now();
     add("host", started, scenarios::on_host(&programs, filter, &results.join("host"))?);
     for (series, choice) in guests {
