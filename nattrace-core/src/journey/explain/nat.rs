@@ -110,8 +110,9 @@ impl Assembler {
                     let Some(miss) = self.misses(&place, way, rule, &moment, look) else { continue };
                     let rank = miss.rank();
                     if look.best.as_ref().is_none_or(|(_, best)| rank > *best) {
-                        let found = nat_words::nearly(&place, &miss, &ways, &moment);
-                        look.best = Some((NotRewritten { base: name(), ..found }, rank));
+                        let finding = nat_words::nearly(&place, &miss, &ways, &moment);
+                        let strong = is_for_this_host(open) && nat_words::is_meant(&miss);
+                        look.best = Some((NotRewritten { finding, strong, base: name() }, rank));
                     }
                 }
             }
@@ -130,7 +131,9 @@ impl Assembler {
             match self.judge(&place, rule, &moment, &asked) {
                 Answer::Matches(_) => {
                     let finding = nat_words::late(&place, &Late { rule, taken_by, way });
-                    look.late = Some((NotRewritten { finding, strong: true, base: name() }, (0, false)));
+                    // A filter that drops what was rewritten is nearer.
+                    let strong = open.ending.verdict.is_none() || (!rewritten && is_for_this_host(open));
+                    look.late = Some((NotRewritten { finding, strong, base: name() }, (0, false)));
                     return;
                 }
                 Answer::Unknown(parts) if answers_tell(&parts, &asked.borrow(), &look.questions) => {
@@ -227,8 +230,10 @@ impl Assembler {
         };
         for (name, base) in history.chains(time_ns).filter(|(name, _)| of_its_family(name)) {
             let finding = match base {
+                // What is for other hosts has its own way: a proxy in prerouting is not for what this host sends.
                 Some(base)
                     if hook == HookPoint::Output
+                        && is_for_this_host(open)
                         && base.kind == "nat"
                         && base.hook == HookPoint::Prerouting =>
                 {
@@ -238,7 +243,7 @@ impl Assembler {
                 Some(_) => None,
             };
             if let Some(finding) = finding {
-                return Some(NotRewritten { finding, strong: true, base: None });
+                return Some(NotRewritten { finding, strong: is_for_this_host(open), base: None });
             }
         }
         None
@@ -381,6 +386,11 @@ fn may_lead_to(text: &str, chain: &str) -> bool {
         _ => false,
     };
     words.windows(2).any(leads)
+}
+
+/// Whether it ended here for want of a rewrite: what is forwarded was on its way.
+fn is_for_this_host(open: &Open) -> bool {
+    matches!(open.route, Some((RouteDecision::Local, _)))
 }
 
 fn of_legacy(family: NfFamily, hook: HookPoint) -> ChainName {

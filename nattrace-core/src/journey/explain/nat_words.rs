@@ -1,6 +1,5 @@
 //! What is said of a rule that did not rewrite a packet, and what to type so that it does.
 
-use super::nat::NotRewritten;
 use super::remedy::iptables;
 use super::{Candidate, Dialect, Miss, Passed, Place};
 use crate::evaluate::{Answer, Asks, Moment};
@@ -28,7 +27,7 @@ pub(super) fn nearly(
     miss: &Miss<'_>,
     ways: &[Passed<'_>],
     moment: &Moment<'_>,
-) -> NotRewritten {
+) -> Finding {
     let rule = place.name(miss.rule, miss.chain);
     let failure = &miss.failure;
     let (lacks, fix) = match &failure.lookup {
@@ -43,21 +42,17 @@ pub(super) fn nearly(
             ways.iter().find(|way| way.chain == miss.chain).and_then(|way| wider(place, miss, way, moment)),
         ),
     };
-    NotRewritten {
-        finding: Finding {
-            code: "dnat-nearly-matched",
-            text: format!("Its destination was not rewritten. {rule} would have done so, but {lacks}."),
-            fix: fix.into_iter().collect(),
-            certainty: Certainty::Likely,
-            steps: Vec::new(),
-        },
-        strong: is_meant(miss),
-        base: None,
+    Finding {
+        code: "dnat-nearly-matched",
+        text: format!("Its destination was not rewritten. {rule} would have done so, but {lacks}."),
+        fix: fix.into_iter().collect(),
+        certainty: Certainty::Likely,
+        steps: Vec::new(),
     }
 }
 
 /// Whether a rule was likely meant for the packet: it has the port that the rule asks for, or one that is a slip away.
-fn is_meant(miss: &Miss<'_>) -> bool {
+pub(super) fn is_meant(miss: &Miss<'_>) -> bool {
     let failure = &miss.failure;
     let of_ports = ["dport", "sport", "-ports"].iter().any(|name| failure.expression.contains(name));
     match failure.asks {
