@@ -9,7 +9,7 @@ use crate::conntrack::{Connection, Direction, Tuple};
 use crate::event::NetnsId;
 use crate::findings::{Finding, Way};
 use crate::journey::{Journey, JourneyId, Outcome};
-use crate::neighbour::{Neighbour, NeighbourAnswer, NeighbourQuery};
+use crate::neighbour::{NeighbourAnswer, NeighbourQuery};
 use crate::packet::tcp_flag::{ACK, FIN, RST, SYN};
 use crate::packet::{Endpoint, protocol};
 
@@ -86,7 +86,7 @@ struct Talk {
     /// Packets had by when its next hop was last looked up.
     looked_up: u64,
     /// What was found then.
-    neighbour: Option<Neighbour>,
+    neighbour: Option<NeighbourAnswer>,
 }
 
 /// How far a TCP connection came.
@@ -151,13 +151,13 @@ impl Conversations {
     pub fn questions(&mut self, now_ns: u64) -> Vec<(NetnsId, NeighbourQuery)> {
         let silent = self.open.iter_mut().filter(|(_, talk)| talk.told < talk.packets());
         let mut found = Vec::new();
-        for ((netns, original), talk) in silent {
+        for ((_, original), talk) in silent {
             let due = talk.last_ns.saturating_add(SILENCE_NS) <= now_ns && talk.looked_up < talk.packets();
             if !due || found.len() >= MAX_ASKED {
                 continue;
             }
             if let Some(way) = talk.silent_way(*original) {
-                found.push((*netns, way.neighbour()));
+                found.push(way.neighbour());
                 talk.looked_up = talk.packets();
             }
         }
@@ -166,9 +166,10 @@ impl Conversations {
 
     /// Takes what was looked up.
     pub fn neighbour(&mut self, netns: NetnsId, answer: &NeighbourAnswer) {
-        for ((_, original), talk) in self.open.iter_mut().filter(|((at, _), _)| *at == netns) {
-            if talk.silent_way(*original).is_some_and(|way| way.neighbour() == answer.query) {
-                talk.neighbour.clone_from(&answer.neighbour);
+        for ((_, original), talk) in &mut self.open {
+            let asked = talk.silent_way(*original).map(Way::neighbour);
+            if asked.is_some_and(|(at, query)| at == netns && query == answer.query) {
+                talk.neighbour = Some(answer.clone());
             }
         }
     }
@@ -291,7 +292,9 @@ impl Talk {
         let way = self.silent_way(original).filter(|_| known)?;
         let count = self.tcp.syns.through;
         let attempts = format!("{count} {}", if count == 1 { "SYN" } else { "SYNs" });
-        let neighbour = self.neighbour.as_ref();
+        // The last packet may have gone another way than the one that was looked up.
+        let answer = self.neighbour.as_ref().filter(|answer| answer.query == way.neighbour().1);
+        let neighbour = answer.and_then(|answer| answer.neighbour.as_ref());
         let seen = way.without_answer(&attempts, neighbour);
         Some([seen].into_iter().chain(way.without_way_back(neighbour)).collect())
     }

@@ -95,9 +95,16 @@ impl Expressions {
     /// Whether it asks for anything, or may do so.
     #[must_use]
     pub fn has_conditions(&self) -> bool {
-        self.0.iter().any(|expression| {
-            !matches!(expression, Expression::Verdict(_) | Expression::Terminal { .. } | Expression::Effect)
-        })
+        self.conditions() > 0
+    }
+
+    /// How many things it asks for.
+    #[must_use]
+    pub fn conditions(&self) -> usize {
+        let asks = |e: &&Expression| {
+            !matches!(e, Expression::Verdict(_) | Expression::Terminal { .. } | Expression::Effect)
+        };
+        self.0.iter().filter(asks).count()
     }
 
     /// Where the rule leads when it matches; `None` when it goes on to the next, or that depends on a map.

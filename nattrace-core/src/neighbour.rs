@@ -13,6 +13,9 @@ pub struct NeighbourQuery {
     pub address: IpAddr,
 }
 
+/// Bytes of an Ethernet address.
+const MAC: usize = 6;
+
 /// An entry of the neighbour table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbour {
@@ -54,9 +57,16 @@ impl Neighbour {
         let mac: Vec<String> = self.lladdr.iter().map(|byte| format!("{byte:02x}")).collect();
         Some(match state {
             "INCOMPLETE" | "FAILED" => format!("{address} does not resolve to a MAC address ({state})."),
-            _ if mac.is_empty() => return None,
+            // A device without neighbours has its own address there (`arp_constructor`, net/ipv4/arp.c, v6.12).
+            "NOARP" => return None,
+            _ if mac.len() != MAC => return None,
             _ => format!("{address} resolves to {} ({state}).", mac.join(":")),
         })
+    }
+
+    /// Whether nothing says that nobody is there.
+    pub(crate) fn is_there(&self) -> bool {
+        !matches!(self.state_name(), Some("INCOMPLETE" | "FAILED"))
     }
 }
 
@@ -71,7 +81,8 @@ mod tests {
         let mac = [0x52, 0xb3, 0, 1, 2, 0xff];
         assert_eq!(words(0x04, &mac).as_deref(), Some("10.0.0.1 resolves to 52:b3:00:01:02:ff (STALE)."));
         assert_eq!(words(0x20, &[]).as_deref(), Some("10.0.0.1 does not resolve to a MAC address (FAILED)."));
-        assert_eq!(words(0x40, &[]), None, "a tunnel has no neighbours");
+        assert_eq!(words(0x40, &mac), None, "it is the device's own");
+        assert_eq!(words(0x80, &[10, 0, 0, 1]), None, "a tunnel's");
         assert_eq!(words(0, &mac), None);
     }
 }

@@ -32,6 +32,14 @@ pub struct Finding {
     pub steps: Vec<usize>,
 }
 
+/// Whether a shell and nft take an element as it is: addresses, numbers and plain names.
+pub(crate) fn is_plain_element(element: &str) -> bool {
+    element.split(" . ").all(|part| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == ':')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '/' | '-' | '_'))
+    })
+}
+
 /// Whether a shell and nft take a name as it is, so that a command with it can be pasted.
 pub(crate) fn is_plain(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic())

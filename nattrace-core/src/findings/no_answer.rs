@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Certainty, Finding, is_plain};
-use crate::event::Manip;
+use crate::event::{HookPoint, Manip, NetnsId, NfFamily};
 use crate::journey::{Journey, Outcome, RouteDecision, StepKind};
 use crate::neighbour::{Neighbour, NeighbourQuery};
 use crate::packet::Endpoint;
@@ -11,13 +11,28 @@ use crate::packet::Endpoint;
 /// How a packet left this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Way {
+    /// Where it left.
+    netns: NetnsId,
     came_by: Option<String>,
     device: String,
+    /// The devices are those of its hooks: what is below them, a bond's or a bridge's port, is not what rules and
+    /// neighbours know.
+    devices_of_hooks: bool,
     gateway: Option<IpAddr>,
     source: Endpoint,
     destination: Endpoint,
-    source_written: bool,
+    source_nat: SourceNat,
     destination_written: bool,
+}
+
+/// What became of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SourceNat {
+    Kept,
+    /// Written with an address that may be anybody's.
+    Mapped,
+    /// Written with one that the kernel took from the device.
+    Masqueraded,
 }
 
 impl Way {
@@ -25,18 +40,39 @@ impl Way {
     pub(crate) fn of(journey: &Journey) -> Option<Self> {
         let Outcome::Transmitted { device: Some(device) } = &journey.outcome else { return None };
         let mut way = Self {
-            came_by: journey.iif.clone(),
+            netns: journey.netns.inum,
+            came_by: None,
             device: device.clone(),
+            devices_of_hooks: false,
             gateway: None,
             source: journey.packet.source?,
             destination: journey.packet.destination?,
-            source_written: false,
+            source_nat: SourceNat::Kept,
             destination_written: false,
         };
         for step in &journey.steps {
             match &step.kind {
-                StepKind::Rewrite { nat: Manip::Snat, to, inner: false, .. } => {
-                    (way.source, way.source_written) = (*to, true);
+                StepKind::Hook { hook: HookPoint::Prerouting, family, iif, .. } if is_ip(*family) => {
+                    (way.netns, way.came_by) = (step.netns, iif.clone());
+                }
+                StepKind::Hook { hook: HookPoint::Output, family, .. } if is_ip(*family) => {
+                    (way.netns, way.came_by) = (step.netns, None);
+                }
+                StepKind::Hook { hook: HookPoint::Postrouting, family, oif: Some(oif), .. }
+                    if is_ip(*family) =>
+                {
+                    (way.netns, way.devices_of_hooks) = (step.netns, true);
+                    way.device.clone_from(oif);
+                }
+                StepKind::Rewrite { nat: Manip::Snat, to, rule, inner: false, .. } => {
+                    let text = rule.as_ref().and_then(|rule| rule.text.as_deref()).unwrap_or_default();
+                    let masquerades = |word| matches!(word, "masquerade" | "MASQUERADE");
+                    way.source = *to;
+                    way.source_nat = if text.split_whitespace().any(masquerades) {
+                        SourceNat::Masqueraded
+                    } else {
+                        SourceNat::Mapped
+                    };
                 }
                 StepKind::Rewrite { nat: Manip::Dnat, to, inner: false, .. } => {
                     (way.destination, way.destination_written) = (*to, true);
@@ -48,9 +84,9 @@ impl Way {
         Some(way)
     }
 
-    /// Who is to have the packet next.
-    pub(crate) fn neighbour(&self) -> NeighbourQuery {
-        NeighbourQuery { device: self.device.clone(), address: self.next_hop() }
+    /// Who is to have the packet next, and in which namespace that is known.
+    pub(crate) fn neighbour(&self) -> (NetnsId, NeighbourQuery) {
+        (self.netns, NeighbourQuery { device: self.device.clone(), address: self.next_hop() })
     }
 
     fn next_hop(&self) -> IpAddr {
@@ -65,7 +101,7 @@ impl Way {
         let via = self.gateway.map(|gateway| format!(" by way of {gateway}")).unwrap_or_default();
         let seen =
             format!("{attempts} left by {device} for {destination}{via}, from {source}; nothing came back.");
-        if self.is_hairpin() {
+        if self.is_hairpin() && neighbour.is_none_or(Neighbour::is_there) {
             return Finding {
                 code: "hairpin-without-snat",
                 text: format!(
@@ -90,18 +126,28 @@ impl Way {
             .port
             .map(|port| format!(" Does it listen: `ss -lnt 'sport = :{port}'`."))
             .unwrap_or_default();
-        let back = if self.source_written {
-            format!("{client} is this host's own address, so its answer comes here")
-        } else if self.destination_written {
-            format!("its answer must come back through this host: `ip route get {client}` there")
-        } else {
-            format!("its answer may go another way, unseen from here: `ip route get {client}` there")
+        let end = if self.source_nat == SourceNat::Mapped { "" } else { "." };
+        let back = match (self.source_nat, self.destination_written) {
+            (SourceNat::Masqueraded, _) => {
+                format!("{client} is this host's own address, so its answer comes here")
+            }
+            (SourceNat::Mapped, _) => {
+                format!(
+                    "its answer must come to {client}: is that an address of this host, `ip address show to {client}`?"
+                )
+            }
+            (SourceNat::Kept, true) => {
+                format!("its answer must come back through this host: `ip route get {client}` there")
+            }
+            (SourceNat::Kept, false) => {
+                format!("its answer may go another way, unseen from here: `ip route get {client}` there")
+            }
         };
         Finding {
             code: "no-answer",
             text: format!(
                 "{seen}{resolved} Next: {is_there}does the packet reach \
-                 {server}, `tcpdump -ni any 'host {client}{port}'` there.{listens} And {back}."
+                 {server}, `tcpdump -ni any 'host {client}{port}'` there.{listens} And {back}{end}"
             ),
             fix: Vec::new(),
             certainty: Certainty::Certain,
@@ -111,17 +157,19 @@ impl Way {
 
     /// It goes back where it came from, to a host that knows the client by its own address.
     fn is_hairpin(&self) -> bool {
-        self.came_by.as_ref() == Some(&self.device)
+        self.devices_of_hooks
+            && self.came_by.as_ref() == Some(&self.device)
             && self.destination_written
-            && !self.source_written
+            && self.source_nat == SourceNat::Kept
             && self.gateway.is_none()
     }
 
     /// What may be the cause where the next hop is there: a server that sends its answers another way, or nowhere.
     pub(crate) fn without_way_back(&self, neighbour: Option<&Neighbour>) -> Option<Finding> {
-        let forwarded = self.came_by.is_some() && self.destination_written && !self.source_written;
-        let resolves = neighbour.is_none_or(|neighbour| !neighbour.lladdr.is_empty());
-        if !forwarded || !resolves || self.is_hairpin() {
+        let forwarded =
+            self.came_by.is_some() && self.destination_written && self.source_nat == SourceNat::Kept;
+        let resolves = neighbour.is_none_or(Neighbour::is_there);
+        if !forwarded || !resolves || !self.devices_of_hooks || self.is_hairpin() {
             return None;
         }
         let (server, client) = (self.destination.addr, self.source.addr);
@@ -156,6 +204,10 @@ impl Way {
     }
 }
 
+fn is_ip(family: NfFamily) -> bool {
+    matches!(family, NfFamily::Ip | NfFamily::Ip6 | NfFamily::Inet)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,12 +218,14 @@ mod tests {
 
     fn way() -> Way {
         Way {
+            netns: 1,
             came_by: Some("eth0".to_owned()),
             device: "eth1".to_owned(),
+            devices_of_hooks: true,
             gateway: None,
             source: end(1, 4000),
             destination: end(2, 22),
-            source_written: false,
+            source_nat: SourceNat::Kept,
             destination_written: true,
         }
     }
@@ -188,7 +242,9 @@ mod tests {
         assert!(finding.text.contains("`ip route get 10.0.0.1` there"), "{}", finding.text);
         let unwritten = Way { destination_written: false, ..way() }.without_answer("3 SYNs", None);
         assert!(unwritten.text.contains("may go another way"), "{}", unwritten.text);
-        let masked = Way { source_written: true, ..way() }.without_answer("3 SYNs", None);
+        let mapped = Way { source_nat: SourceNat::Mapped, ..way() }.without_answer("3 SYNs", None);
+        assert!(mapped.text.contains("is that an address of this host"), "{}", mapped.text);
+        let masked = Way { source_nat: SourceNat::Masqueraded, ..way() }.without_answer("3 SYNs", None);
         assert!(masked.text.contains("this host's own address"), "{}", masked.text);
     }
 
@@ -201,10 +257,11 @@ mod tests {
         );
         let failed = Neighbour { state: 0x20, lladdr: Vec::new() };
         for other in [
-            Way { source_written: true, ..way() },
+            Way { source_nat: SourceNat::Mapped, ..way() },
             Way { destination_written: false, ..way() },
             Way { came_by: None, ..way() },
             Way { device: "eth0".to_owned(), ..way() },
+            Way { devices_of_hooks: false, ..way() },
         ] {
             assert_eq!(other.without_way_back(None), None);
         }

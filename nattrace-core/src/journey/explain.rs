@@ -18,7 +18,7 @@ use super::release::Closed;
 use super::{Backend, RouteDecision, StepKind};
 use crate::evaluate::{Answer, Asks, Expressions, Failure, Lookup, Moment};
 use crate::event::{NetnsId, NfFamily, SetAnswer, Verdict};
-use crate::findings::{Certainty, Finding, is_plain};
+use crate::findings::{Certainty, Finding, is_plain, is_plain_element};
 use crate::ruleset::RuleName;
 
 /// Sets that are asked for one packet at most.
@@ -475,6 +475,10 @@ impl Assembler {
             set: lookup.set.clone(),
             element: lookup.element.clone(),
         };
+        // The name of a device can be anything.
+        if !is_plain_element(&lookup.element) {
+            return None;
+        }
         let unchanged = |time_ns: u64| {
             let (first, last) = (time_ns.min(place.time_ns), time_ns.max(place.time_ns));
             let history = self.rulesets.get(&place.netns);
@@ -508,7 +512,7 @@ fn missed(place: &Place<'_>, open: &Open, passed: &[Passed<'_>], miss: &Miss<'_>
                 "{rule} would have accepted it, but {} is not in the set {}.",
                 lookup.element, lookup.set
             ),
-            fix: (is_plain(table) && is_plain(&lookup.set))
+            fix: (is_plain(table) && is_plain(&lookup.set) && is_plain_element(&lookup.element))
                 .then(|| format!("nft add element {family} {table} {} {{ {} }}", lookup.set, lookup.element))
                 .into_iter()
                 .collect(),

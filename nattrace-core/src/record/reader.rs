@@ -91,7 +91,7 @@ enum Line {
     Whole,
     /// With the file, or with as many bytes as were to be read.
     Unended,
-    /// With a packed file that says that it is not whole.
+    /// With a packed file that is not whole.
     Torn,
 }
 
@@ -100,8 +100,15 @@ fn read_line(input: &mut impl BufRead, buffer: &mut Vec<u8>, limit: u64) -> io::
     match input.by_ref().take(limit).read_until(b'\n', buffer) {
         Ok(_) if buffer.last() == Some(&b'\n') => Ok(Line::Whole),
         Ok(_) => Ok(Line::Unended),
-        // What it gave before counts.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Line::Torn),
+        // What it gave before counts, also where a disk that lost its power has zeros behind it.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
+            ) =>
+        {
+            Ok(Line::Torn)
+        }
         Err(error) => Err(error),
     }
 }

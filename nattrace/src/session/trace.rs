@@ -573,8 +573,10 @@ impl<'a> Session<'a> {
         self.last_inputs().await?;
         self.poll()?;
         self.kernel.programs = None;
-        self.take(vec![clock(now_ns())])?;
-        let rest = self.assembler.finish(now_ns());
+        let now = now_ns();
+        self.take(vec![clock(now)])?;
+        self.report.quiet(now)?;
+        let rest = self.assembler.finish(now);
         for journey in rest {
             self.report.journey(&journey)?;
         }

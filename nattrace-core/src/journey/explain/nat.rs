@@ -45,7 +45,7 @@ impl Assembler {
         }
         let Look { best, late, questions, unclear } = look;
         if late.is_some() || best.is_some() || unclear || rewritten {
-            return (late.or(best).map(|(found, _)| found), questions);
+            return (late.or(best.map(|(found, _)| found)), questions);
         }
         let found = self.not_on_its_way(open);
         (found, questions)
@@ -108,10 +108,10 @@ impl Assembler {
                 };
                 for rule in self.rewriting(&place, rules, look) {
                     let Some(miss) = self.misses(&place, way, rule, &moment, look) else { continue };
-                    let rank = miss.rank();
+                    let rank = (nat_words::is_meant(&miss), miss.rank());
                     if look.best.as_ref().is_none_or(|(_, best)| rank > *best) {
                         let finding = nat_words::nearly(&place, &miss, &ways, &moment);
-                        let strong = is_for_this_host(open) && nat_words::is_meant(&miss);
+                        let strong = rank.0 && is_for_this_host(open);
                         look.best = Some((NotRewritten { finding, strong, base: name() }, rank));
                     }
                 }
@@ -124,16 +124,19 @@ impl Assembler {
         }
         let behind = way.behind().unwrap_or_default();
         for rule in self.rewriting(&place, behind, look) {
-            if target(rule.text) == target(taken_by.text) {
+            // A special rule before a general one is as it should be.
+            let conditions =
+                |rule: &Candidate<'_>| self.answers.expressions(rule.dialect, rule.text).conditions();
+            if target(rule.text) == target(taken_by.text) || conditions(rule) < conditions(taken_by) {
                 continue;
             }
             let asked = RefCell::new(Vec::new());
             match self.judge(&place, rule, &moment, &asked) {
                 Answer::Matches(_) => {
                     let finding = nat_words::late(&place, &Late { rule, taken_by, way });
-                    // A filter that drops what was rewritten is nearer.
-                    let strong = open.ending.verdict.is_none() || (!rewritten && is_for_this_host(open));
-                    look.late = Some((NotRewritten { finding, strong, base: name() }, (0, false)));
+                    // What was rewritten and sent on has another cause as likely.
+                    let strong = is_for_this_host(open);
+                    look.late = Some(NotRewritten { finding, strong, base: name() });
                     return;
                 }
                 Answer::Unknown(parts) if answers_tell(&parts, &asked.borrow(), &look.questions) => {
@@ -210,6 +213,11 @@ impl Assembler {
 
     /// A rule that would match, in a chain that such packets do not pass.
     fn not_on_its_way(&self, open: &Open) -> Option<NotRewritten> {
+        // What belongs to a connection, or is not tracked, asks no rule of type nat.
+        let state = open.connection.as_ref().and_then(|connection| connection.state);
+        if !matches!(state, None | Some(State::New | State::Related)) {
+            return None;
+        }
         let first = open.visits.iter().find(|visit| is_ip(visit.family))?;
         let hook = first.hook;
         if !matches!(hook, HookPoint::Prerouting | HookPoint::Output) {
@@ -250,11 +258,14 @@ impl Assembler {
     }
 }
 
-/// What was found in the chains so far, with how near it is.
+/// Whether a rule was likely meant for the packet, and what else it has in common with it; nearer is more.
+type Nearness = (bool, (usize, bool));
+
+/// What was found in the chains so far.
 #[derive(Default)]
 struct Look {
-    best: Option<(NotRewritten, (usize, bool))>,
-    late: Option<(NotRewritten, (usize, bool))>,
+    best: Option<(NotRewritten, Nearness)>,
+    late: Option<NotRewritten>,
     questions: Vec<Question>,
     unclear: bool,
 }
@@ -423,7 +434,9 @@ fn target(text: &str) -> &str {
 
 /// Only the first packet of a connection passes chains of type nat.
 fn new_connection(open: &Open) -> Connection {
-    Connection { state: Some(State::New), status: None, ..open.connection.clone().unwrap_or_default() }
+    let known = open.connection.clone().unwrap_or_default();
+    let state = known.state.filter(|state| *state == State::Related).or(Some(State::New));
+    Connection { state, status: None, ..known }
 }
 
 fn moment<'a>(

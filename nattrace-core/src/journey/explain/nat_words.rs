@@ -4,7 +4,7 @@ use super::remedy::iptables;
 use super::{Candidate, Dialect, Miss, Passed, Place};
 use crate::evaluate::{Answer, Asks, Moment};
 use crate::event::HookPoint;
-use crate::findings::{Certainty, Finding, is_plain};
+use crate::findings::{Certainty, Finding, is_plain, is_plain_element};
 use crate::packet::Packet;
 
 /// A rule that matches, behind one that took the packet.
@@ -32,7 +32,9 @@ pub(super) fn nearly(
     let failure = &miss.failure;
     let (lacks, fix) = match &failure.lookup {
         Some(lookup) => {
-            let plain = is_plain(place.table) && is_plain(&lookup.set) && !has_map(&failure.expression);
+            let plain = [place.table, &lookup.set].into_iter().all(is_plain)
+                && is_plain_element(&lookup.element)
+                && !has_map(&failure.expression);
             let (family, table, set) = (place.family.name(), place.table, &lookup.set);
             let add = || format!("nft add element {family} {table} {set} {{ {} }}", lookup.element);
             (format!("{} is not in {}", lookup.element, lookup.set), plain.then(add))
@@ -96,11 +98,17 @@ fn wider(place: &Place<'_>, miss: &Miss<'_>, way: &Passed<'_>, moment: &Moment<'
     }
     let end = failure.expression.find('{').or_else(|| failure.expression.rfind(' ').map(|at| at + 1))?;
     let key = failure.expression.get(..end)?;
-    // nft compares several values at once with a set alone.
-    let like = if failure.packet.contains(" . ") {
-        format!("{key}{{ {} }}", failure.packet)
-    } else {
-        format!("{key}{}", failure.packet)
+    if !is_plain_element(&failure.packet) {
+        return None;
+    }
+    let of_devices = rule.dialect == Dialect::Nft && ["iif", "oif"].iter().any(|name| key.contains(name));
+    let like = match (failure.packet.contains(" . "), of_devices) {
+        // nft compares several values at once with a set alone.
+        (true, false) => format!("{key}{{ {} }}", failure.packet),
+        (true, true) => return None,
+        // A name can be a word of nft's.
+        (false, true) => format!("{key}\"{}\"", failure.packet),
+        (false, false) => format!("{key}{}", failure.packet),
     };
     let text = rule.text.replacen(&failure.expression, &like, 1);
     // It would match: else it is not what to type.
@@ -135,7 +143,7 @@ pub(super) fn for_others(
     matches: impl Fn(&str) -> bool,
 ) -> Finding {
     let (family, table) = (place.family.name(), place.table);
-    let text = without_device(rule.text);
+    let text = for_this_destination(&without_device(rule.text), packet);
     let loopback = packet.source.is_some_and(|source| source.addr.is_loopback());
     let fix = match output.filter(|_| matches(&text) && !loopback && is_plain(table)) {
         Some("") if rule.dialect == Dialect::Nft => statement(&text).map(|text| {
@@ -152,8 +160,9 @@ pub(super) fn for_others(
     Finding {
         code: "dnat-not-for-local",
         text: format!(
-            "This host sent it itself: such packets do not pass prerouting, where {} would rewrite it, but output.{loopback}",
-            lower(&place.name(rule, way.chain))
+            "This host sent it itself. {} would rewrite it, but is asked for what comes in alone: what this host sends is \
+             rewritten in output.{loopback}",
+            place.name(rule, way.chain)
         ),
         fix: fix.unwrap_or_default(),
         certainty: Certainty::Likely,
@@ -189,8 +198,26 @@ pub(super) fn without_hook(place: &Place<'_>, rule: &Candidate<'_>, found: &Nowh
     }
 }
 
-fn lower(text: &str) -> String {
-    text.replacen("The rule", "the rule", 1)
+/// A rule that is for this destination alone: without its device it would be for all that this host sends.
+fn for_this_destination(text: &str, packet: &Packet) -> String {
+    let Some(to) = packet.destination.map(|destination| destination.addr) else { return text.to_owned() };
+    let mut words = text.split_whitespace().collect::<Vec<_>>();
+    let names = |pair: &[&str]| match pair {
+        ["daddr" | "-d", "!=" | "!"] | ["!", "-d"] => false,
+        [word, _] => matches!(*word, "daddr" | "-d"),
+        _ => false,
+    };
+    let negated = |at: usize| at > 0 && words.get(at - 1) == Some(&"!");
+    if words.windows(2).enumerate().any(|(at, pair)| names(pair) && !negated(at)) {
+        return text.to_owned();
+    }
+    let to = to.to_string();
+    let family = if to.contains(':') { "ip6" } else { "ip" };
+    match words.first() {
+        Some(&"-A") => words.splice(2..2, ["-d", &to]).for_each(drop),
+        _ => words.splice(0..0, [family, "daddr", &to]).for_each(drop),
+    }
+    words.join(" ")
 }
 
 /// A rule that does not ask by which device a packet came.
@@ -260,11 +287,22 @@ fn add(place: &Place<'_>, chain: &str, dialect: Dialect, text: &str) -> Option<S
     Some(format!("{program} -t {} -A {chain} {}", place.table, of_iptables(text)?))
 }
 
-/// What `iptables-save` prints, without the chain; `None` where a shell would read something else.
-fn of_iptables(text: &str) -> Option<&str> {
-    let rest = text.strip_prefix("-A ")?.split_once(' ')?.1;
-    let plain = |c: char| c.is_ascii_alphanumeric() || " .,:/-_=+!\"".contains(c);
-    rest.chars().all(plain).then_some(rest)
+/// What `iptables-save` prints, without the chain and the comment; `None` where a shell would read something else.
+fn of_iptables(text: &str) -> Option<String> {
+    const COMMENT: &str = "-m comment --comment ";
+    let mut rest = text.strip_prefix("-A ")?.split_once(' ')?.1.to_owned();
+    if let Some(at) = rest.find(COMMENT) {
+        let comment = rest.get(at + COMMENT.len()..)?;
+        let length = match comment.strip_prefix('"') {
+            Some(quoted) => quoted.find('"')? + 2,
+            None => comment.find(' ').unwrap_or(comment.len()),
+        };
+        rest.replace_range(at..(at + COMMENT.len() + length + 1).min(rest.len()), "");
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || " .,:/-_=+!".contains(c);
+    // What follows a `!` directly is looked up in a shell's history.
+    let own = rest.chars().all(plain) && rest.split('!').skip(1).all(|after| after.starts_with(' '));
+    own.then_some(rest)
 }
 
 /// Chains that a program writes anew.
@@ -275,6 +313,11 @@ fn is_managed(place: &Place<'_>, chain: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::{Endpoint, datagram};
+
+    fn end(addr: &str) -> Endpoint {
+        Endpoint { addr: addr.parse().expect("an address"), port: Some(1) }
+    }
 
     #[test]
     fn a_slip_is_one_digit() {
@@ -310,6 +353,28 @@ mod tests {
         );
         assert_eq!(statement("iifname \"a b\" redirect").as_deref(), Some("'iifname \"a b\" redirect'"));
         assert_eq!(statement("iifname \"a'b\" redirect"), None);
-        assert_eq!(of_iptables("-A PREROUTING -m comment --comment \"$(x)\" -j DNAT"), None);
+        let rest = |text| of_iptables(text);
+        assert_eq!(rest("-A A -m comment --comment \"a; !b\" -j DNAT").as_deref(), Some("-j DNAT"));
+        assert_eq!(rest("-A A ! -i a -m comment --comment x -j DNAT").as_deref(), Some("! -i a -j DNAT"));
+        for hazard in
+            ["-A A -m comment --comment \"a\\\"$(x)\" -j DNAT", "-A A -i $(x) -j DNAT", "-A A -i !x -j DNAT"]
+        {
+            assert_eq!(rest(hazard), None, "{hazard}");
+        }
+    }
+
+    #[test]
+    fn a_rule_for_all_devices_is_for_one_destination() {
+        let packet = datagram(end("10.1.2.3"), end("10.1.2.3"));
+        for (text, bounded) in [
+            ("tcp dport 443 dnat to 10.0.0.5", "ip daddr 10.1.2.3 tcp dport 443 dnat to 10.0.0.5"),
+            ("ip daddr != 10.9.9.9 redirect", "ip daddr 10.1.2.3 ip daddr != 10.9.9.9 redirect"),
+            ("ip daddr 10.1.2.3 redirect", "ip daddr 10.1.2.3 redirect"),
+            ("-A OUTPUT -p tcp -j DNAT", "-A OUTPUT -d 10.1.2.3 -p tcp -j DNAT"),
+            ("-A OUTPUT ! -d 10.9.9.9/32 -j DNAT", "-A OUTPUT -d 10.1.2.3 ! -d 10.9.9.9/32 -j DNAT"),
+            ("-A OUTPUT -d 10.1.2.3/32 -j DNAT", "-A OUTPUT -d 10.1.2.3/32 -j DNAT"),
+        ] {
+            assert_eq!(for_this_destination(text, &packet), bounded);
+        }
     }
 }
