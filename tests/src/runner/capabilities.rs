@@ -7,13 +7,19 @@ use serde_json::Value;
 
 use super::stage::Stage;
 use crate::lab::kernel;
+use crate::oracle::schema;
 use crate::scenario::Mode;
 
 impl Stage {
     /// Compares the JSON lines that an ended `nattrace check` wrote, as root, with what must be.
     pub(super) fn capabilities(&mut self, name: &str) -> Result<()> {
         let trace = self.traces.get(name).with_context(|| format!("no trace is called {name}"))?;
-        let told = states(&trace.results()?)?;
+        let results = trace.results()?;
+        let told = states(&results)?;
+        let lines = results.lines().filter_map(|line| serde_json::from_str(line).ok());
+        for complaint in lines.filter_map(|line| schema::complaint(&line)).collect::<Vec<_>>() {
+            self.problem(format!("`nattrace check`: {complaint}"));
+        }
         let probes = self.settings.mode == Mode::Full;
         let tables = kernel::has_owner_tables();
         for (capability, is_there) in [
