@@ -7,12 +7,14 @@ mod datum;
 mod iptables;
 mod judge;
 mod names;
+mod quick;
 mod read;
 mod value;
 mod words;
 
 pub use datum::Datum;
 pub use judge::{Answer, Asks, Failure, Lookup, Moment};
+pub(crate) use quick::is_for_others;
 pub use value::{Item, Value};
 
 use crate::event::Verdict;

@@ -16,7 +16,7 @@ use super::assemble::Assembler;
 use super::open::{Draft, Note, Open};
 use super::release::Closed;
 use super::{Backend, RouteDecision, StepKind};
-use crate::evaluate::{Answer, Asks, Expressions, Failure, Lookup, Moment};
+use crate::evaluate::{Answer, Asks, Expressions, Failure, Lookup, Moment, is_for_others};
 use crate::event::{NetnsId, NfFamily, SetAnswer, Verdict};
 use crate::findings::{Certainty, Finding, is_plain, is_plain_element};
 use crate::ruleset::RuleName;
@@ -413,6 +413,10 @@ impl Assembler {
                 continue;
             }
             for rule in rules.iter().filter(|rule| considered(rule)) {
+                if rule.dialect == Dialect::Nft && is_for_others(rule.text, &open.header) {
+                    judged += 1;
+                    continue;
+                }
                 let expressions = self.answers.expressions(rule.dialect, rule.text);
                 if expressions.verdict() != Some(&Verdict::Accept) {
                     unclear |= expressions.verdict().is_none();
