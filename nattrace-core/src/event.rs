@@ -176,6 +176,12 @@ pub enum NfFamily {
 }
 
 impl NfFamily {
+    /// Whether the hooks of this family are those of the IP layers, where INPUT means this host.
+    #[must_use]
+    pub fn is_ip(self) -> bool {
+        matches!(self, Self::Ip | Self::Ip6)
+    }
+
     /// From the kernel's number (include/uapi/linux/netfilter.h).
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {

@@ -48,6 +48,17 @@ pub struct Failure {
     pub asks: Asks,
 }
 
+impl Failure {
+    /// Whether the rule was nearly for the packet, which has so much else in common with it.
+    pub(crate) fn is_near(&self, held: usize) -> bool {
+        match self.asks {
+            Asks::AnotherKind | Asks::State => false,
+            Asks::End => true,
+            Asks::Other => held > 0,
+        }
+    }
+}
+
 /// What an expression that does not hold asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asks {

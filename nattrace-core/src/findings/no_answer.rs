@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Certainty, Finding, is_plain};
-use crate::event::{HookPoint, Manip, NetnsId, NfFamily};
+use crate::event::{HookPoint, Manip, NetnsId};
 use crate::journey::{Journey, Outcome, RouteDecision, StepKind};
 use crate::neighbour::{Neighbour, NeighbourQuery};
 use crate::packet::Endpoint;
@@ -52,14 +52,14 @@ impl Way {
         };
         for step in &journey.steps {
             match &step.kind {
-                StepKind::Hook { hook: HookPoint::Prerouting, family, iif, .. } if is_ip(*family) => {
+                StepKind::Hook { hook: HookPoint::Prerouting, family, iif, .. } if family.is_ip() => {
                     (way.netns, way.came_by) = (step.netns, iif.clone());
                 }
-                StepKind::Hook { hook: HookPoint::Output, family, .. } if is_ip(*family) => {
+                StepKind::Hook { hook: HookPoint::Output, family, .. } if family.is_ip() => {
                     (way.netns, way.came_by) = (step.netns, None);
                 }
                 StepKind::Hook { hook: HookPoint::Postrouting, family, oif: Some(oif), .. }
-                    if is_ip(*family) =>
+                    if family.is_ip() =>
                 {
                     (way.netns, way.devices_of_hooks) = (step.netns, true);
                     way.device.clone_from(oif);
@@ -202,10 +202,6 @@ impl Way {
             ),
         ]
     }
-}
-
-fn is_ip(family: NfFamily) -> bool {
-    matches!(family, NfFamily::Ip | NfFamily::Ip6 | NfFamily::Inet)
 }
 
 #[cfg(test)]

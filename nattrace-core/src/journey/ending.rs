@@ -18,7 +18,7 @@ use super::gone::Reported;
 use super::open::{Draft, Open, Place, Visit};
 use super::{DropCause, KernelDrop, Outcome, StepKind};
 use crate::drops;
-use crate::event::{HookPoint, HookVerdict, NfFamily};
+use crate::event::{HookPoint, HookVerdict};
 
 /// What is known of the end so far.
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ impl Open {
             Place::Transmitted(_) | Place::Delivered => true,
             Place::Hook => self.visits.last().is_some_and(|v| match (v.verdict, v.hook) {
                 (Some(HookVerdict::Stolen), _) => true,
-                (Some(HookVerdict::Accept), HookPoint::Input) => is_ip(v.family),
+                (Some(HookVerdict::Accept), HookPoint::Input) => v.family.is_ip(),
                 (Some(HookVerdict::Accept), HookPoint::Postrouting) => timing.rules_only(),
                 _ => false,
             }),
@@ -174,7 +174,7 @@ impl Open {
     /// Whether INPUT was the last it was seen in, and accepted it.
     pub(super) fn is_taken_in(&self) -> bool {
         let accepted = |v: &Visit| {
-            v.hook == HookPoint::Input && is_ip(v.family) && v.verdict == Some(HookVerdict::Accept)
+            v.hook == HookPoint::Input && v.family.is_ip() && v.verdict == Some(HookVerdict::Accept)
         };
         self.place == Place::Hook && self.visits.last().is_some_and(accepted)
     }
@@ -209,11 +209,6 @@ impl Open {
             }
         }
     }
-}
-
-/// Whether the hooks of this family are those of the IP layers, where INPUT means this host.
-pub(super) fn is_ip(family: NfFamily) -> bool {
-    matches!(family, NfFamily::Ip | NfFamily::Ip6)
 }
 
 fn cause(draft: &Draft) -> Option<DropCause> {

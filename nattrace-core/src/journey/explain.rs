@@ -18,7 +18,7 @@ use super::release::Closed;
 use super::{Backend, RouteDecision, StepKind};
 use crate::evaluate::{Answer, Asks, Expressions, Failure, Lookup, Moment, is_for_others};
 use crate::event::{NetnsId, NfFamily, SetAnswer, Verdict};
-use crate::findings::{Certainty, Finding, is_plain, is_plain_element};
+use crate::findings::{Certainty, Finding, is_plain_element};
 use crate::ruleset::RuleName;
 
 /// Sets that are asked for one packet at most.
@@ -275,7 +275,7 @@ impl Assembler {
 
     fn unanswered(&self, open: &Open) -> Vec<Question> {
         let mut questions = self.judge_drop(open, |rule| rule.text.contains('@')).1;
-        questions.extend(self.explain_nat(open).1);
+        questions.extend(self.nat_questions(open));
         questions
     }
 
@@ -429,17 +429,16 @@ impl Assembler {
                 match answer {
                     Answer::Fails { only, held, unknown } => {
                         let Some(failure) = only else { continue };
-                        let (near, may_be_near) = match failure.asks {
-                            Asks::AnotherKind | Asks::State => continue,
-                            Asks::End => (true, failure.lookup.is_some()),
-                            Asks::Other => (held > 0, failure.lookup.is_some()),
-                        };
+                        let near = failure.is_near(held);
+                        if !near && failure.asks != Asks::Other {
+                            continue;
+                        }
                         if unknown.is_empty() {
                             if near {
                                 misses.push(Miss { rule, chain: way.chain, failure, held });
                             }
                         // Answers come one by one: that of another set alone does not make it a rule for others.
-                        } else if may_be_near && answers_tell(&unknown, &asked, &questions) {
+                        } else if failure.lookup.is_some() && answers_tell(&unknown, &asked, &questions) {
                             questions.extend(asked);
                             unclear = true;
                         }
@@ -506,7 +505,6 @@ fn answers_tell(unknown: &[String], asked: &[Question], so_far: &[Question]) -> 
 }
 
 fn missed(place: &Place<'_>, open: &Open, passed: &[Passed<'_>], miss: &Miss<'_>) -> Finding {
-    let (family, table) = (place.family.name(), place.table);
     let rule = place.name(miss.rule, miss.chain);
     let failure = &miss.failure;
     match &failure.lookup {
@@ -516,10 +514,7 @@ fn missed(place: &Place<'_>, open: &Open, passed: &[Passed<'_>], miss: &Miss<'_>
                 "{rule} would have accepted it, but {} is not in the set {}.",
                 lookup.element, lookup.set
             ),
-            fix: (is_plain(table) && is_plain(&lookup.set) && is_plain_element(&lookup.element))
-                .then(|| format!("nft add element {family} {table} {} {{ {} }}", lookup.set, lookup.element))
-                .into_iter()
-                .collect(),
+            fix: remedy::add_element(place, lookup).into_iter().collect(),
             certainty: Certainty::Certain,
             steps: Vec::new(),
         },

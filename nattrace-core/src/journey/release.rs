@@ -140,7 +140,7 @@ impl Assembler {
         let known = open.known;
         open.name_drop();
         let explained = self.explain(&open);
-        let (not_rewritten, _) = self.explain_nat(&open);
+        let not_rewritten = self.explain_nat(&open);
         let outcome = open.outcome(self.timing(), why);
         complete_steps(&mut open, &outcome, moves);
         if !self.is_asked_for(&open) || !self.passes_oif(&open) {

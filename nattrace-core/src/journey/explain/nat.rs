@@ -4,14 +4,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::nat_words::{self, Late, Nowhere};
+use super::nat_words::{self, Late, Nowhere, Output};
 use super::{Candidate, Miss, Passed, Place, answers_tell};
 use crate::conntrack::{Connection, Direction, State};
-use crate::evaluate::{Answer, Asks, Moment};
+use crate::evaluate::{Answer, Moment};
 use crate::event::{HookPoint, Manip, NfFamily, Verdict};
 use crate::findings::Finding;
 use crate::journey::assemble::Assembler;
-use crate::journey::ending::is_ip;
 use crate::journey::explain::Question;
 use crate::journey::open::{ChainName, Draft, Note, Open, Visit};
 use crate::journey::{Backend, RouteDecision, StepKind};
@@ -32,23 +31,31 @@ pub(in crate::journey) struct NotRewritten {
 }
 
 impl Assembler {
-    /// What explains that a packet that was dropped kept its destination, and what must be asked to know more.
-    pub(in crate::journey) fn explain_nat(&self, open: &Open) -> (Option<NotRewritten>, Vec<Question>) {
+    /// What explains that a packet that was dropped has the destination that it has.
+    pub(in crate::journey) fn explain_nat(&self, open: &Open) -> Option<NotRewritten> {
+        let look = self.look(open)?;
+        if let Some(found) = look.late.or(look.best.map(|(found, _)| found)) {
+            return Some(found);
+        }
+        if look.unclear || was_rewritten(open) { None } else { self.not_on_its_way(open) }
+    }
+
+    /// What must be asked to know that.
+    pub(super) fn nat_questions(&self, open: &Open) -> Vec<Question> {
+        self.look(open).map(|look| look.questions).unwrap_or_default()
+    }
+
+    /// Looks at the chains that the packet came through, if it is one that they may have failed.
+    fn look(&self, open: &Open) -> Option<Look> {
         let reply = open.connection.as_ref().is_some_and(|c| c.direction == Some(Direction::Reply));
         if !open.ending.is_drop() || reply || open.packet.is_icmp_error() {
-            return (None, Vec::new());
+            return None;
         }
-        let rewritten = open.drafts.iter().any(|draft| rewrites_destination(&draft.step.kind));
         let mut look = Look::default();
         for (base, at) in self.nat_evaluations(open) {
-            self.look_at(open, &base, at, rewritten, &mut look);
+            self.look_at(open, &base, at, &mut look);
         }
-        let Look { best, late, questions, unclear } = look;
-        if late.is_some() || best.is_some() || unclear || rewritten {
-            return (late.or(best.map(|(found, _)| found)), questions);
-        }
-        let found = self.not_on_its_way(open);
-        (found, questions)
+        Some(look)
     }
 
     /// The chains of type nat that the packet came through where destinations are rewritten, each with the last step in it.
@@ -88,7 +95,7 @@ impl Assembler {
         }
     }
 
-    fn look_at(&self, open: &Open, base: &ChainName, at: usize, rewritten: bool, look: &mut Look) {
+    fn look_at(&self, open: &Open, base: &ChainName, at: usize, look: &mut Look) {
         let Some((place, chain, rule)) = open.drafts.get(at).and_then(Place::of) else { return };
         let before = open.drafts.get(..at).unwrap_or_default();
         // What it looked like then is known as long as nothing wrote into it.
@@ -97,7 +104,8 @@ impl Assembler {
         }
         let connection = new_connection(open);
         let visit = open.drafts.get(at).and_then(|draft| open.visits.get(draft.visit?));
-        let moment = moment(open, visit, &connection, rewritten);
+        let rewritten = was_rewritten(open);
+        let moment = moment(open, visit, &connection);
         let ways = self.ways(open, &place, at, (chain, rule));
         let name = || Some((base.family, base.table.clone(), base.chain.clone()));
         if !rewritten {
@@ -186,11 +194,7 @@ impl Assembler {
         match self.judge(place, rule, moment, &asked) {
             Answer::Fails { only, held, unknown } => {
                 let failure = only?;
-                let near = match failure.asks {
-                    Asks::AnotherKind | Asks::State => false,
-                    Asks::End => true,
-                    Asks::Other => held > 0,
-                };
+                let near = failure.is_near(held);
                 if unknown.is_empty() {
                     return near.then_some(Miss { rule, chain: way.chain, failure, held });
                 }
@@ -218,7 +222,7 @@ impl Assembler {
         if !matches!(state, None | Some(State::New | State::Related)) {
             return None;
         }
-        let first = open.visits.iter().find(|visit| is_ip(visit.family))?;
+        let first = open.visits.iter().find(|visit| visit.family.is_ip())?;
         let hook = first.hook;
         if !matches!(hook, HookPoint::Prerouting | HookPoint::Output) {
             return None;
@@ -226,10 +230,8 @@ impl Assembler {
         let (netns, time_ns) = (first.netns, open.first.time_ns);
         let history = self.rulesets.get(&netns)?;
         let connection = new_connection(open);
-        let moment = Moment {
-            devices_known: hook == HookPoint::Prerouting,
-            ..moment(open, Some(first), &connection, false)
-        };
+        let moment =
+            Moment { devices_known: hook == HookPoint::Prerouting, ..moment(open, Some(first), &connection) };
         let standing = Standing { assembler: self, history, netns, time_ns, moment };
         let of_its_family = |name: &RuleName<'_>| match open.packet.family {
             Family::Ipv4 => matches!(name.family, NfFamily::Ip | NfFamily::Inet),
@@ -291,7 +293,7 @@ impl Standing<'_> {
         }
     }
 
-    /// The rules of a chain, where it has one that rewrites destinations.
+    /// The rules of a chain, where so many may be judged.
     fn rules(&self, place: &Place<'_>, chain: &str) -> Option<Vec<Candidate<'_>>> {
         let rules = self.assembler.rules_of(place, chain)?;
         self.assembler.answers.may_judge(self.time_ns, rules.len()).then_some(rules)
@@ -314,18 +316,15 @@ impl Standing<'_> {
         });
         let taken =
             self.history.chains(self.time_ns).any(|(name, _)| of_table(&name) && name.chain == "output");
-        let way = Passed { chain: &chain, left_at: None, rules: None };
-        Some(nat_words::for_others(
-            &place,
-            rule,
-            &way,
-            output.map(|(name, _)| name.chain).or((!taken).then_some("")),
-            &open.packet,
-            |text| {
-                let rule = Candidate { text, ..*rule };
-                matches!(self.answer(&place, &rule), Answer::Matches(_))
-            },
-        ))
+        let output = match output {
+            Some((name, _)) => Output::Chain(name.chain),
+            None if taken => Output::NameTaken,
+            None => Output::Missing,
+        };
+        Some(nat_words::for_others(&place, rule, &chain, output, &open.packet, |text| {
+            let rule = Candidate { text, ..*rule };
+            matches!(self.answer(&place, &rule), Answer::Matches(_))
+        }))
     }
 
     /// The first rule that rewrites a packet like this, in a chain or where it leads; with the chain that it is in.
@@ -364,11 +363,13 @@ impl Standing<'_> {
     /// A rule in a chain that nothing leads to.
     fn without_hook(&self, name: &RuleName<'_>, hook: HookPoint) -> Option<Finding> {
         let place = self.place(name);
-        let rules = self.rules(&place, name.chain)?;
-        let rule = rules
-            .iter()
-            .filter(|rule| rewrites(rule))
-            .find(|rule| matches!(self.answer(&place, rule), Answer::Matches(_)))?;
+        let mut rules = self.assembler.rules_of(&place, name.chain)?;
+        // Most chains have none.
+        rules.retain(rewrites);
+        if !self.assembler.answers.may_judge(self.time_ns, rules.len()) {
+            return None;
+        }
+        let rule = rules.iter().find(|rule| matches!(self.answer(&place, rule), Answer::Matches(_)))?;
         let of_table = |other: &RuleName<'_>| other.family == name.family && other.table == name.table;
         let mut base = None;
         for (other, hangs) in self.history.chains(self.time_ns).filter(|(other, _)| of_table(other)) {
@@ -409,8 +410,9 @@ fn of_legacy(family: NfFamily, hook: HookPoint) -> ChainName {
     ChainName { family, table: "nat".to_owned(), chain: chain.to_owned() }
 }
 
-fn rewrites_destination(kind: &StepKind) -> bool {
-    matches!(kind, StepKind::Rewrite { nat: Manip::Dnat, inner: false, .. })
+fn was_rewritten(open: &Open) -> bool {
+    let rewrites = |kind: &StepKind| matches!(kind, StepKind::Rewrite { nat: Manip::Dnat, inner: false, .. });
+    open.drafts.iter().any(|draft| rewrites(&draft.step.kind))
 }
 
 fn rewrites(rule: &Candidate<'_>) -> bool {
@@ -439,12 +441,8 @@ fn new_connection(open: &Open) -> Connection {
     Connection { state, status: None, ..known }
 }
 
-fn moment<'a>(
-    open: &'a Open,
-    visit: Option<&'a Visit>,
-    connection: &'a Connection,
-    rewritten: bool,
-) -> Moment<'a> {
+fn moment<'a>(open: &'a Open, visit: Option<&'a Visit>, connection: &'a Connection) -> Moment<'a> {
+    let rewritten = was_rewritten(open);
     Moment {
         packet: &open.packet,
         iif: visit.and_then(|visit| visit.iif.as_deref()),

@@ -1,6 +1,6 @@
 //! What is said of a rule that did not rewrite a packet, and what to type so that it does.
 
-use super::remedy::iptables;
+use super::remedy::{add_element, iptables};
 use super::{Candidate, Dialect, Miss, Passed, Place};
 use crate::evaluate::{Answer, Asks, Moment};
 use crate::event::HookPoint;
@@ -32,12 +32,9 @@ pub(super) fn nearly(
     let failure = &miss.failure;
     let (lacks, fix) = match &failure.lookup {
         Some(lookup) => {
-            let plain = [place.table, &lookup.set].into_iter().all(is_plain)
-                && is_plain_element(&lookup.element)
-                && !has_map(&failure.expression);
-            let (family, table, set) = (place.family.name(), place.table, &lookup.set);
-            let add = || format!("nft add element {family} {table} {set} {{ {} }}", lookup.element);
-            (format!("{} is not in {}", lookup.element, lookup.set), plain.then(add))
+            // What a map lacks leads somewhere, and nobody knows where.
+            let fix = add_element(place, lookup).filter(|_| !has_map(&failure.expression));
+            (format!("{} is not in {}", lookup.element, lookup.set), fix)
         }
         None => (
             format!("for `{}`: the packet has {}", failure.expression, failure.packet),
@@ -133,27 +130,38 @@ pub(super) fn late(place: &Place<'_>, found: &Late<'_>) -> Finding {
     }
 }
 
-/// `output`: the chain for what this host sends; empty where there is none and may be one, `None` where none may be made.
+/// The chain of a table for what this host sends.
+#[derive(Clone, Copy)]
+pub(super) enum Output<'a> {
+    Chain(&'a str),
+    /// There is none.
+    Missing,
+    /// There is none, and its name is another's.
+    NameTaken,
+}
+
 pub(super) fn for_others(
     place: &Place<'_>,
     rule: &Candidate<'_>,
-    way: &Passed<'_>,
-    output: Option<&str>,
+    chain: &str,
+    output: Output<'_>,
     packet: &Packet,
     matches: impl Fn(&str) -> bool,
 ) -> Finding {
     let (family, table) = (place.family.name(), place.table);
     let text = for_this_destination(&without_device(rule.text), packet);
     let loopback = packet.source.is_some_and(|source| source.addr.is_loopback());
-    let fix = match output.filter(|_| matches(&text) && !loopback && is_plain(table)) {
-        Some("") if rule.dialect == Dialect::Nft => statement(&text).map(|text| {
+    let works = matches(&text) && !loopback && is_plain(table);
+    let fix = match output {
+        Output::Missing if works && rule.dialect == Dialect::Nft => statement(&text).map(|text| {
             vec![
                 format!("nft 'add chain {family} {table} output {{ type nat hook output priority -100; }}'"),
                 format!("nft add rule {family} {table} output {text}"),
             ]
         }),
-        Some("") => None,
-        Some(chain) if is_plain(chain) => add(place, chain, rule.dialect, &text).map(|command| vec![command]),
+        Output::Chain(chain) if works && is_plain(chain) => {
+            add(place, chain, rule.dialect, &text).map(|command| vec![command])
+        }
         _ => None,
     };
     let loopback = if loopback { " What comes from a loopback address cannot leave this host." } else { "" };
@@ -162,7 +170,7 @@ pub(super) fn for_others(
         text: format!(
             "This host sent it itself. {} would rewrite it, but is asked for what comes in alone: what this host sends is \
              rewritten in output.{loopback}",
-            place.name(rule, way.chain)
+            place.name(rule, chain)
         ),
         fix: fix.unwrap_or_default(),
         certainty: Certainty::Likely,

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use super::{Backend, Dialect, Open, Passed, Place};
 use crate::conntrack::Direction;
+use crate::evaluate::Lookup;
 use crate::event::{HookPoint, NfFamily};
-use crate::findings::is_plain;
+use crate::findings::{is_plain, is_plain_element};
 use crate::packet::{Packet, protocol};
 
 /// A command that lets packets like this through, where they are dropped now.
@@ -26,6 +27,13 @@ pub(super) fn let_through(place: &Place<'_>, open: &Open, passed: &[Passed<'_>])
         Some(program) => of_iptables(program, place, &open.header, passed, reply),
         None => of_nft(place, &open.header, last, reply),
     }
+}
+
+/// A command that puts into a set what was looked up in it.
+pub(super) fn add_element(place: &Place<'_>, lookup: &Lookup) -> Option<String> {
+    let (family, table, Lookup { set, element }) = (place.family.name(), place.table, lookup);
+    let plain = is_plain(table) && is_plain(set) && is_plain_element(element);
+    plain.then(|| format!("nft add element {family} {table} {set} {{ {element} }}"))
 }
 
 fn of_nft(place: &Place<'_>, packet: &Packet, last: &Passed<'_>, reply: bool) -> Option<String> {

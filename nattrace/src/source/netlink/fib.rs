@@ -59,17 +59,26 @@ impl FibSocket {
         let mut request = Vec::new();
         let (fixed, attributes) = request_of(query, with_source);
         write(&mut request, libc::RTM_GETROUTE, REQUEST, self.sequence, &fixed, attributes.as_bytes());
-        self.socket.send(&request)?;
-        // What answers an earlier question that was given up is passed over.
-        while let Received::Item(datagram) = self.socket.receive_within(TIMEOUT)? {
-            let mut messages = Messages::new(datagram);
-            if let Some(message) = messages.find(|message| message.sequence == self.sequence) {
-                // No route, or one that refuses: nothing to tell.
-                return Ok(if message.answer().is_some() { None } else { route(&message) });
-            }
-        }
-        Ok(None)
+        // No route, or one that refuses: nothing to tell.
+        ask(&mut self.socket, &request, self.sequence, route)
     }
+}
+
+/// Asks for one thing, and reads the answer; `None` where there is no such thing, or no answer.
+pub(super) fn ask<T>(
+    socket: &mut NetlinkSocket,
+    request: &[u8],
+    sequence: u32,
+    read: impl Fn(&Message<'_>) -> Option<T>,
+) -> io::Result<Option<T>> {
+    socket.send(request)?;
+    // What answers an earlier question that was given up is passed over.
+    while let Received::Item(datagram) = socket.receive_within(TIMEOUT)? {
+        if let Some(message) = Messages::new(datagram).find(|message| message.sequence == sequence) {
+            return Ok(if message.answer().is_some() { None } else { read(&message) });
+        }
+    }
+    Ok(None)
 }
 
 pub(super) fn bytes_of(addr: IpAddr) -> Vec<u8> {

@@ -2,21 +2,18 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use nattrace_core::neighbour::{Neighbour, NeighbourQuery};
 use rustix::net::netdevice::name_to_index;
 
 use super::attribute::AttributeWriter;
 use super::constants::{NDA_DST, NDA_LLADDR};
-use super::fib::bytes_of;
-use super::message::{Message, Messages, REQUEST, write};
-use super::socket::{NetlinkSocket, OpenError, Received};
+use super::fib::{self, bytes_of};
+use super::message::{Message, REQUEST, write};
+use super::socket::{NetlinkSocket, OpenError};
 
 /// Bytes of `struct ndmsg`.
 const NDMSG: usize = 12;
-/// The kernel has answered before the request's `send` returns.
-const TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Why it could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +41,7 @@ pub fn ask(query: &NeighbourQuery) -> Result<Option<Neighbour>, NeighbourError> 
     attributes.bytes(NDA_DST, &bytes_of(query.address));
     let mut request = Vec::new();
     write(&mut request, libc::RTM_GETNEIGH, REQUEST, 1, &fixed, attributes.as_bytes());
-    socket.send(&request)?;
-    while let Received::Item(datagram) = socket.receive_within(TIMEOUT)? {
-        if let Some(message) = Messages::new(datagram).find(|message| message.sequence == 1) {
-            return Ok(if message.answer().is_some() { None } else { entry(&message) });
-        }
-    }
-    Ok(None)
+    Ok(fib::ask(&mut socket, &request, 1, entry)?)
 }
 
 fn entry(message: &Message<'_>) -> Option<Neighbour> {
