@@ -1,7 +1,8 @@
-//! Joins the stages: what the plan asks for becomes sources, their events become journeys, and those go to a
-//! renderer.
+//! Joins the stages: what the plan asks for becomes sources, their events become journeys, and those go to an
+//! audience: a renderer, and whoever else is to know.
 
 mod appearing;
+mod audience;
 mod check;
 mod clock;
 mod dry_run;

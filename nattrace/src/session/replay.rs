@@ -41,7 +41,7 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
         filter: plan.filter.clone(),
         sources: header.sources.iter().map(|(source, text)| (*source, record::state_of(text))).collect(),
     };
-    let mut report = Report::new(output::open(&plan.output)?, plan.count, plan.follow);
+    let mut report = Report::new(vec![Box::new(output::open(&plan.output)?)], plan.count, plan.follow);
     if let Some(nft) = &header.nft {
         report.nft(nft);
     }

@@ -1,7 +1,5 @@
 //! What has been told so far, and the exit status that follows from it.
 
-use std::io::Write;
-
 use anyhow::Result;
 use nattrace_core::conversation::{Conversation, Conversations};
 use nattrace_core::event::{Body, Event, Loss, NetnsId, Source};
@@ -11,16 +9,17 @@ use nattrace_core::journey::{Journey, JourneyId};
 use nattrace_core::neighbour::NeighbourQuery;
 use nattrace_core::record::NftTool;
 
+use super::audience::Audience;
 use crate::cli::ExitStatus;
-use crate::render::{Renderer, SourceTotals, Start, Summary, Tally};
+use crate::render::{SourceTotals, Start, Summary, Tally};
 use crate::source::netns;
 
 /// Losses that are kept until their journeys have been told; more are summed up in the summary alone.
 const MAX_LOSSES: usize = 1024;
 
-/// Renders, counts, and stops at `--count`.
-pub(super) struct Report<W> {
-    renderer: Renderer<W>,
+/// Tells, counts, and stops at `--count`.
+pub(super) struct Report {
+    audience: Vec<Box<dyn Audience>>,
     limit: Option<u64>,
     tally: Tally,
     causes: Causes,
@@ -29,30 +28,32 @@ pub(super) struct Report<W> {
     now_ns: u64,
 }
 
-impl<W: Write> Report<W> {
-    pub(super) fn new(mut renderer: Renderer<W>, limit: Option<u64>, follow: bool) -> Self {
+impl Report {
+    pub(super) fn new(mut audience: Vec<Box<dyn Audience>>, limit: Option<u64>, follow: bool) -> Self {
         if let Ok(current) = netns::current() {
-            renderer.namespaces().set_current(current.inum);
+            for one in &mut audience {
+                one.current_netns(current.inum);
+            }
         }
         let conversations = Conversations::new(follow);
         let (tally, causes) = (Tally::default(), Causes::default());
-        Self { renderer, limit, tally, causes, losses: Vec::new(), conversations, now_ns: 0 }
+        Self { audience, limit, tally, causes, losses: Vec::new(), conversations, now_ns: 0 }
     }
 
     /// Which nft's lines are to be printed, should any be.
     pub(super) fn nft(&mut self, tool: &NftTool) {
-        self.renderer.nft(tool);
+        self.audience.iter_mut().for_each(|one| one.nft(tool));
     }
 
     pub(super) fn start(&mut self, start: &Start) -> Result<()> {
-        Ok(self.renderer.start(start)?)
+        self.audience.iter_mut().try_for_each(|one| one.start(start))
     }
 
-    /// Notes what the renderer has to know of the event stream.
+    /// Notes what the audience has to know of the event stream.
     pub(super) fn see(&mut self, event: &Event) {
         match &event.body {
             Body::Namespace { name: Some(name) } => {
-                self.renderer.namespaces().set_name(event.netns, name.as_str());
+                self.audience.iter_mut().for_each(|one| one.netns_name(event.netns, name));
             }
             Body::Neighbour(answer) => self.conversations.neighbour(event.netns, answer),
             Body::Loss(loss) if self.losses.len() < MAX_LOSSES => {
@@ -79,7 +80,7 @@ impl<W: Write> Report<W> {
         }
         self.tally.add(journey);
         self.causes.add(journey);
-        self.renderer.journey(journey)?;
+        self.audience.iter_mut().try_for_each(|one| one.journey(journey))?;
         let crowded_out = self.conversations.add(journey);
         self.converse(crowded_out)
     }
@@ -98,7 +99,7 @@ impl<W: Write> Report<W> {
 
     fn converse(&mut self, conversations: impl IntoIterator<Item = Conversation>) -> Result<()> {
         for conversation in conversations {
-            self.renderer.conversation(&conversation)?;
+            self.audience.iter_mut().try_for_each(|one| one.conversation(&conversation))?;
         }
         Ok(())
     }
@@ -108,7 +109,7 @@ impl<W: Write> Report<W> {
         let rest = self.conversations.rest(self.now_ns);
         self.converse(rest)?;
         for (loss, journeys) in std::mem::take(&mut self.losses) {
-            self.renderer.loss(&loss, &journeys)?;
+            self.audience.iter_mut().try_for_each(|one| one.loss(&loss, &journeys))?;
         }
         let sources = Source::ALL
             .into_iter()
@@ -125,7 +126,7 @@ impl<W: Write> Report<W> {
             causes: self.causes.worst_first(),
             sources,
         };
-        self.renderer.summary(&summary)?;
+        self.audience.iter_mut().try_for_each(|one| one.summary(&summary))?;
         Ok(match self.tally {
             tally if tally.dropped > 0 => ExitStatus::Dropped,
             tally if tally.total() > 0 => ExitStatus::Clean,

@@ -19,17 +19,18 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::appearing::{self, Changed};
+use super::audience::Audience;
 use super::clock::now_ns;
 use super::kernel::{self, Kernel};
 use super::legacy;
-use super::output::{self, Sink};
+use super::output;
 use super::readable::readable;
 use super::record::Recorder;
 use super::report::Report;
 use super::tables::Tables;
 use crate::cli::ExitStatus;
 use crate::cli::plan::{Format, NetnsChoice, TracePlan};
-use crate::render::{Renderer, Start, filter_flags};
+use crate::render::{Start, filter_flags};
 use crate::source::bpf::decode::Decoded;
 use crate::source::bpf::symbols::Symbols;
 use crate::source::netlink::neighbour;
@@ -63,14 +64,14 @@ pub(super) fn run(plan: &TracePlan) -> Result<ExitStatus> {
     if plan.dry_run {
         return super::dry_run::run(plan);
     }
-    let renderer = output::open(&plan.output)?;
+    let audience: Vec<Box<dyn Audience>> = vec![Box::new(output::open(&plan.output)?)];
     let recorder = plan.record.as_ref().map(Recorder::create).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before anything is installed: a signal that comes meanwhile must still end the run in order.
         let mut signals = Signals::new()?;
         let kernel = kernel::set_up(plan)?;
-        Session::new(plan, kernel, renderer, recorder)?.run(&mut signals).await
+        Session::new(plan, kernel, audience, recorder)?.run(&mut signals).await
     })
 }
 
@@ -114,7 +115,7 @@ struct Session<'a> {
     kernel: Kernel,
     assembler: Assembler,
     tables: Tables,
-    report: Report<Sink>,
+    report: Report,
     recorder: Option<Recorder>,
     lost_so_far: BTreeMap<Source, u64>,
     last_poll_ns: u64,
@@ -136,7 +137,7 @@ impl<'a> Session<'a> {
     fn new(
         plan: &'a TracePlan,
         kernel: Kernel,
-        renderer: Renderer<Sink>,
+        audience: Vec<Box<dyn Audience>>,
         recorder: Option<Recorder>,
     ) -> Result<Self> {
         let sources = SourcesOn {
@@ -159,7 +160,7 @@ impl<'a> Session<'a> {
             kernel,
             assembler: Assembler::new(options),
             tables: Tables::default(),
-            report: Report::new(renderer, plan.count, plan.follow),
+            report: Report::new(audience, plan.count, plan.follow),
             recorder,
             lost_so_far: BTreeMap::new(),
             last_poll_ns: now_ns(),

@@ -1,0 +1,65 @@
+//! Who is told the results of a run, each the same and in the same order.
+
+use std::io::Write;
+
+use anyhow::Result;
+use nattrace_core::conversation::Conversation;
+use nattrace_core::event::{Loss, NetnsId};
+use nattrace_core::journey::{Journey, JourneyId};
+use nattrace_core::record::NftTool;
+
+use crate::render::{Renderer, Start, Summary};
+
+/// One that is told. An error ends the run: one that must not, keeps its troubles to itself.
+pub(crate) trait Audience {
+    /// The namespace that this program runs in.
+    fn current_netns(&mut self, inum: NetnsId);
+    /// A namespace has a name.
+    fn netns_name(&mut self, inum: NetnsId, name: &str);
+    /// The nft whose lines are to be printed, should any be.
+    fn nft(&mut self, tool: &NftTool);
+    /// What this run is; before all that follows.
+    fn start(&mut self, start: &Start) -> Result<()>;
+    /// A finished journey.
+    fn journey(&mut self, journey: &Journey) -> Result<()>;
+    /// What came of a connection.
+    fn conversation(&mut self, conversation: &Conversation) -> Result<()>;
+    /// Events that were lost, and the journeys that may lack steps for it.
+    fn loss(&mut self, loss: &Loss, journeys: &[JourneyId]) -> Result<()>;
+    /// The end of the run.
+    fn summary(&mut self, summary: &Summary) -> Result<()>;
+}
+
+impl<W: Write> Audience for Renderer<W> {
+    fn current_netns(&mut self, inum: NetnsId) {
+        self.namespaces().set_current(inum);
+    }
+
+    fn netns_name(&mut self, inum: NetnsId, name: &str) {
+        self.namespaces().set_name(inum, name);
+    }
+
+    fn nft(&mut self, tool: &NftTool) {
+        Self::nft(self, tool);
+    }
+
+    fn start(&mut self, start: &Start) -> Result<()> {
+        Ok(Self::start(self, start)?)
+    }
+
+    fn journey(&mut self, journey: &Journey) -> Result<()> {
+        Ok(Self::journey(self, journey)?)
+    }
+
+    fn conversation(&mut self, conversation: &Conversation) -> Result<()> {
+        Ok(Self::conversation(self, conversation)?)
+    }
+
+    fn loss(&mut self, loss: &Loss, journeys: &[JourneyId]) -> Result<()> {
+        Ok(Self::loss(self, loss, journeys)?)
+    }
+
+    fn summary(&mut self, summary: &Summary) -> Result<()> {
+        Ok(Self::summary(self, summary)?)
+    }
+}
