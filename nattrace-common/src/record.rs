@@ -435,6 +435,9 @@ pub const LOST_NFT: u32 = 2;
 /// Number of loss counters.
 pub const LOST_COUNTERS: u32 = 3;
 
+/// Where programs that others go on as are in `BODIES`: `kfree_skb`.
+pub const BODY_KFREE_SKB: u32 = 0;
+
 /// One loss counter, summed over processors.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

@@ -31,7 +31,7 @@ use aya_ebpf::{
 };
 use nattrace_common::{
     fields::ABSENT,
-    record::{Kind, LOST_PROBES, LOST_TRACEPOINTS},
+    record::{BODY_KFREE_SKB, Kind, LOST_PROBES, LOST_TRACEPOINTS},
 };
 
 use crate::{
@@ -379,13 +379,17 @@ fn kfree_skb(ctx: RawTracePointContext) -> i32 {
 }
 
 // The kernel skips a program that is running already on the processor (`prog->active`, __bpf_trace_run, v6.12): what an
-// interrupt drops meanwhile is told by this one, which comes second. After the first, nobody knows the packet any more.
+// interrupt drops meanwhile is told by way of this one, which comes second. After the first, nobody knows the packet any
+// more. It goes on as the first, which is not verified twice for it; a program that is gone on as is not looked at for
+// running.
 
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 fn kfree_skb_nested(ctx: RawTracePointContext) -> i32 {
-    let skb = Skb(ctx.arg(0));
-    if select::known(skb).is_some() {
-        drop_told(&ctx, skb);
+    if select::known(Skb(ctx.arg(0))).is_some() {
+        // SAFETY: the program in the slot is of this one's type. It does not come back.
+        unsafe {
+            maps::BODIES.tail_call(&ctx, BODY_KFREE_SKB);
+        }
     }
     0
 }

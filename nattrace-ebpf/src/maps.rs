@@ -3,7 +3,7 @@
 use aya_ebpf::{
     helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use nattrace_common::filter::WATCHED_NAMESPACES;
 use nattrace_common::record::{LOST_COUNTERS, Lost, Snapshot, TUPLE_BYTES};
@@ -102,6 +102,10 @@ pub(crate) static WATCHED: HashMap<u32, u8> = HashMap::with_max_entries(WATCHED_
 /// The packet each processor took from a device last: its buffer.
 #[map]
 pub(crate) static CURRENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Programs that others go on as, by `BODY_*`.
+#[map]
+pub(crate) static BODIES: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// What each processor dropped last: a hook that returns "dropped" has freed it right before.
 #[map]

@@ -520,7 +520,7 @@ impl<'a> Session<'a> {
         }
         let begins = !before && programs.tells_legacy_changes();
         if let Some(decoder) = &mut self.kernel.decoder {
-            decoder.symbols = Symbols::in_background();
+            decoder.symbols = Symbols::default();
         }
         self.take(begins.then(legacy::watched).into_iter().collect())
     }

@@ -71,7 +71,7 @@ const STARTERS: [&str; 10] =
     ["chroot", "env", "find", "ionice", "nice", "nohup", "setsid", "taskset", "timeout", "xargs"];
 
 /// Programs to look into a kernel with, where this machine has them. No scenario may need one.
-const TOOLS_IF_THERE: [&str; 4] = ["bpftool", "ebtables", "strace", "tcpdump"];
+const TOOLS_IF_THERE: [&str; 5] = ["bpftool", "ebtables", "perf", "strace", "tcpdump"];
 
 /// Data of those programs, where this machine has it.
 const DATA_IF_THERE: [&str; 7] = [

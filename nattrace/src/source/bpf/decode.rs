@@ -57,7 +57,7 @@ impl Decoder {
         Self {
             epoch_offset_ns,
             drop_reasons: types.drop_reasons.clone(),
-            symbols: Symbols::in_background(),
+            symbols: Symbols::default(),
             socket_netns: BTreeMap::new(),
         }
     }

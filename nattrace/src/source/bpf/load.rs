@@ -5,11 +5,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::thread;
 
-use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::{FEntry, FExit, KProbe, ProgramError, RawTracePoint, SocketFilter};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use nattrace_common::filter::{KernelFilter, NAMESPACES, WATCHED_NAMESPACES};
-use nattrace_common::record::{LOST_COUNTERS, Lost};
+use nattrace_common::record::{BODY_KFREE_SKB, LOST_COUNTERS, Lost};
 use thiserror::Error;
 
 use super::ahead;
@@ -233,6 +233,9 @@ impl Programs {
     ) -> Result<(), LoadError> {
         for (program, tracepoint) in required {
             self.attach_raw_tracepoint(program, tracepoint)?;
+            if *program == "kfree_skb" {
+                self.set_body(BODY_KFREE_SKB, program)?;
+            }
         }
         if !ends_probed {
             for (tracepoint, lost) in
@@ -244,6 +247,18 @@ impl Programs {
             }
         }
         Ok(())
+    }
+
+    /// Lets other programs go on as a loaded one.
+    fn set_body(&mut self, index: u32, name: &'static str) -> Result<(), LoadError> {
+        let refused = |error: ProgramError| LoadError::Program { program: name, reason: one_line(&error) };
+        let body: &mut RawTracePoint = self.program(name)?;
+        let body = body.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(refused)?;
+        let bodies = self.ebpf.map_mut("BODIES").ok_or(LoadError::Program {
+            program: "BODIES",
+            reason: "the object has no such map".to_owned(),
+        })?;
+        Ok(ProgramArray::try_from(bodies)?.set(index, &body, 0)?)
     }
 
     fn attach_optional_probes(&mut self, present: &[&'static str]) {

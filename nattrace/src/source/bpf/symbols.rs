@@ -1,14 +1,15 @@
 //! Kernel addresses to function names, from /proc/kallsyms.
 
 use std::io::{BufRead as _, BufReader};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use super::memory;
 
-/// Text symbols by address; empty where the kernel hides addresses (`kptr_restrict`).
-#[derive(Debug, Clone, Default)]
+/// Text symbols by address; empty where the kernel hides addresses (`kptr_restrict`). They are read when the first one
+/// is asked for: the kernel takes long to write them, and many a trace sees nothing that needs them.
+#[derive(Debug, Default)]
 pub struct Symbols {
-    table: Arc<OnceLock<Table>>,
+    table: OnceLock<Table>,
 }
 
 #[derive(Debug, Default)]
@@ -20,21 +21,12 @@ struct Table {
 }
 
 impl Symbols {
-    /// Has /proc/kallsyms read while other things are done: the kernel takes long to write it.
-    #[must_use]
-    pub fn in_background() -> Self {
-        let symbols = Self::default();
-        let reader = symbols.clone();
-        // Without a thread, the first question reads it.
-        let _ = std::thread::Builder::new().name("symbols".to_owned()).spawn(move || {
-            let _ = reader.table();
-            memory::trim();
-        });
-        symbols
-    }
-
     fn table(&self) -> &Table {
-        self.table.get_or_init(Table::read)
+        self.table.get_or_init(|| {
+            let table = Table::read();
+            memory::trim();
+            table
+        })
     }
 
     /// The function that contains `address`; module symbols included.
