@@ -1,5 +1,7 @@
 //! The one vocabulary that crosses from the sources to the core, and the only thing that is recorded.
 
+mod read;
+
 use serde::{Deserialize, Serialize};
 
 use crate::conntrack::{Connection, Direction};
@@ -16,7 +18,7 @@ pub type PacketId = u64;
 pub type NetnsId = u32;
 
 /// One observation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
     /// Nanoseconds since the epoch.
     #[serde(rename = "t")]
@@ -362,16 +364,16 @@ pub struct Rewrite {
 }
 
 /// One nf_tables trace message, with what ties it to a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NftTrace {
     /// The packet, exactly, from a probe where nf_tables builds the message.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub packet: Option<PacketId>,
     /// The followed packet that this processor had in hand last; to be believed only when the headers agree.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<PacketId>,
     /// The handle of the table (`nft_table.handle`), which no reload reuses; from the probe.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub table_handle: Option<u64>,
     /// The message itself.
     #[serde(flatten)]
