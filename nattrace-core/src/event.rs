@@ -100,7 +100,11 @@ pub enum Body {
     /// Who has an address on a device, when that was asked.
     Neighbour(NeighbourAnswer),
     /// The time, as the program looked whether journeys have ended: a replay looks at the same moments.
-    Clock,
+    Clock {
+        /// It looked whether connections have been quiet, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        quiet: bool,
+    },
     /// The recording has come to its limit; the trace went on without it.
     Full,
     /// Something was lost between the kernel and here.

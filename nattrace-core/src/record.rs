@@ -41,6 +41,9 @@ pub struct Header {
     /// `on` for each source, or why it was not.
     #[serde(default)]
     pub sources: BTreeMap<Source, String>,
+    /// Only the selected packets were followed, not their connections.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_follow: bool,
     /// The nft of that machine, where its words are to be found again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nft: Option<NftTool>,
@@ -71,6 +74,7 @@ impl Header {
             kernel,
             filter,
             sources,
+            no_follow: false,
             nft: None,
         }
     }

@@ -101,7 +101,7 @@ fn the_answer_of_one_set_does_not_hide_what_another_would_say() {
         let netns = s.events.last().expect("the drop").netns;
         let at = |ms: u64, body| Event { time_ns: s.now + ms * MS, cpu: u32::MAX, netns, body };
         s.events.iter().cloned().for_each(|event| assembler.push(event));
-        assembler.push(at(1000, Body::Clock));
+        assembler.push(at(1000, Body::Clock { quiet: false }));
         let mut questions = assembler.questions();
         questions.sort_by_key(|question| question.set != set);
         let asked: Vec<&str> = questions.iter().map(|question| question.set.as_str()).collect();
@@ -112,7 +112,7 @@ fn the_answer_of_one_set_does_not_hide_what_another_would_say() {
             let answer =
                 SetAnswer { family, table, set: question.set, element: question.element, has: Some(has) };
             assembler.push(at(ms, Body::SetAnswer(answer)));
-            assembler.push(at(ms, Body::Clock));
+            assembler.push(at(ms, Body::Clock { quiet: false }));
         }
         let journeys = assembler.finished();
         assert_eq!(journeys.len(), 1);

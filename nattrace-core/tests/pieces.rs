@@ -90,7 +90,7 @@ fn a_drop_behind_the_last_chain_is_the_hook_s() {
 
 /// A recorded connection with a reply, told again with another filter.
 fn replayed(events: &[Event], filter: Filter, follow: bool) -> usize {
-    run(Options { selects: true, follow, ..reduced(filter) }, events).len()
+    run(Options { narrowed: Some(filter), follow, ..reduced(Filter::default()) }, events).len()
 }
 
 #[test]

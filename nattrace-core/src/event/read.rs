@@ -78,8 +78,15 @@ fn body<'de, A: MapAccess<'de>>(kind: Cow<'_, str>, mut map: A) -> Result<Body, 
         "conntrack" => Body::Conntrack(rest(map)?),
         "ruleset" => Body::Ruleset(rest(map)?),
         "clock" => {
-            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-            Body::Clock
+            let mut quiet = false;
+            while let Some(Name(name)) = map.next_key()? {
+                if name == "quiet" {
+                    quiet = map.next_value()?;
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Body::Clock { quiet }
         }
         // The rest is rare.
         _ => {

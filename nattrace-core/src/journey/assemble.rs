@@ -81,12 +81,11 @@ impl Begins {
 
 /// How to assemble.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "what can be chosen, each on or off")]
 pub struct Options {
-    /// What the user asked for.
+    /// What the trace was asked for: its sources select by it.
     pub filter: Filter,
-    /// Whether the filter is still to be applied: the stream holds packets that another filter selected.
-    pub selects: bool,
+    /// Which of these packets are told, where that is not all of them: what a replay is asked for.
+    pub narrowed: Option<Filter>,
     /// Whether the connections of selected packets are followed.
     pub follow: bool,
     /// Which sources deliver events.
@@ -109,7 +108,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             filter: Filter::default(),
-            selects: false,
+            narrowed: None,
             follow: true,
             sources: SourcesOn::default(),
             max_open: 4096,
@@ -214,7 +213,7 @@ impl Assembler {
             Body::Fib(answer) => self.answered(at.netns, &answer),
             // Of a conversation, or of the recording: not of a journey.
             Body::Neighbour(_) | Body::Full => {}
-            Body::Clock => self.expire(at.time_ns),
+            Body::Clock { .. } => self.expire(at.time_ns),
             Body::Loss(loss) => {
                 self.counters.loss(&loss);
                 if loss.source == Source::Probes {

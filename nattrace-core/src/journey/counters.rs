@@ -61,7 +61,7 @@ impl Body {
             Self::OwnTable { .. } => ("own_table", None),
             Self::Fib(_) => ("fib", None),
             Self::Neighbour(_) => ("neighbour", None),
-            Self::Clock => ("clock", None),
+            Self::Clock { .. } => ("clock", None),
             Self::Full => ("full", None),
             Self::Loss(_) => ("loss", None),
         }

@@ -1,4 +1,4 @@
-//! Which journeys are told: by `--oif`, and of a stream that another filter selected, a recording's.
+//! Which journeys are told: by `--oif`, and of a recording those that its replay is asked for.
 //!
 //! The rules are those of the live trace: a packet is selected by what it looks like before any rewrite, and
 //! then its connection is followed. Conntrack's original tuple is how the first packet of a connection looked,
@@ -17,10 +17,8 @@ const MAX_FLOWS: usize = 8192;
 
 impl Assembler {
     pub(super) fn is_asked_for(&mut self, open: &Open) -> bool {
-        if !self.options.selects {
-            return true;
-        }
-        let (filter, follow) = (&self.options.filter, self.options.follow);
+        let Some(filter) = &self.options.narrowed else { return true };
+        let follow = self.options.follow;
         let device = |iif: Option<&String>| {
             filter.iif.is_empty() || iif.is_some_and(|iif| filter.iif.iter().any(|name| name == iif))
         };
@@ -58,7 +56,8 @@ impl Assembler {
     /// `--oif`: whether the packet, or a packet of its connection, went out by a device that was asked for.
     /// Known only when the packet is on its way out, so the kernel side cannot ask it.
     pub(super) fn passes_oif(&mut self, open: &Open) -> bool {
-        let filter = &self.options.filter;
+        let narrowed = self.options.narrowed.as_ref().filter(|narrowed| !narrowed.oif.is_empty());
+        let filter = narrowed.unwrap_or(&self.options.filter);
         if filter.oif.is_empty() {
             return true;
         }

@@ -30,11 +30,12 @@ impl Recorder {
     }
 
     /// Writes what the recording is of.
-    pub(super) fn start(&mut self, start: &Start, nft: NftTool) -> Result<()> {
+    pub(super) fn start(&mut self, start: &Start, follow: bool, nft: NftTool) -> Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
         let sources = start.sources.iter().map(|(source, state)| (*source, state_text(state))).collect();
         let mut header =
             Header::new(env!("CARGO_PKG_VERSION"), start.kernel.clone(), start.filter.clone(), sources);
+        header.no_follow = !follow;
         header.nft = Some(nft);
         let out = Writer::begin(BufWriter::new(file), &header, Some(self.limit));
         self.out = Some(out.with_context(|| self.name.clone())?);

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 
 use anyhow::{Context as _, Result};
 use nattrace_core::event::{Body, Event, Source};
+use nattrace_core::filter::Filter;
 use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
 use nattrace_core::record::{Decoded, Reader};
 
@@ -36,20 +37,21 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
         nft: on(Source::Nft),
         conntrack: on(Source::Conntrack),
     };
+    let follow = plan.follow && !header.no_follow;
     let start = Start {
         kernel: header.kernel.clone(),
         filter: plan.filter.clone(),
         sources: header.sources.iter().map(|(source, text)| (*source, record::state_of(text))).collect(),
     };
-    let mut report = Report::new(vec![Box::new(output::open(&plan.output)?)], plan.count, plan.follow);
+    let mut report = Report::new(vec![Box::new(output::open(&plan.output)?)], plan.count, follow);
     if let Some(nft) = &header.nft {
         report.nft(nft);
     }
     report.start(&start)?;
     let options = Options {
-        filter: plan.filter.clone(),
-        selects: true,
-        follow: plan.follow,
+        filter: header.filter.clone(),
+        narrowed: (plan.filter != Filter::default()).then(|| plan.filter.clone()),
+        follow,
         sources,
         asks: true,
         keep_messages: plan.output.format == Format::Nft,
@@ -59,7 +61,7 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
     let namespaces = Namespaces { choice: &plan.netns };
     let (mut last_ns, mut last_tick, mut end_ns) = (0_u64, 0_u64, None);
     let mut names = std::collections::BTreeMap::new();
-    let mut has_clock = false;
+    let mut clocks = Clocks::None;
     while !report.is_enough() {
         let event = match reader.next().with_context(|| name.clone())? {
             Decoded::Event(event) => *event,
@@ -86,27 +88,42 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
             continue;
         }
         last_ns = event.time_ns.max(last_ns);
-        let looks = matches!(event.body, Body::Clock);
-        let now_ns = if looks { event.time_ns } else { last_ns };
-        has_clock |= looks;
+        let looks = match event.body {
+            Body::Clock { quiet } => {
+                clocks = if quiet { Clocks::Full } else { clocks.max(Clocks::Plain) };
+                quiet || clocks == Clocks::Plain
+            }
+            _ => clocks == Clocks::None && last_ns.saturating_sub(last_tick) >= TICK_NS,
+        };
+        let now_ns = if matches!(event.body, Body::Clock { .. }) { event.time_ns } else { last_ns };
         report.see(&event);
         assembler.push(event);
-        let due = !has_clock && last_ns.saturating_sub(last_tick) >= TICK_NS;
-        if due {
-            last_tick = last_ns;
-            assembler.expire(last_ns);
-        }
-        if looks || due {
-            report.quiet(now_ns)?;
-            for journey in assembler.finished() {
-                report.journey(&journey)?;
+        if looks {
+            if clocks == Clocks::None {
+                last_tick = last_ns;
+                assembler.expire(last_ns);
             }
+            report.quiet(now_ns)?;
+        }
+        for journey in assembler.finished() {
+            report.journey(&journey)?;
         }
     }
     for journey in assembler.finish(last_ns) {
         report.journey(&journey)?;
     }
     report.finish(assembler.counters())
+}
+
+/// What a recording says of the moments at which the live run looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Clocks {
+    /// Nothing: the first recordings.
+    None,
+    /// When it looked whether journeys had ended.
+    Plain,
+    /// And when it looked whether connections were quiet.
+    Full,
 }
 
 /// Events that name no source (rulesets, devices) are always wanted.

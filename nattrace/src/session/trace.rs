@@ -188,7 +188,7 @@ impl<'a> Session<'a> {
             let nft = nft_tool();
             self.report.nft(&nft);
             if let Some(recorder) = &mut self.recorder {
-                recorder.start(&start, nft)?;
+                recorder.start(&start, self.plan.follow, nft)?;
             }
         }
         self.report.start(&start)?;
@@ -196,7 +196,7 @@ impl<'a> Session<'a> {
             say(&note);
         }
         let introduction = std::mem::take(&mut self.kernel.introduction);
-        self.take(vec![clock(now_ns())])?;
+        self.take(vec![clock(now_ns(), false)])?;
         self.take(introduction)
     }
 
@@ -253,6 +253,9 @@ impl<'a> Session<'a> {
                 self.poll()?;
                 self.look_up(time_ns);
                 self.recorder.as_mut().map_or(Ok(()), Recorder::flush)?;
+                // What came before is told before, or a replay could not tell it in the same order.
+                self.tell()?;
+                self.take(vec![clock(time_ns, true)])?;
                 self.report.quiet(time_ns)?;
             }
             self.tell()?;
@@ -505,7 +508,7 @@ impl<'a> Session<'a> {
         let behind = self.drain(BATCH)?;
         let time_ns = if behind { self.ring_ns } else { now };
         if self.assembler.open_count() > 0 {
-            self.take(vec![clock(time_ns)])?;
+            self.take(vec![clock(time_ns, false)])?;
             self.ask()?;
         }
         Ok((time_ns, behind))
@@ -575,7 +578,8 @@ impl<'a> Session<'a> {
         self.poll()?;
         self.kernel.programs = None;
         let now = now_ns();
-        self.take(vec![clock(now)])?;
+        self.tell()?;
+        self.take(vec![clock(now, true)])?;
         self.report.quiet(now)?;
         let rest = self.assembler.finish(now);
         for journey in rest {
@@ -688,8 +692,8 @@ pub(super) fn counted(plan: &TracePlan) -> Counted {
     if plan.output.format == Format::Nft || plan.record.is_some() { Counted::Yes } else { Counted::No }
 }
 
-fn clock(time_ns: u64) -> Event {
-    Event { time_ns, cpu: u32::MAX, netns: 0, body: Body::Clock }
+fn clock(time_ns: u64, quiet: bool) -> Event {
+    Event { time_ns, cpu: u32::MAX, netns: 0, body: Body::Clock { quiet } }
 }
 
 fn loss(source: Source, count: Option<u64>, first_ns: u64, last_ns: u64) -> Event {

@@ -4,6 +4,7 @@ mod actions;
 mod capabilities;
 mod cost;
 mod expect;
+mod keep;
 mod kill;
 mod programs;
 mod random;
@@ -48,6 +49,9 @@ pub(crate) struct Args {
     /// Keep the outputs of scenarios that passed, too, in this directory
     #[arg(long)]
     keep: Option<PathBuf>,
+    /// Record every trace, and keep the recordings in this directory, each beside what was told live
+    #[arg(long)]
+    recordings: Option<PathBuf>,
     /// How many scenarios at a time; as many as there are processors when not given
     #[arg(long)]
     jobs: Option<usize>,
@@ -91,7 +95,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         withhold_probes: probes && matches!(args.mode, ModeArg::Reduced),
         trace_messages: kernel::has_owner_tables(),
         brief: args.brief,
+        recordings: args.recordings.clone(),
     };
+
     let wanted = |scenario: &Scenario| {
         let named = args.filter.iter().any(|part| scenario.name.contains(part.as_str()));
         (args.filter.is_empty() || named)

@@ -29,6 +29,8 @@ pub(super) struct Settings {
     pub(super) trace_messages: bool,
     /// Time is short: nft's lines are compared byte for byte only where events are recorded anyway.
     pub(super) brief: bool,
+    /// Where each recording is kept, with what was told live.
+    pub(super) recordings: Option<PathBuf>,
 }
 
 /// One running scenario. The fields are dropped in this order: processes before the namespaces they live in.

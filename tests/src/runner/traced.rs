@@ -5,13 +5,14 @@ use std::ffi::OsString;
 use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::keep;
 use super::programs::{self, Program};
 use super::stage::Stage;
 use crate::lab::Limits;
@@ -124,9 +125,12 @@ impl Stage {
             watched.push(self.watch(role, plan)?);
         }
         let name = self.unique(&plan.name);
-        // What nft printed is compared with a replay in nft's words: one run has one format.
+        // What nft printed is compared with a replay in nft's words, too: one run has one format.
         let compared = watched.iter().any(|watched| watched.plain_monitor.is_some());
-        let recorded = plan.replay || (compared && plan.format == Format::Json);
+        let replayable =
+            plan.format == Format::Json && plan.ready && !args.iter().any(|arg| arg == "--record");
+        let wanted = !self.settings.brief || self.settings.recordings.is_some();
+        let recorded = plan.replay || (replayable && (compared || wanted));
         let recording = recorded.then(|| self.lab.dir.join(format!("{name}.events")));
         let mut command = self.nattrace(plan.at.as_deref(), plan.via)?;
         command.args(&args);
@@ -419,8 +423,8 @@ impl Stage {
         if let Some(flows) = flows {
             ask("conntrack", conntrack::complaints(&conntrack::flows(&flows), journeys));
         }
-        if trace.plan.replay {
-            ask("replay", self.replay(name, code)?);
+        if let Some(recording) = &trace.recording {
+            ask("replay", self.replay(name, recording, code)?);
         }
         if !plain.is_empty() {
             let told = self.in_nfts_words(name)?;
@@ -450,20 +454,33 @@ impl Stage {
     }
 
     /// `nattrace replay` of the recorded events must tell the same journeys.
-    fn replay(&self, name: &str, code: i32) -> Result<Vec<String>> {
+    fn replay(&self, name: &str, recording: &Path, code: i32) -> Result<Vec<String>> {
         let trace = &self.traces[name];
-        let Some(recording) = &trace.recording else { return Ok(Vec::new()) };
         let mut command = self.nattrace(None, Via::Setns)?;
         command.arg("replay").arg(recording).args(["--format", "json"]);
+        // Which packets there are is in the recording; when enough were told is not.
+        let count = trace.plan.args.iter().skip_while(|arg| *arg != "--count").take(2);
+        command.args(count);
         let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-replay"))?;
         let ended = process.wait(Duration::from_secs(30), &self.lab.limits)?;
-        let replayed = contract::read(&read_lossy(&process.stdout)?, false);
+        let printed = read_lossy(&process.stdout)?;
+        let replayed = contract::read(&printed, false);
         let mut found = replayed.complaints.clone();
         if ended != Ended::Code(code) {
             found
                 .push(format!("{ended}, the run itself had {code}: {}", tail(&read_lossy(&process.stderr)?)));
         }
         found.extend(replay::complaints(&trace.output.journeys, &replayed.journeys));
+        let (live, again) = (lines_after_start(&trace.results()?), lines_after_start(&printed));
+        if found.is_empty() && live != again {
+            let first = live.lines().zip(again.lines()).find(|(live, again)| live != again);
+            found.push(format!("the replay's lines are not the run's, byte for byte: {first:?}"));
+        }
+        if let Some(kept) = &self.settings.recordings {
+            // Outputs lie in a directory with the scenario's name.
+            let scenario = self.lab.dir.file_name().unwrap_or_default().to_string_lossy();
+            keep::keep(kept, &format!("{scenario}.{name}"), recording, &live)?;
+        }
         Ok(found)
     }
 
@@ -530,6 +547,11 @@ fn end_witness(process: Option<Process>, namespace: &Namespace, limits: &Limits)
         bail!("{} lost events: {}", process.name, tail(&stderr));
     }
     Ok(Some(printed))
+}
+
+/// What was told, without what the run was asked for: a replay is asked for nothing.
+fn lines_after_start(output: &str) -> String {
+    output.split_inclusive('\n').skip(1).collect()
 }
 
 /// The kernel's log, to be read from now on.
