@@ -58,6 +58,14 @@ pub struct Conversation {
     pub findings: Vec<Finding>,
 }
 
+impl Conversation {
+    /// Whether it says more than its only packet's journey does.
+    #[must_use]
+    pub fn says_more(&self) -> bool {
+        self.sent.packets + self.answered.packets != 1 || self.sent.through != 0
+    }
+}
+
 /// Gathers journeys into conversations.
 #[derive(Debug)]
 pub struct Conversations {

@@ -1,11 +1,13 @@
 //! nattrace: says where a packet went, what rewrote it, what dropped it, and why.
 //!
 //! ```text
-//! source (bpf, netlink, ruleset) ──Event──▶ nattrace-core (journeys, findings) ──▶ render (text, json, nft)
+//! source (bpf, netlink, ruleset) ──Event──▶ nattrace-core (journeys, findings) ─┬▶ render (text, json, nft)
+//!                                                                               └▶ export (OpenTelemetry)
 //!                                   cli decides what, session joins the stages
 //! ```
 
 pub mod cli;
+mod export;
 pub mod render;
 pub mod session;
 pub mod source;

@@ -19,6 +19,9 @@ Examples:
   Everything that goes out by one device, whatever it costs:
     nattrace --oif eth0 --rate 0 --duration 10s
 
+  Also for the whole fleet's collector, where a packet's hops on all routers are one trace:
+    nattrace --dport 1222 --otlp http://collector:4318
+
   Keep what was seen, and look at it again elsewhere, without root:
     nattrace --addr 2001:db8::/32 --record trace.rec
     nattrace replay trace.rec --proto icmpv6
@@ -53,6 +56,8 @@ pub(super) struct Args {
     pub(super) limit: LimitArgs,
     #[command(flatten)]
     pub(super) kernel: KernelArgs,
+    #[command(flatten)]
+    pub(super) export: ExportArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
     /// Colour: auto (on a terminal, unless NO_COLOR is set), always, never
@@ -94,6 +99,8 @@ pub(super) struct ReplayArgs {
     pub(super) filter: FilterArgs,
     #[command(flatten)]
     pub(super) limit: LimitArgs,
+    #[command(flatten)]
+    pub(super) export: ExportArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
@@ -177,6 +184,15 @@ pub(super) struct KernelArgs {
     /// Say what would be attached and installed, and do nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+/// Who else is told: makes sense where there are journeys.
+#[derive(Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Output")]
+pub(super) struct ExportArgs {
+    /// Also send journeys as traces to an OpenTelemetry collector: http://HOST[:4318] or https://HOST
+    #[arg(long, value_name = "URL")]
+    pub(super) otlp: Option<String>,
 }
 
 #[derive(Debug, Default, ClapArgs)]
@@ -292,6 +308,18 @@ impl KernelArgs {
             ("--dry-run", self.dry_run),
         ];
         flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+}
+
+impl ExportArgs {
+    /// As [`FilterArgs::join`].
+    pub(super) fn join(self, after: Self) -> Self {
+        Self { otlp: after.otlp.or(self.otlp) }
+    }
+
+    /// As [`FilterArgs::given`].
+    pub(super) fn given(&self) -> Option<&'static str> {
+        self.otlp.is_some().then_some("--otlp")
     }
 }
 

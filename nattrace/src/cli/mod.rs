@@ -11,6 +11,7 @@ mod exit;
 mod generated;
 mod impossible;
 mod mistake;
+mod otlp;
 pub mod plan;
 mod terminal;
 mod values;

@@ -7,12 +7,13 @@ use std::time::Duration;
 use nattrace_core::event::Source;
 use nattrace_core::filter::Filter;
 
-use super::args::{self, Args, Command, FilterArgs, KernelArgs, LimitArgs, OutputArgs};
+use super::args::{self, Args, Command, ExportArgs, FilterArgs, KernelArgs, LimitArgs, OutputArgs};
 use super::mistake::Mistake;
 use super::terminal::Terminal;
-use super::{Stop, generated, impossible, values};
+use super::{Stop, generated, impossible, otlp, values};
 
 pub use super::args::Format;
+pub use super::otlp::Otlp;
 
 /// New packets a second that are selected when nothing else is said: enough to see, too few to hurt.
 const DEFAULT_RATE: u32 = 10;
@@ -53,6 +54,8 @@ pub struct TracePlan {
     pub dry_run: bool,
     /// Where to keep the events.
     pub record: Option<Recording>,
+    /// Where journeys go beside the output.
+    pub otlp: Option<Otlp>,
     /// Where the results go, and how.
     pub output: Output,
 }
@@ -90,6 +93,8 @@ pub struct ReplayPlan {
     pub duration: Option<Duration>,
     /// Events of which sources to use.
     pub sources: Sources,
+    /// Where journeys go beside the output.
+    pub otlp: Option<Otlp>,
     /// Where the results go, and how.
     pub output: Output,
 }
@@ -149,12 +154,12 @@ pub enum Width {
 
 /// Turns flags into a plan.
 pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
-    let Args { filter, limit, kernel, output, color, command } = args;
+    let Args { filter, limit, kernel, export, output, color, command } = args;
     let output = |more: OutputArgs| resolve_output(output.join(more), color, terminal);
     match command {
-        None => Ok(trace(&filter, &limit, kernel, output(OutputArgs::default())?)?),
+        None => Ok(trace(&filter, &limit, kernel, &export, output(OutputArgs::default())?)?),
         Some(Command::Check(check)) => {
-            if let Some(flag) = filter.given().or_else(|| limit.given()).or_else(|| kernel.given()) {
+            if let Some(flag) = filter.given().or(limit.given()).or(kernel.given()).or(export.given()) {
                 return Err(Stop::Mistake(Mistake::new(
                     format!("{flag} with check"),
                     "check looks at the kernel, not at packets",
@@ -180,7 +185,8 @@ pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
                 )));
             }
             let output = output(replay.output)?;
-            Ok(self::replay(replay.file, &filter.join(replay.filter), &limit.join(replay.limit), output)?)
+            let (filter, limit) = (filter.join(replay.filter), limit.join(replay.limit));
+            Ok(self::replay(replay.file, &filter, &limit, &export.join(replay.export), output)?)
         }
         Some(Command::Completions { shell }) => Err(Stop::Print(generated::completions(shell))),
         Some(Command::Man) => Err(Stop::Print(generated::manual())),
@@ -191,6 +197,7 @@ fn trace(
     filter: &FilterArgs,
     limit: &LimitArgs,
     kernel: KernelArgs,
+    export: &ExportArgs,
     output: Output,
 ) -> Result<Plan, Mistake> {
     let rate = match &kernel.rate {
@@ -228,11 +235,18 @@ fn trace(
         trace_table: !kernel.no_trace_table,
         dry_run: kernel.dry_run,
         record: kernel.record.map(|path| Recording { path, limit: record_limit }),
+        otlp: resolve_export(export)?,
         output,
     })))
 }
 
-fn replay(file: PathBuf, filter: &FilterArgs, limit: &LimitArgs, output: Output) -> Result<Plan, Mistake> {
+fn replay(
+    file: PathBuf,
+    filter: &FilterArgs,
+    limit: &LimitArgs,
+    export: &ExportArgs,
+    output: Output,
+) -> Result<Plan, Mistake> {
     if let Some(path) = &output.path
         && same_file(&file, path)
     {
@@ -250,6 +264,7 @@ fn replay(file: PathBuf, filter: &FilterArgs, limit: &LimitArgs, output: Output)
         count: count(limit)?,
         duration: duration(limit)?,
         sources: resolve_sources(limit)?,
+        otlp: resolve_export(export)?,
         output,
     })))
 }
@@ -304,6 +319,10 @@ fn resolve_sources(limit: &LimitArgs) -> Result<Sources, Mistake> {
     } else {
         Sources { set: named.into_iter().collect(), named: true }
     })
+}
+
+fn resolve_export(args: &ExportArgs) -> Result<Option<Otlp>, Mistake> {
+    args.otlp.as_deref().map(|url| otlp::resolve(url, |name| std::env::var(name).ok())).transpose()
 }
 
 fn resolve_output(args: OutputArgs, color: args::Color, terminal: &Terminal) -> Result<Output, Mistake> {

@@ -21,7 +21,7 @@ pub(super) struct Bad {
 }
 
 impl Bad {
-    fn new(cause: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn new(cause: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { cause: cause.into(), remedy: remedy.into() }
     }
 

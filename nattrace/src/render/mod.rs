@@ -26,8 +26,10 @@ use nattrace_core::journey::{Journey, JourneyId};
 use nattrace_core::record::NftTool;
 
 pub use filter::filter_flags;
+pub(crate) use json::{conversation_value, journey_value};
 pub use namespaces::Namespaces;
-pub use run::{SourceState, SourceTotals, Start, Summary, Tally};
+pub use run::{Passed, SourceState, SourceTotals, Start, Summary, Tally};
+pub(crate) use text::end_in_words;
 
 use crate::cli::plan::{Format, Output, Width};
 use layout::Layout;

@@ -83,6 +83,21 @@ pub struct Summary {
     pub causes: Vec<Total>,
     /// The sources that were used.
     pub sources: BTreeMap<Source, SourceTotals>,
+    /// What became of what was to be passed on to a collector; `None` where nothing was.
+    pub passed: Option<Passed>,
+}
+
+/// How much of what was told reached a collector.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Journeys and connections that the collector took.
+    pub sent: u64,
+    /// Those that it did not take, or did not say so of.
+    pub not_sent: u64,
+    /// Spans that it refused, of those in what it took.
+    pub rejected_spans: u64,
+    /// What went wrong last.
+    pub error: Option<String>,
 }
 
 /// What one source gave.

@@ -8,7 +8,7 @@ use nattrace_core::event::{Loss, NetnsId};
 use nattrace_core::journey::{Journey, JourneyId};
 use nattrace_core::record::NftTool;
 
-use crate::render::{Renderer, Start, Summary};
+use crate::render::{Passed, Renderer, Start, Summary};
 
 /// One that is told. An error ends the run: one that must not, keeps its troubles to itself.
 pub(crate) trait Audience {
@@ -26,6 +26,10 @@ pub(crate) trait Audience {
     fn conversation(&mut self, conversation: &Conversation) -> Result<()>;
     /// Events that were lost, and the journeys that may lack steps for it.
     fn loss(&mut self, loss: &Loss, journeys: &[JourneyId]) -> Result<()>;
+    /// All has been told: what became of what was to be passed on to others, for the summary.
+    fn passed(&mut self) -> Option<Passed> {
+        None
+    }
     /// The end of the run.
     fn summary(&mut self, summary: &Summary) -> Result<()>;
 }

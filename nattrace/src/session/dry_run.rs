@@ -56,6 +56,9 @@ pub(super) fn run(plan: &TracePlan) -> Result<ExitStatus> {
             }
         }
     }
+    if let Some(otlp) = &plan.otlp {
+        text.extend(["send journeys to ", &otlp.url, "\n"]);
+    }
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()?;

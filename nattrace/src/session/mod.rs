@@ -19,6 +19,8 @@ mod trace;
 
 use anyhow::Result;
 
+pub(crate) use audience::Audience;
+
 use crate::cli::{ExitStatus, Plan};
 
 /// Does what was planned.

@@ -9,11 +9,13 @@ use nattrace_core::filter::Filter;
 use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
 use nattrace_core::record::{Decoded, Reader};
 
+use super::audience::Audience;
 use super::report::Report;
 use super::trace::say;
 use super::{output, record};
 use crate::cli::ExitStatus;
 use crate::cli::plan::{Format, Input, NetnsChoice, ReplayPlan};
+use crate::export::{Exporter, Pace};
 use crate::render::Start;
 
 /// How often journeys are checked for their end, where a recording does not say when the live run did.
@@ -43,7 +45,12 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
         filter: plan.filter.clone(),
         sources: header.sources.iter().map(|(source, text)| (*source, record::state_of(text))).collect(),
     };
-    let mut report = Report::new(vec![Box::new(output::open(&plan.output)?)], plan.count, follow);
+    let mut audience: Vec<Box<dyn Audience>> = vec![Box::new(output::open(&plan.output)?)];
+    if let Some(otlp) = &plan.otlp {
+        // A recording does not say where it was made.
+        audience.push(Box::new(Exporter::new(otlp.clone(), None, Pace::Replay, say)));
+    }
+    let mut report = Report::new(audience, plan.count, follow);
     if let Some(nft) = &header.nft {
         report.nft(nft);
     }

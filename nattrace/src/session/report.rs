@@ -119,12 +119,14 @@ impl Report {
                 (received + lost > 0).then_some((source, SourceTotals { received, lost }))
             })
             .collect();
+        let passed = self.audience.iter_mut().find_map(|one| one.passed());
         let summary = Summary {
             selected: Some(counters.packets_selected),
             rate_limited: None,
             journeys: self.tally,
             causes: self.causes.worst_first(),
             sources,
+            passed,
         };
         self.audience.iter_mut().try_for_each(|one| one.summary(&summary))?;
         Ok(match self.tally {

@@ -30,6 +30,7 @@ use super::report::Report;
 use super::tables::Tables;
 use crate::cli::ExitStatus;
 use crate::cli::plan::{Format, NetnsChoice, TracePlan};
+use crate::export::{Exporter, Pace};
 use crate::render::{Start, filter_flags};
 use crate::source::bpf::decode::Decoded;
 use crate::source::bpf::symbols::Symbols;
@@ -64,7 +65,11 @@ pub(super) fn run(plan: &TracePlan) -> Result<ExitStatus> {
     if plan.dry_run {
         return super::dry_run::run(plan);
     }
-    let audience: Vec<Box<dyn Audience>> = vec![Box::new(output::open(&plan.output)?)];
+    let mut audience: Vec<Box<dyn Audience>> = vec![Box::new(output::open(&plan.output)?)];
+    if let Some(otlp) = &plan.otlp {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        audience.push(Box::new(Exporter::new(otlp.clone(), Some(host), Pace::Live, say)));
+    }
     let recorder = plan.record.as_ref().map(Recorder::create).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -13,6 +13,7 @@ use nattrace_core::journey::{
 };
 use nattrace_core::packet::{Endpoint, Family, Icmp, Packet, Quoted, protocol};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::line;
 use crate::render::namespaces::Namespaces;
@@ -54,37 +55,55 @@ struct RelationBody {
 }
 
 pub(in crate::render) fn journey(journey: &Journey, namespaces: &Namespaces) -> io::Result<Vec<u8>> {
+    line("journey", journey_body(journey, namespaces))
+}
+
+/// What the line says, without schema and type, for those who say the same in another form.
+pub(crate) fn journey_value(journey: &Journey, namespaces: &Namespaces) -> io::Result<Value> {
+    Ok(serde_json::to_value(journey_body(journey, namespaces))?)
+}
+
+fn journey_body<'a>(journey: &'a Journey, namespaces: &'a Namespaces) -> JourneyBody<'a> {
     let first = journey.netns.inum;
-    line(
-        "journey",
-        JourneyBody {
-            id: journey.id.to_string(),
-            netns: NetnsBody { inum: first, name: namespaces.name_of(&journey.netns) },
-            first_seen_ns: journey.first_seen_ns,
-            last_seen_ns: journey.last_seen_ns,
-            iif: journey.iif.as_deref(),
-            packet: packet(&journey.packet),
-            connection: journey.connection.as_ref().map(connection),
-            steps: journey.steps.iter().map(|s| step(s, first, namespaces)).collect(),
-            outcome: outcome(journey),
-            findings: journey.findings.iter().map(finding).collect(),
-            relation: journey.relation.as_ref().map(|relation| RelationBody {
-                kind: relation.kind.name(),
-                of: relation.of.iter().map(ToString::to_string).collect(),
-            }),
-            retransmission_of: journey.retransmission_of.map(|id| id.to_string()),
-            same_path: journey.retransmission_of.map(|_| journey.same_path),
-            like: journey.like.map(|id| id.to_string()),
-            incomplete: journey.incomplete.iter().map(|s| s.name()).collect(),
-            trace_ids: journey.trace_ids.iter().map(|id| format!("{:08x}", id.swap_bytes())).collect(),
-        },
-    )
+    JourneyBody {
+        id: journey.id.to_string(),
+        netns: NetnsBody { inum: first, name: namespaces.name_of(&journey.netns) },
+        first_seen_ns: journey.first_seen_ns,
+        last_seen_ns: journey.last_seen_ns,
+        iif: journey.iif.as_deref(),
+        packet: packet(&journey.packet),
+        connection: journey.connection.as_ref().map(connection),
+        steps: journey.steps.iter().map(|s| step(s, first, namespaces)).collect(),
+        outcome: outcome(journey),
+        findings: journey.findings.iter().map(finding).collect(),
+        relation: journey.relation.as_ref().map(|relation| RelationBody {
+            kind: relation.kind.name(),
+            of: relation.of.iter().map(ToString::to_string).collect(),
+        }),
+        retransmission_of: journey.retransmission_of.map(|id| id.to_string()),
+        same_path: journey.retransmission_of.map(|_| journey.same_path),
+        like: journey.like.map(|id| id.to_string()),
+        incomplete: journey.incomplete.iter().map(|s| s.name()).collect(),
+        trace_ids: journey.trace_ids.iter().map(|id| format!("{:08x}", id.swap_bytes())).collect(),
+    }
 }
 
 pub(in crate::render) fn conversation(
     conversation: &Conversation,
     namespaces: &Namespaces,
 ) -> io::Result<Vec<u8>> {
+    line("connection", conversation_body(conversation, namespaces))
+}
+
+/// As [`journey_value`].
+pub(crate) fn conversation_value(conversation: &Conversation, namespaces: &Namespaces) -> io::Result<Value> {
+    Ok(serde_json::to_value(conversation_body(conversation, namespaces))?)
+}
+
+fn conversation_body<'a>(
+    conversation: &'a Conversation,
+    namespaces: &'a Namespaces,
+) -> impl Serialize + use<'a> {
     #[derive(Serialize)]
     struct Body<'a> {
         netns: NetnsBody<'a>,
@@ -104,20 +123,17 @@ pub(in crate::render) fn conversation(
         dropped: u64,
     }
     let passage = |Passage { packets, through, dropped }| PassageBody { packets, through, dropped };
-    line(
-        "connection",
-        Body {
-            netns: NetnsBody { inum: conversation.netns, name: namespaces.name(conversation.netns) },
-            id: conversation.id,
-            original: tuple(conversation.original),
-            reply: conversation.reply.map(tuple),
-            sent: passage(conversation.sent),
-            answered: passage(conversation.answered),
-            journeys: conversation.journeys.iter().map(ToString::to_string).collect(),
-            text: &conversation.text,
-            findings: conversation.findings.iter().map(finding).collect(),
-        },
-    )
+    Body {
+        netns: NetnsBody { inum: conversation.netns, name: namespaces.name(conversation.netns) },
+        id: conversation.id,
+        original: tuple(conversation.original),
+        reply: conversation.reply.map(tuple),
+        sent: passage(conversation.sent),
+        answered: passage(conversation.answered),
+        journeys: conversation.journeys.iter().map(ToString::to_string).collect(),
+        text: &conversation.text,
+        findings: conversation.findings.iter().map(finding).collect(),
+    }
 }
 
 #[derive(Serialize)]

@@ -17,6 +17,7 @@ use super::filter::filter_flags;
 use super::run::{SourceState, Start, Summary};
 
 pub(super) use journey::{conversation, decision_name, journey, state_name};
+pub(crate) use journey::{conversation_value, journey_value};
 
 const SCHEMA: u32 = 1;
 
@@ -102,12 +103,23 @@ pub(super) fn loss(loss: &Loss, journeys: &[JourneyId]) -> io::Result<Vec<u8>> {
 
 pub(super) fn summary(summary: &Summary) -> io::Result<Vec<u8>> {
     #[derive(Serialize)]
-    struct Body {
+    struct Body<'a> {
         selected: Option<u64>,
         rate_limited: Option<u64>,
         journeys: Journeys,
         causes: Vec<Cause>,
         sources: BTreeMap<&'static str, Totals>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        otlp: Option<Otlp<'a>>,
+    }
+    /// What came of `--otlp`.
+    #[derive(Serialize)]
+    struct Otlp<'a> {
+        sent: u64,
+        not_sent: u64,
+        rejected_spans: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
     }
     #[derive(Serialize)]
     struct Journeys {
@@ -163,6 +175,12 @@ pub(super) fn summary(summary: &Summary) -> io::Result<Vec<u8>> {
                 .iter()
                 .map(|(source, t)| (source.name(), Totals { received: t.received, lost: t.lost }))
                 .collect(),
+            otlp: summary.passed.as_ref().map(|passed| Otlp {
+                sent: passed.sent,
+                not_sent: passed.not_sent,
+                rejected_spans: passed.rejected_spans,
+                error: passed.error.as_deref(),
+            }),
         },
     )
 }

@@ -257,6 +257,7 @@ fn the_lines_around_the_journeys() {
         causes.add(&it);
     }
     let sum = Summary {
+        passed: None,
         selected: Some(3),
         rate_limited: None,
         journeys: tally,

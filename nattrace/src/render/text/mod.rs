@@ -14,6 +14,8 @@ mod header;
 mod rows;
 mod words;
 
+pub(crate) use words::end as end_in_words;
+
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
@@ -155,8 +157,7 @@ impl Text {
     /// What came of a connection: one line, where it says more than its packet does.
     pub(super) fn conversation(&mut self, conversation: &Conversation, width: Option<usize>) -> String {
         let mut out = String::new();
-        let packets = conversation.sent.packets + conversation.answered.packets;
-        if packets == 1 && conversation.sent.through == 0 {
+        if !conversation.says_more() {
             return out;
         }
         self.begin(Last::Line, &mut out);

@@ -74,7 +74,7 @@ fn dropped(journey: &Journey, cause: &DropCause, last_rule: Option<&RuleRef>) ->
 }
 
 /// The end in a few words, for other packets' blocks and for telling whether two ends are the same.
-pub(super) fn end(journey: &Journey) -> String {
+pub(crate) fn end(journey: &Journey) -> String {
     match &journey.outcome {
         Outcome::Dropped(DropCause::Rule { rule, .. }) => {
             format!("dropped by {} {}", rule.chain_of(), rule.in_chain())
