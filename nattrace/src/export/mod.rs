@@ -123,12 +123,15 @@ impl Audience for Exporter {
         };
         let passed = self.queue.finish(LAST_WORDS, self.pace == Pace::Replay, wait);
         let Passed { sent, not_sent, rejected_spans, error } = &passed;
-        let why = error.as_deref().map_or_else(String::new, |why| format!(": {why}"));
+        let why = error.as_deref().unwrap_or("no answer came in time");
         if *not_sent > 0 {
             let all = sent + not_sent;
-            notify(&format!("--otlp {url}: {not_sent} of {all} journeys and connections were not sent{why}"));
-        } else if *rejected_spans > 0 {
-            notify(&format!("--otlp {url}: {rejected_spans} spans were rejected{why}"));
+            notify(&format!(
+                "--otlp {url}: {not_sent} of {all} journeys and connections were not sent: {why}"
+            ));
+        }
+        if *rejected_spans > 0 {
+            notify(&format!("--otlp {url}: {rejected_spans} spans were rejected: {why}"));
         }
         Some(passed)
     }

@@ -14,7 +14,7 @@ mod namespaces;
 mod nft;
 mod run;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod style;
 mod text;
 

@@ -13,11 +13,11 @@ use nattrace_core::packet::{Endpoint, Family, Packet, protocol};
 use super::Namespaces;
 
 /// When the samples happen.
-pub(super) const T0: u64 = 1_700_000_000_000_000_000;
+pub(crate) const T0: u64 = 1_700_000_000_000_000_000;
 /// The namespace they happen in.
-pub(super) const RTR: u32 = 4_026_532_289;
+pub(crate) const RTR: u32 = 4_026_532_289;
 
-pub(super) fn end(text: &str) -> Endpoint {
+pub(crate) fn end(text: &str) -> Endpoint {
     match text.parse::<std::net::SocketAddr>() {
         Ok(addr) => Endpoint { addr: addr.ip(), port: Some(addr.port()) },
         Err(_) => Endpoint { addr: text.parse().unwrap(), port: None },
@@ -25,14 +25,14 @@ pub(super) fn end(text: &str) -> Endpoint {
 }
 
 /// This program runs in the samples' namespace.
-pub(super) fn at_home() -> Namespaces {
+pub(crate) fn at_home() -> Namespaces {
     let mut namespaces = Namespaces::default();
     namespaces.set_current(RTR);
     namespaces.set_name(RTR, "rtr");
     namespaces
 }
 
-pub(super) fn tcp(from: &str, to: &str, flags: u8) -> Packet {
+pub(crate) fn tcp(from: &str, to: &str, flags: u8) -> Packet {
     Packet {
         family: if from.starts_with('[') { Family::Ipv6 } else { Family::Ipv4 },
         protocol: Some(protocol::TCP),
@@ -54,7 +54,7 @@ pub(super) fn tcp(from: &str, to: &str, flags: u8) -> Packet {
 }
 
 /// An address changed, and nothing else is to be said of it.
-pub(super) fn rewrite(
+pub(crate) fn rewrite(
     nat: Manip,
     (from, to): (&str, &str),
     rule: Option<RuleRef>,
@@ -74,7 +74,7 @@ pub(super) fn rewrite(
     }
 }
 
-pub(super) fn rule(chain: &str, handle: u64, text: &str) -> RuleRef {
+pub(crate) fn rule(chain: &str, handle: u64, text: &str) -> RuleRef {
     let mut words = chain.split(' ');
     RuleRef {
         backend: Backend::Nft,
@@ -87,11 +87,11 @@ pub(super) fn rule(chain: &str, handle: u64, text: &str) -> RuleRef {
     }
 }
 
-pub(super) fn matched(rule: RuleRef, hook: HookPoint, verdict: Verdict) -> StepKind {
+pub(crate) fn matched(rule: RuleRef, hook: HookPoint, verdict: Verdict) -> StepKind {
     StepKind::Rule(RuleStep { rule, verdict: Some(verdict), or_end: false, hook: Some(hook), mark: None })
 }
 
-pub(super) fn hook(hook: HookPoint, devices: (&str, &str), verdict: HookVerdict) -> StepKind {
+pub(crate) fn hook(hook: HookPoint, devices: (&str, &str), verdict: HookVerdict) -> StepKind {
     let name = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     StepKind::Hook {
         hook,
@@ -102,13 +102,13 @@ pub(super) fn hook(hook: HookPoint, devices: (&str, &str), verdict: HookVerdict)
     }
 }
 
-pub(super) fn steps(kinds: Vec<StepKind>) -> Vec<Step> {
+pub(crate) fn steps(kinds: Vec<StepKind>) -> Vec<Step> {
     let at = |(i, kind)| Step { time_ns: T0 + 1000 * i as u64, netns: RTR, kind };
     kinds.into_iter().enumerate().map(at).collect()
 }
 
 /// A journey with nothing in it but a packet.
-pub(super) fn bare(packet: Packet) -> Journey {
+pub(crate) fn bare(packet: Packet) -> Journey {
     Journey {
         id: JourneyId(1),
         packet_id: Some(77),
@@ -174,7 +174,7 @@ fn article() -> Journey {
 }
 
 /// The article's port-forward as it breaks.
-pub(super) fn broken() -> Journey {
+pub(crate) fn broken() -> Journey {
     let drop = rule("inet filter allowed_dnats", 8, "drop");
     let mut kinds = until_forward(HookVerdict::Drop);
     kinds.push(matched(drop.clone(), HookPoint::Forward, Verdict::Drop));
@@ -201,7 +201,7 @@ pub(super) fn broken() -> Journey {
 }
 
 /// The same segment again, after `seconds`.
-pub(super) fn again(id: u64, of: &Journey, seconds: f64) -> Journey {
+pub(crate) fn again(id: u64, of: &Journey, seconds: f64) -> Journey {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -219,7 +219,7 @@ pub(super) fn again(id: u64, of: &Journey, seconds: f64) -> Journey {
 }
 
 /// A port-forward by legacy iptables that a chain of its own drops; with its rules' texts or without.
-pub(super) fn legacy(texts: bool) -> Journey {
+pub(crate) fn legacy(texts: bool) -> Journey {
     let rule = |chain: &str, number, text: &str| RuleRef {
         backend: Backend::Legacy,
         text: texts.then(|| text.to_owned()),
@@ -263,7 +263,7 @@ pub(super) fn legacy(texts: bool) -> Journey {
 }
 
 /// The article's port-forward after the fix.
-pub(super) fn fixed() -> Journey {
+pub(crate) fn fixed() -> Journey {
     let mut kinds = until_forward(HookVerdict::Accept);
     kinds.extend([
         matched(
@@ -290,7 +290,7 @@ pub(super) fn fixed() -> Journey {
 }
 
 /// A connection attempt that nobody answered.
-pub(super) fn conversation() -> Conversation {
+pub(crate) fn conversation() -> Conversation {
     Conversation {
         netns: 1,
         id: Some(7),
