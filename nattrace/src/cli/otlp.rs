@@ -153,7 +153,7 @@ mod tests {
             ("http://h:0", "ports are numbers from 1 to 65535"),
             ("http://h:70000", "ports are numbers from 1 to 65535"),
             ("http://h:", "ports are numbers from 1 to 65535"),
-            ("http://h:x", "not a URL"),
+            ("http://h:x", "ports are numbers from 1 to 65535"),
             ("http://user:pw@h", "a password in a command line is seen by everybody"),
             ("http://a b", "not a URL"),
         ] {

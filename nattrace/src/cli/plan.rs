@@ -427,12 +427,34 @@ mod tests {
     }
 
     #[test]
+    fn a_collector_is_beside_the_output() {
+        let url = |otlp: Option<Otlp>| otlp.map(|otlp| otlp.url);
+        let live = trace("--otlp http://collector --format json -o /tmp/o");
+        assert_eq!(url(live.otlp).as_deref(), Some("http://collector:4318/v1/traces"));
+        assert_eq!((live.output.format, live.output.path), (Format::Json, Some("/tmp/o".into())));
+        for line in [
+            "--otlp http://a:1 replay f",
+            "replay f --otlp http://a:1",
+            "--otlp http://b replay f --otlp http://a:1",
+        ] {
+            let Ok(Plan::Replay(plan)) = plan(line) else { panic!("a replay") };
+            assert_eq!(url(plan.otlp).as_deref(), Some("http://a:1/v1/traces"), "{line}");
+        }
+        assert_eq!(trace("").otlp, None);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for (line, said) in [
             ("--rate 5 replay f", "--rate with replay: it has a meaning only while the kernel is traced"),
             ("replay f --rate 5", "--rate: the option has no meaning for this command"),
             ("check --dport 1", "--dport: the option has no meaning for this command"),
             ("--dport 1 check", "--dport with check: check looks at the kernel"),
+            ("--otlp http://h check", "--otlp with check: check looks at the kernel"),
+            (
+                "--otlp h:4318",
+                "--otlp h:4318: a URL begins with http:// or https:// and names a host; give one",
+            ),
             ("check --format nft", "check --format nft: nft has no grammar for it"),
             ("replay f -o ./f", "-o ./f: the results would overwrite the recording"),
             ("--record x -o x", "--record x with -o x: the recording and the results"),

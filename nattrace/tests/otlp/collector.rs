@@ -123,7 +123,7 @@ fn serve(stream: impl Read + Write, answer: &Says) -> Option<Request> {
             stream.get_mut().write_all(bytes).ok()?;
             stream.get_mut().flush().ok()?;
         }
-        Says::Nothing => std::thread::sleep(Duration::from_secs(60)),
+        Says::Nothing => std::thread::sleep(Duration::from_mins(1)),
     }
     let message = ExportTraceServiceRequest::decode(&body[..]).expect("an OTLP message");
     Some(Request { line: line.trim().to_owned(), headers, message })

@@ -95,6 +95,36 @@ const BRIDGE: Plan = Plan {
     bridge: Some(("bridge", "br0")),
 };
 
+/// Two routers between a client and a server, each with a nattrace of its own.
+const ROUTERS: Plan = Plan {
+    links: &[
+        (
+            End { role: "client", device: "eth0", addresses: &["10.6.0.2/24", "fd00:6::2/64"] },
+            End { role: "edge", device: "lan", addresses: &["10.6.0.1/24", "fd00:6::1/64"] },
+        ),
+        (
+            End { role: "edge", device: "wan", addresses: &["10.6.1.1/24", "fd00:6:1::1/64"] },
+            End { role: "core", device: "wan", addresses: &["10.6.1.2/24", "fd00:6:1::2/64"] },
+        ),
+        (
+            End { role: "core", device: "dmz", addresses: &["10.6.2.1/24", "fd00:6:2::1/64"] },
+            End { role: "server", device: "eth0", addresses: &["10.6.2.10/24", "fd00:6:2::10/64"] },
+        ),
+    ],
+    defaults: &[
+        ("client", "10.6.0.1"),
+        ("client", "fd00:6::1"),
+        ("edge", "10.6.1.2"),
+        ("edge", "fd00:6:1::2"),
+        ("core", "10.6.1.1"),
+        ("core", "fd00:6:1::1"),
+        ("server", "10.6.2.1"),
+        ("server", "fd00:6:2::1"),
+    ],
+    forwarding: &["edge", "core"],
+    bridge: None,
+};
+
 /// Builds the topology `name` in `lab`.
 pub(crate) fn build(lab: &mut Lab, name: &str) -> Result<()> {
     let plan = match name {
@@ -102,7 +132,8 @@ pub(crate) fn build(lab: &mut Lab, name: &str) -> Result<()> {
         "host" => &HOST,
         "pair" => &PAIR,
         "bridge" => &BRIDGE,
-        _ => bail!("there is no topology `{name}` (there are article, host, pair, bridge)"),
+        "routers" => &ROUTERS,
+        _ => bail!("there is no topology `{name}` (there are article, host, pair, bridge, routers)"),
     };
     plan.build(lab).with_context(|| format!("the topology `{name}` cannot be built"))
 }

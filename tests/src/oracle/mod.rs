@@ -16,4 +16,5 @@ pub(crate) mod nft_format;
 pub(crate) mod replay;
 pub(crate) mod schema;
 pub(crate) mod seen;
+pub(crate) mod stored;
 pub(crate) mod xtables;

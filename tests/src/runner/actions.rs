@@ -59,6 +59,8 @@ impl Stage {
                 self.serve(&format!("xdp-{device}"), at, &["xdp".to_owned(), device.clone(), program, mode])
             }
             Action::Release { queue } => self.release(queue),
+            Action::Collector { name, at } => self.start_collector(name, at),
+            Action::Stored(stored) => self.stored(stored),
             Action::Served { server, saw, from, not_from } => {
                 self.served(server, *saw, from.as_deref(), not_from.as_deref())
             }
@@ -186,7 +188,7 @@ impl Stage {
     }
 
     /// Starts what goes on until the end, and waits until it can be used.
-    fn serve(&mut self, name: &str, at: &str, args: &[String]) -> Result<()> {
+    pub(super) fn serve(&mut self, name: &str, at: &str, args: &[String]) -> Result<()> {
         let file = self.unique(name);
         let mut process = Process::spawn(self.lab.traffic(at, args)?, &self.lab.dir, &file)?;
         let stdout = process.stdout.clone();
@@ -359,6 +361,8 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::Queue { .. } => "queue",
         Action::Release { .. } => "release",
         Action::Xdp { .. } => "xdp",
+        Action::Collector { .. } => "collector",
+        Action::Stored(_) => "stored",
         Action::Served { .. } => "served",
         Action::Connect { .. } => "connect",
         Action::Ping { .. } => "ping",

@@ -2,6 +2,7 @@
 
 mod actions;
 mod capabilities;
+mod collector;
 mod cost;
 mod expect;
 mod keep;
@@ -40,6 +41,9 @@ pub(crate) struct Args {
     /// The program that is judged
     #[arg(long, default_value = "nattrace")]
     nattrace: PathBuf,
+    /// The OpenTelemetry collector (rotel) that some scenarios need
+    #[arg(long)]
+    collector: Option<PathBuf>,
     /// Where the scenarios are
     #[arg(long)]
     dir: PathBuf,
@@ -87,6 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let probes = kernel_has_probes();
     let settings = Settings {
         nattrace: find_program(&args.nattrace)?,
+        collector: args.collector.as_deref().map(find_program).transpose()?,
         mode: match args.mode {
             ModeArg::Full => Mode::Full,
             ModeArg::Auto if probes => Mode::Full,
@@ -237,6 +242,9 @@ fn missing(scenario: &Scenario, settings: &Settings) -> Option<String> {
         (Need::Reduced, Mode::Full) => Some("is about kernels without probes".to_owned()),
         (Need::Sctp, _) if !crate::traffic::has_sctp() => {
             Some("needs SCTP, which this kernel does not have".to_owned())
+        }
+        (Need::Collector, _) if settings.collector.is_none() => {
+            Some("needs an OpenTelemetry collector, which is not here (--collector names one)".to_owned())
         }
         (Need::TraceTable, _) if !kernel::has_owner_tables() => Some(
             "needs a trace table, which this kernel cannot have: its tables know no owner (5.12 and later do)".to_owned(),

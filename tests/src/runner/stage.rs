@@ -20,6 +20,8 @@ use crate::scenario::{Mode, Scenario};
 pub(super) struct Settings {
     /// The program that is judged.
     pub(super) nattrace: PathBuf,
+    /// An OpenTelemetry collector, where there is one.
+    pub(super) collector: Option<PathBuf>,
     /// With kernel probes or without.
     pub(super) mode: Mode,
     /// The kernel has probes, and they are not to be used.

@@ -142,6 +142,7 @@ impl Stage {
             Format::Nft => _ = command.args(["--format", "nft"]),
             Format::Text => {}
         }
+        command.envs(&plan.env);
         if plan.hooks == Hooks::Kprobe {
             command.env("NATTRACE_HOOKS", "kprobe");
         }

@@ -87,6 +87,8 @@ pub(crate) enum Need {
     Sctp,
     /// A kernel whose tables can have an owner, so that a trace table marks packets.
     TraceTable,
+    /// An OpenTelemetry collector (`scenarios run --collector`).
+    Collector,
     /// A kernel for which it is recorded what the verifier goes through.
     VerifierRecord,
 }
@@ -279,6 +281,10 @@ pub(crate) enum Action {
         #[serde(default)]
         mode: xdp::Mode,
     },
+    /// Start an OpenTelemetry collector that takes OTLP over HTTP at port 4318, and a store that it passes everything on to.
+    Collector { name: String, at: String },
+    /// What a collector's store must have got.
+    Stored(Stored),
     /// What a server, or the reader of a queue, must have seen by now.
     Served { server: String, saw: Count, from: Option<String>, not_from: Option<String> },
     /// Connect over TCP, or send one datagram and wait for the answer.
@@ -421,6 +427,9 @@ pub(crate) struct Trace {
     /// Shell scripts that it finds in the place of programs (`nft`).
     #[serde(default)]
     pub(crate) programs: BTreeMap<String, String>,
+    /// Environment variables.
+    #[serde(default)]
+    pub(crate) env: BTreeMap<String, String>,
     /// What it is to print.
     #[serde(default)]
     pub(crate) format: Format,
@@ -504,6 +513,28 @@ pub(crate) struct Expect {
     /// Packets whose rules are known by construction.
     #[serde(default)]
     pub(crate) classify: Option<Classify>,
+}
+
+/// What a collector passed on.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Stored {
+    /// Which collector.
+    pub(crate) collector: String,
+    /// The ended traces whose journeys all must be there, each once and as it was told, by the `host.name` each gave itself.
+    pub(crate) told: BTreeMap<String, String>,
+    /// Groups of traces.
+    pub(crate) traces: Vec<Together>,
+}
+
+/// Traces that hold certain spans.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Together {
+    /// Patterns: a trace is counted that has a journey of its own for each, and no other journey.
+    pub(crate) journeys: Vec<Value>,
+    /// How many such traces there are.
+    pub(crate) count: Count,
 }
 
 /// Journeys selected by a pattern, and what holds for all of them.

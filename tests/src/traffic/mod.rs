@@ -4,6 +4,7 @@
 //! network tool and its servers are witnesses that can be read.
 
 mod deaf;
+mod otlp;
 mod packet;
 mod ping;
 mod queue;
@@ -105,6 +106,11 @@ pub(crate) enum Traffic {
         /// `min-ttl=TTL`, `md5=PEER`, `busy`; or `capture`, which gets copies of all packets.
         sockets: Vec<String>,
     },
+    /// Take OTLP over HTTP and tell each span.
+    OtlpStore {
+        /// Where to listen.
+        listen: SocketAddr,
+    },
     /// Packets as no decent host would send them, straight to a device.
     Packet(packet::Args),
     /// Answer for the packets of an NFQUEUE.
@@ -167,6 +173,7 @@ pub(crate) fn run(traffic: Traffic) -> Result<()> {
             udp::burst(&udp::Burst { to, from, count, senders, vary_length, port, pause })
         }
         Traffic::Deaf { sockets } => deaf::keep(&sockets),
+        Traffic::OtlpStore { listen } => otlp::store(listen),
         Traffic::Packet(args) => packet::send(&args),
         Traffic::NfQueue { number, refuse, hold, most, source } => {
             queue::read(&queue::Reader { number, refuse, hold, most, source })

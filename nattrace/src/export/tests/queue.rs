@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use crate::export::queue::{Next, Queue};
 
 const MOMENT: Duration = Duration::from_millis(20);
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn filled(queue: &Queue, items: usize) {
     for _ in 0..items {
