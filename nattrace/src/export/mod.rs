@@ -66,6 +66,8 @@ pub(crate) struct Exporter {
     notify: Notify,
     spans: Spans,
     queue: Arc<Queue>,
+    /// The thread runs, and has not been told that nothing more comes.
+    sends: bool,
 }
 
 impl Exporter {
@@ -73,7 +75,7 @@ impl Exporter {
     pub(crate) fn new(plan: Otlp, host: Option<String>, pace: Pace, notify: Notify) -> Self {
         let name = resource::host_name(&plan.resource, host.as_deref());
         let spans = Spans::new(name);
-        Self { plan, host, pace, notify, spans, queue: Arc::default() }
+        Self { plan, host, pace, notify, spans, queue: Arc::default(), sends: false }
     }
 }
 
@@ -96,6 +98,7 @@ impl Audience for Exporter {
             .name("otlp".to_owned())
             .spawn(run)
             .context("--otlp: no thread to send")?;
+        self.sends = true;
         Ok(())
     }
 
@@ -117,6 +120,18 @@ impl Audience for Exporter {
     }
 
     fn passed(&mut self) -> Option<Passed> {
+        Some(self.finish())
+    }
+
+    fn summary(&mut self, _: &Summary) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Exporter {
+    /// Sends the rest, and says what could not be sent.
+    fn finish(&mut self) -> Passed {
+        self.sends = false;
         let (url, notify) = (&self.plan.url, self.notify);
         let wait = || {
             notify(&format!("sending the rest to {url}, for up to {} s", LAST_WORDS.as_secs()));
@@ -133,10 +148,15 @@ impl Audience for Exporter {
         if *rejected_spans > 0 {
             notify(&format!("--otlp {url}: {rejected_spans} spans were rejected: {why}"));
         }
-        Some(passed)
+        passed
     }
+}
 
-    fn summary(&mut self, _: &Summary) -> Result<()> {
-        Ok(())
+/// A run that failed has gathered something, too.
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        if self.sends {
+            self.finish();
+        }
     }
 }

@@ -45,15 +45,6 @@ struct Inner {
     done: bool,
 }
 
-/// What a sender is to do next.
-#[derive(Debug)]
-pub(super) enum Next {
-    /// Send these.
-    Batch(Vec<Item>),
-    /// Nothing is left, and nothing comes.
-    End,
-}
-
 impl Queue {
     /// Adds an item, if there is room. `patience` is how long it may take for there to be some: a source that can wait
     /// does so once, and again only when something was sent.
@@ -73,14 +64,15 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The next items: as many as there are when `linger` has passed since there was one, or a full batch.
-    pub(super) fn take(&self, linger: Duration) -> Next {
+    /// The next items: as many as there are when `linger` has passed since there was one, or a full batch. `None` when
+    /// nothing is left, and nothing comes.
+    pub(super) fn take(&self, linger: Duration) -> Option<Vec<Item>> {
         let mut inner = self.lock();
         while inner.waiting.is_empty() {
             if inner.deadline.is_some() {
                 inner.done = true;
                 self.changed.notify_all();
-                return Next::End;
+                return None;
             }
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
@@ -95,7 +87,7 @@ impl Queue {
         let count = inner.waiting.len().min(BATCH);
         let batch = inner.waiting.drain(..count).collect();
         self.changed.notify_all();
-        Next::Batch(batch)
+        Some(batch)
     }
 
     /// Items arrived, but for some of their spans.

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 
 use super::Notify;
 use super::post::{Answer, Poster};
-use super::queue::{Item, Next, Queue};
+use super::queue::{Item, Queue};
 
 /// How long items are gathered for one request.
 const LINGER: Duration = Duration::from_secs(1);
@@ -21,8 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Sends what comes, until the end.
 pub(super) fn run(queue: &Arc<Queue>, poster: &Poster, resource: &Resource, notify: Notify) {
-    loop {
-        let Next::Batch(batch) = queue.take(LINGER) else { return };
+    while let Some(batch) = queue.take(LINGER) {
         if !deliver(queue, poster, batch, resource, notify) {
             queue.give_up();
             return;

@@ -3,6 +3,7 @@
 
 mod collector;
 
+use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -67,9 +68,11 @@ fn in_vain(url: &str, why: &str) -> String {
     let error = told.otlp["error"].as_str().unwrap_or_default().to_owned();
     assert_eq!(told.otlp, json!({"sent": 0, "not_sent": ITEMS, "rejected_spans": 0, "error": error}));
     assert!(error.contains(why), "{error}");
-    let sum = format!("{ITEMS} of {ITEMS} journeys and connections were not sent: {error}");
+    // On a terminal, a server's words are only words.
+    let said = error.replace('\x1b', "\\x1b");
+    let sum = format!("{ITEMS} of {ITEMS} journeys and connections were not sent: {said}");
     assert!(told.stderr.contains(&sum), "{}", told.stderr);
-    let complaints = told.stderr.matches(&error).count();
+    let complaints = told.stderr.matches(&said).count();
     assert_eq!(complaints, 2, "said when it begins, and at the end: {}", told.stderr);
     told.stderr
 }
@@ -131,6 +134,56 @@ fn a_collector_gets_every_journey() {
     let connection = spans.iter().find(|span| span.name == "tcp connection").expect("a connection");
     assert_eq!(connection.links.len(), 6);
     assert!(spans.iter().all(|span| span.start_time_unix_nano <= span.end_time_unix_nano));
+}
+
+#[test]
+fn the_document_shows_what_is_sent() {
+    let collector = Collector::start(&[Says::ok()]);
+    replay(&url(&collector), &[]);
+    let spans = collector.requests().remove(0).message.resource_spans.remove(0).scope_spans.remove(0).spans;
+    let mut shown = String::new();
+    for span in spans.iter().filter(|span| span.trace_id == spans[0].trace_id) {
+        let margin = if span.parent_span_id.is_empty() { "" } else { "  " };
+        let status =
+            span.status.as_ref().map_or_else(String::new, |status| format!("  [error: {}]", status.message));
+        let status = status.replace(": ]", "]");
+        writeln!(shown, "{margin}{}{status}", span.name).expect("a string");
+        shown.push_str(&listed(&span.attributes, &format!("{margin}    ")));
+        for event in &span.events {
+            writeln!(shown, "{margin}  · {}", event.name).expect("a string");
+            shown.push_str(&listed(&event.attributes, &format!("{margin}    ")));
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/otlp.md");
+    let document = std::fs::read_to_string(path).expect("a document");
+    let (before, rest) = document.split_once("<!-- spans -->\n```\n").expect("a block of spans");
+    let (block, after) = rest.split_once("```\n").expect("its end");
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        std::fs::write(path, format!("{before}<!-- spans -->\n```\n{shown}```\n{after}")).expect("written");
+        return;
+    }
+    assert!(block == shown, "docs/otlp.md does not show what is sent: UPDATE_EXPECTED=1 writes it\n{shown}");
+}
+
+/// Attributes, one a line.
+fn listed(attributes: &[KeyValue], margin: &str) -> String {
+    let one = |value: &Any| match value {
+        Any::StringValue(text) => text.clone(),
+        Any::IntValue(number) => number.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let mut lines = String::new();
+    for KeyValue { key, value, .. } in attributes {
+        let value = match value.as_ref().and_then(|any| any.value.as_ref()).expect("a value") {
+            Any::ArrayValue(list) => {
+                let items = list.values.iter().filter_map(|any| any.value.as_ref()).map(one);
+                format!("[{}]", items.collect::<Vec<_>>().join(", "))
+            }
+            value => one(value),
+        };
+        writeln!(lines, "{margin}{key} = {value}").expect("a string");
+    }
+    lines
 }
 
 #[test]

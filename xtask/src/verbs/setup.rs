@@ -28,6 +28,7 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     }
     if !args.build_only && !args.env {
         setup::tools::install_missing(cache)?;
+        setup::collector::get(cache)?;
         for series in &args.kernel {
             setup::kernel::get(cache, series)?;
         }

@@ -85,7 +85,7 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
         add("packages", started, checks::packages(cache));
     }
     let started = Instant::now();
-    add("host", started, scenarios::on_host(&programs, filter, &results.join("host"))?);
+    add("host", started, scenarios::on_host(cache, &programs, filter, &results.join("host"))?);
     for (series, choice) in guests {
         let started = Instant::now();
         let tally = scenarios::in_guest(cache, series, &programs, choice, &results.join(series))?;

@@ -38,7 +38,13 @@ pub(super) enum Choice<'a> {
 }
 
 /// Runs the suite on this machine, in namespaces that the runner makes and removes.
-pub(super) fn on_host(programs: &Programs, filter: Option<&str>, results: &Path) -> Result<Tally> {
+pub(super) fn on_host(
+    cache: &Cache,
+    programs: &Programs,
+    filter: Option<&str>,
+    results: &Path,
+) -> Result<Tally> {
+    let collector = setup::collector::get(cache)?;
     println!("\nscenarios on this machine's kernel");
     let mut command = if process::is_root() {
         Command::new(&programs.scenarios)
@@ -57,7 +63,9 @@ pub(super) fn on_host(programs: &Programs, filter: Option<&str>, results: &Path)
         .arg("--nattrace")
         .arg(&programs.nattrace)
         .arg("--dir")
-        .arg(cargo::workspace().join("tests/scenarios"));
+        .arg(cargo::workspace().join("tests/scenarios"))
+        .arg("--collector")
+        .arg(collector);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child =
         command.spawn().with_context(|| format!("cannot start {}", programs.scenarios.display()))?;
