@@ -209,7 +209,18 @@ fn what_can_be_sent_later_is() {
     assert!(requests.iter().all(|request| request.message == requests[0].message), "the same each time");
 }
 
+/// Each takes as long as the end of a run may: at one time.
 #[test]
+fn troubles_that_last() {
+    let troubles: [fn(); 4] =
+        [nobody_listens, somebody_else_listens, a_collector_that_hangs, not_to_be_trusted];
+    std::thread::scope(|scope| {
+        for trouble in troubles {
+            scope.spawn(trouble);
+        }
+    });
+}
+
 fn nobody_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
@@ -224,7 +235,6 @@ fn a_collector_that_is_always_busy() {
     assert_eq!(collector.requests().len(), 1, "two minutes are longer than the end of a run");
 }
 
-#[test]
 fn a_collector_that_hangs() {
     let collector = Collector::start(&[Says::Nothing]);
     let told = replay(&url(&collector), &[]);
@@ -237,7 +247,6 @@ fn a_collector_that_hangs() {
     );
 }
 
-#[test]
 fn somebody_else_listens() {
     let ssh = Collector::start(&[Says::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n\x00\xff\x1b[31m".to_vec())]);
     let stderr = in_vain(&url(&ssh), "does not speak HTTP");
@@ -279,6 +288,10 @@ fn over_tls_to_whom_this_machine_trusts() {
     let told = replay(&url, &[("SSL_CERT_FILE", authority)]);
     assert_eq!(told.otlp["sent"], ITEMS, "{}", told.stderr);
     assert_eq!(collector.requests().len(), 1);
-    in_vain(&url, "invalid peer certificate");
-    assert_eq!(collector.requests().len(), 1);
+}
+
+fn not_to_be_trusted() {
+    let collector = Collector::start_tls(&[Says::ok()]);
+    in_vain(&format!("https://{}", collector.addr), "invalid peer certificate");
+    assert_eq!(collector.requests().len(), 0);
 }

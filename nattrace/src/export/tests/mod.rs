@@ -24,8 +24,8 @@ fn echo(from: &str, to: &str, id: u16, sequence: u16) -> Packet {
     Packet { protocol: Some(protocol::ICMP), source, destination, icmp: Some(icmp), ..packet }
 }
 
-fn v6(packet: Packet) -> Packet {
-    Packet { family: Family::Ipv6, ip_id: None, ..packet }
+fn v6(packet: &Packet) -> Packet {
+    Packet { family: Family::Ipv6, ip_id: None, ..packet.clone() }
 }
 
 fn at(packet: &Packet, first_seen_ns: u64) -> Journey {

@@ -15,20 +15,20 @@ fn spans() -> Spans {
     spans
 }
 
-fn shown(value: &Option<AnyValue>) -> String {
-    match value.as_ref().and_then(|any| any.value.as_ref()) {
+fn shown(value: Option<&AnyValue>) -> String {
+    match value.and_then(|any| any.value.as_ref()) {
         Some(Any::StringValue(text)) => text.clone(),
         Some(Any::IntValue(number)) => number.to_string(),
         Some(Any::BoolValue(value)) => value.to_string(),
         Some(Any::ArrayValue(list)) => {
-            list.values.iter().map(|any| shown(&Some(any.clone()))).collect::<Vec<_>>().join(" | ")
+            list.values.iter().map(|any| shown(Some(any))).collect::<Vec<_>>().join(" | ")
         }
         other => panic!("{other:?}"),
     }
 }
 
 fn has(attributes: &[KeyValue], key: &str) -> Option<String> {
-    attributes.iter().find(|attribute| attribute.key == key).map(|attribute| shown(&attribute.value))
+    attributes.iter().find(|attribute| attribute.key == key).map(|attribute| shown(attribute.value.as_ref()))
 }
 
 #[track_caller]
