@@ -108,8 +108,10 @@ impl Audience for Exporter {
     }
 
     fn conversation(&mut self, conversation: &Conversation) -> Result<()> {
-        if conversation.says_more() {
-            self.queue.offer(vec![self.spans.conversation(conversation)?], self.pace.patience());
+        if conversation.says_more()
+            && let Some(span) = self.spans.conversation(conversation)?
+        {
+            self.queue.offer(vec![span], self.pace.patience());
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ const LINGER: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// And no longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A server that wants it sooner is not asked sooner.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Sends what comes, until the end.
 pub(super) fn run(queue: &Arc<Queue>, poster: &Poster, resource: &Resource, notify: Notify) {
@@ -55,7 +57,7 @@ fn deliver(queue: &Queue, poster: &Poster, batch: Vec<Item>, resource: &Resource
                 if queue.failed(&why, true) {
                     notify(&format!("--otlp {}: {why}; trying again", poster.url()));
                 }
-                if !queue.pause(after.unwrap_or_else(|| spread(pause))) {
+                if !queue.pause(after.map_or_else(|| spread(pause), |after| after.max(LEAST_PAUSE))) {
                     return false;
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);

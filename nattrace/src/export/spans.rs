@@ -126,13 +126,15 @@ impl Spans {
         Ok([root].into_iter().chain(hooks.into_iter().map(|(_, span)| span)).collect())
     }
 
-    /// A span of what came of a connection, linked to its journeys.
-    pub(super) fn conversation(&self, conversation: &Conversation) -> io::Result<Span> {
-        let mut told = conversation_value(conversation, &self.namespaces)?;
+    /// A span of what came of a connection, linked to its journeys; `None` where none of them is known any more, and
+    /// with them when it was.
+    pub(super) fn conversation(&self, conversation: &Conversation) -> io::Result<Option<Span>> {
         let of: Vec<Known> =
             conversation.journeys.iter().filter_map(|id| self.known.get(id)).copied().collect();
-        let first_ns = of.iter().map(|known| known.first_ns).min().unwrap_or(0);
-        let last_ns = of.iter().map(|known| known.last_ns).max().unwrap_or(0);
+        let first = of.iter().map(|known| known.first_ns).min();
+        let last = of.iter().map(|known| known.last_ns).max();
+        let (Some(first_ns), Some(last_ns)) = (first, last) else { return Ok(None) };
+        let mut told = conversation_value(conversation, &self.namespaces)?;
         let packets = conversation.sent.packets + conversation.answered.packets;
         let original = conversation.original;
         let (trace, span_id) =
@@ -152,13 +154,13 @@ impl Spans {
         let known = Known { trace, span: span_id, first_ns, last_ns };
         let name =
             protocol::name(original.protocol).map_or_else(|| original.protocol.to_string(), str::to_owned);
-        Ok(Span {
+        Ok(Some(Span {
             name: format!("{name} connection"),
             attributes: attributes.finish(),
             links: of.iter().map(|known| link(*known, "packet")).collect(),
             status: (!conversation.findings.is_empty()).then(|| failed(&conversation.text)),
             ..span(known, span_id, first_ns, last_ns)
-        })
+        }))
     }
 
     fn links(&self, journey: &Journey) -> Vec<Link> {

@@ -187,7 +187,8 @@ fn what_came_of_a_connection_is_linked_to_its_packets() {
     let first = spans.journey(&journey).unwrap();
     let told = conversation();
     assert!(told.journeys.contains(&journey.id));
-    let span = spans.conversation(&told).unwrap();
+    assert_eq!(Spans::new(String::new()).conversation(&told).unwrap(), None, "when it was is not known");
+    let span = spans.conversation(&told).unwrap().unwrap();
     assert_eq!(span.name, "tcp connection");
     assert_eq!(span.links.len(), 1, "the others' journeys are not known");
     assert_eq!(span.links[0].span_id, first[0].span_id);
@@ -195,8 +196,10 @@ fn what_came_of_a_connection_is_linked_to_its_packets() {
     assert_eq!(span.start_time_unix_nano, journey.first_seen_ns);
     all_have(&span.attributes, &[("nattrace.connection.text", &told.text), ("network.transport", "tcp")]);
     let later = nattrace_core::conversation::Passage { packets: 9, ..told.sent };
-    let again =
-        spans.conversation(&nattrace_core::conversation::Conversation { sent: later, ..told }).unwrap();
+    let again = spans
+        .conversation(&nattrace_core::conversation::Conversation { sent: later, ..told })
+        .unwrap()
+        .unwrap();
     assert_eq!(again.trace_id, span.trace_id);
     assert_ne!(again.span_id, span.span_id);
 }
