@@ -40,6 +40,8 @@ enum Verb {
     Guest(verbs::guest::Args),
     /// Make one static file and a Debian package, for machines without a toolchain
     Dist,
+    /// Record every scenario, for the unit tests of replays
+    Record(verbs::record::Args),
     /// Record how much each kernel's verifier goes through for each program
     Verifier(verbs::verifier::Args),
 }
@@ -69,6 +71,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Demo(args) => verbs::demo::run(&cache, &args),
         Verb::Guest(args) => verbs::guest::run(&cache, &args),
         Verb::Dist => verbs::dist::run(&cache),
+        Verb::Record(args) => verbs::record::run(&cache, &args),
         Verb::Verifier(args) => verbs::verifier::run(&cache, &args),
     }
 }
