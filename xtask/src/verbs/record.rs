@@ -15,7 +15,7 @@ use crate::{cache, cache::Cache, cargo, guest, guest::Job, process, progress, se
 /// Where to play.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The kernel series whose recordings are preferred; scenarios that are not played there are this machine's
+    /// The kernel series for scenarios that this machine's own kernel does not allow
     #[arg(long, default_value = "6.12")]
     kernel: String,
 }
@@ -27,26 +27,28 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     let programs = cargo::programs(cache, true)?;
     let made = cargo::target_dir()?.join("recordings");
     cache::remove(&made)?;
-    let (in_guest, on_host) = (made.join("guest"), made.join("host"));
-    fs::create_dir_all(&in_guest).with_context(|| format!("cannot create {}", in_guest.display()))?;
-    let job = Job {
-        command: "exec scenarios run --nattrace /usr/bin/nattrace --dir /scenarios --jobs 3 --brief \
-                  --recordings /results"
-            .to_owned(),
-        limit: Duration::from_mins(45),
-        results: Some(in_guest.clone()),
-        ..standard_job(&programs)
-    };
-    progress::step(format_args!("starting a guest with kernel {}", kernel.release));
-    let status = guest::run(cache, &kernel, &job, &mut pass_on)?;
+    let (on_host, in_guest) = (made.join("host"), made.join("guest"));
+    for place in [&on_host, &in_guest] {
+        fs::create_dir_all(place).with_context(|| format!("cannot create {}", place.display()))?;
+    }
+    let told = made.join("scenarios.jsonl");
     let mut host = Command::new(&programs.scenarios);
     host.args(["run", "--recordings"]).arg(&on_host).arg("--nattrace").arg(&programs.nattrace);
-    let host = process::status(host.arg("--dir").arg(cargo::workspace().join("tests/scenarios")))?;
-    if status != 0 || !host.success() {
-        progress::step(format_args!(
-            "not every scenario passed: the recordings are left in {}",
-            made.display()
-        ));
+    host.arg("--dir").arg(cargo::workspace().join("tests/scenarios")).arg("--jsonl").arg(&told);
+    let passed = process::status(&mut host)?.success();
+    let mut command = "exec scenarios run --nattrace /usr/bin/nattrace --dir /scenarios --jobs 3 \
+                       --recordings /results"
+        .to_owned();
+    for name in skipped(&told)? {
+        command.push_str(" --filter ");
+        command.push_str(&process::quoted(name.as_ref()));
+    }
+    let limit = Duration::from_mins(45);
+    let job = Job { command, limit, results: Some(in_guest.clone()), ..standard_job(&programs) };
+    progress::step(format_args!("starting a guest with kernel {}", kernel.release));
+    let status = guest::run(cache, &kernel, &job, &mut pass_on)?;
+    if status != 0 || !passed {
+        progress::step(format_args!("not every scenario passed: the recordings stay in {}", made.display()));
         return Ok(ExitCode::FAILURE);
     }
     let kept = cargo::workspace().join("nattrace/tests/recordings");
@@ -56,7 +58,7 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
             fs::remove_file(&path)?;
         }
     }
-    for from in [&on_host, &in_guest] {
+    for from in [&in_guest, &on_host] {
         for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
             let path = entry?.path();
             if is_recorded(&path) {
@@ -65,6 +67,15 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Names of the scenarios that this machine's kernel did not allow.
+fn skipped(told: &Path) -> Result<Vec<String>> {
+    let text = fs::read_to_string(told).with_context(|| told.display().to_string())?;
+    let lines = text.lines().map(serde_json::from_str::<serde_json::Value>);
+    let lines = lines.collect::<Result<Vec<_>, _>>().with_context(|| told.display().to_string())?;
+    let skipped = lines.iter().filter(|line| line["result"] == "skipped");
+    Ok(skipped.filter_map(|line| line["scenario"].as_str().map(str::to_owned)).collect())
 }
 
 /// A recording, or what was told of it.
