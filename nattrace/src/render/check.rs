@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize;
 
 use super::json::line;
-use super::layout::{Layout, Row};
+use super::layout::{Layout, Lines, Row};
 use super::style::{Role, Span};
 
 /// One thing that nattrace can use.
@@ -33,8 +33,8 @@ pub enum State {
 }
 
 /// A block for each capability: what it gives, and where it is missing why, and what that costs.
-pub(super) fn text(capabilities: &[Capability], layout: Layout) -> String {
-    let mut out = String::new();
+pub(super) fn text(capabilities: &[Capability], layout: Layout) -> Lines {
+    let mut out = Lines::default();
     for capability in capabilities {
         let (role, sign) = match capability.state {
             State::On(_) => (Role::Pass, "✓"),
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_table_for_people() {
         assert_eq!(
-            text(&sample(), Layout::new(Some(80), false)),
+            text(&sample(), Layout::new(Some(80))).paint(false),
             "\
 ✓ nft          trace messages of nf_tables: the rules a packet matched
                since 4.6

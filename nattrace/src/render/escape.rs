@@ -32,7 +32,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// Whether a terminal or a reader would do something else with the character than show it.
-pub(super) fn is_unsafe(c: char) -> bool {
+pub(crate) fn is_unsafe(c: char) -> bool {
     // C0, DEL and C1: U+009B alone is CSI to a terminal.
     c.is_control()
         || matches!(c,

@@ -25,6 +25,18 @@ pub fn filter_flags(filter: &Filter) -> Vec<(&'static str, Vec<String>)> {
     flags
 }
 
+/// The filter as it could be typed.
+#[must_use]
+pub fn filter_in_words(filter: &Filter) -> String {
+    let flags = filter_flags(filter);
+    if flags.is_empty() {
+        return "every packet".to_owned();
+    }
+    let words: Vec<String> =
+        flags.iter().map(|(flag, values)| format!("--{flag} {}", values.join(","))).collect();
+    words.join(" ")
+}
+
 fn prefix(prefix: &Prefix) -> String {
     let whole = if prefix.addr.is_ipv4() { 32 } else { 128 };
     if prefix.len == whole { prefix.addr.to_string() } else { format!("{}/{}", prefix.addr, prefix.len) }

@@ -35,38 +35,69 @@ pub(super) struct Row {
     pub(super) text: Vec<Span>,
 }
 
+/// Lines as they are to stand below each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lines(pub(crate) Vec<Vec<Span>>);
+
+impl Lines {
+    /// As bytes for a terminal, with colour or without.
+    pub(crate) fn paint(&self, color: bool) -> String {
+        let mut out = String::new();
+        for line in &self.0 {
+            for span in line {
+                span.paint(&mut out, color);
+            }
+            out.push('\n');
+        }
+        out
+    }
+
+    pub(crate) fn blank(&mut self) {
+        self.0.push(Vec::new());
+    }
+
+    /// One line, without trailing spaces.
+    fn push(&mut self, spans: &[Span]) {
+        let last = spans.iter().rposition(|span| !span.text().trim_end().is_empty());
+        let mut line = spans[..last.map_or(0, |last| last + 1)].to_vec();
+        if let Some(end) = line.last_mut().filter(|end| end.text().ends_with(' ')) {
+            *end = Span::new(end.role, end.text().trim_end());
+        }
+        self.0.push(line);
+    }
+}
+
 /// How to set a block.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     width: Option<usize>,
-    color: bool,
 }
 
 impl Layout {
     /// For a width in columns, or for lines that are not broken.
-    pub(super) fn new(width: Option<usize>, color: bool) -> Self {
-        Self { width: width.map(|w| w.max(NARROWEST)), color }
+    pub(crate) fn new(width: Option<usize>) -> Self {
+        Self { width: width.map(|w| w.max(NARROWEST)) }
     }
 
     /// A header: one side left, one right where there is room.
-    pub(super) fn header(self, left: &[Span], right: &[Span], out: &mut String) {
+    pub(super) fn header(self, left: &[Span], right: &[Span], out: &mut Lines) {
         let gap = 2;
         let needed = width(left) + gap + width(right);
         match self.width {
             Some(limit) if needed <= limit => {
                 let pad = limit.min(HEADER.max(needed)) - needed + gap;
-                self.line(&[left, &[spaces(pad)], right].concat(), out);
+                out.push(&[left, &[spaces(pad)], right].concat());
             }
             Some(limit) => {
-                self.wrapped(left, (0, INDENT), limit, "", out);
-                self.wrapped_after(&[spaces(INDENT)], right, (INDENT, INDENT), limit, "", out);
+                Self::wrapped(left, (0, INDENT), limit, "", out);
+                Self::wrapped_after(&[spaces(INDENT)], right, (INDENT, INDENT), limit, "", out);
             }
-            None => self.line(&[left, &[spaces(gap)], right].concat(), out),
+            None => out.push(&[left, &[spaces(gap)], right].concat()),
         }
     }
 
     /// Rows, with one place column for all of them.
-    pub(super) fn rows(self, rows: &[Row], out: &mut String) {
+    pub(super) fn rows(self, rows: &[Row], out: &mut Lines) {
         let most = match self.width {
             Some(limit) => (limit - BODY.min(limit)) * PLACE_SHARE / 100,
             None => PLACE_UNBROKEN,
@@ -78,14 +109,14 @@ impl Layout {
         }
     }
 
-    fn row(self, row: &Row, column: usize, out: &mut String) {
+    fn row(self, row: &Row, column: usize, out: &mut Lines) {
         let mut first = label(&row.label);
         let (mut start, mut hang) = (BODY, 0);
         if let Some(place) = &row.place {
             first.push(place.clone());
             let below = self.width.is_some_and(|limit| reads_better_below(place, column, &row.text, limit));
             if below {
-                self.line(&first, out);
+                out.push(&first);
                 first = vec![spaces(BODY + HANG)];
                 (start, hang) = (BODY + HANG, HANG);
             } else {
@@ -95,76 +126,70 @@ impl Layout {
         }
         match self.width {
             Some(limit) => {
-                self.wrapped_after(&first, &row.text, (start, start + hang), limit, "", out);
+                Self::wrapped_after(&first, &row.text, (start, start + hang), limit, "", out);
             }
-            None => self.line(&[first, row.text.clone()].concat(), out),
+            None => out.push(&[first, row.text.clone()].concat()),
         }
     }
 
     /// A command to paste: where it must be broken, the shell is told so.
-    pub(super) fn command(self, row: &Row, out: &mut String) {
+    pub(super) fn command(self, row: &Row, out: &mut Lines) {
         let first = label(&row.label);
         match self.width {
             Some(limit) => {
-                self.wrapped_after(&first, &row.text, (BODY, BODY + 2 * HANG), limit, " \\", out);
+                Self::wrapped_after(&first, &row.text, (BODY, BODY + 2 * HANG), limit, " \\", out);
             }
-            None => self.line(&[first, row.text.clone()].concat(), out),
+            None => out.push(&[first, row.text.clone()].concat()),
+        }
+    }
+
+    /// The same with nothing beside it.
+    pub(crate) fn command_alone(self, command: &Span, out: &mut Lines) {
+        match self.width {
+            Some(limit) => Self::wrapped(std::slice::from_ref(command), (0, 2 * HANG), limit, " \\", out),
+            None => out.push(std::slice::from_ref(command)),
         }
     }
 
     /// A row of a table: a sign, a name in a column of `names`, and text that hangs beside it.
-    pub(super) fn table_row(self, sign: &Span, row: &Row, names: usize, out: &mut String) {
+    pub(super) fn table_row(self, sign: &Span, row: &Row, names: usize, out: &mut Lines) {
         let pad = |span: &Span, width: usize| spaces(width.saturating_sub(span.width()));
         let first = [sign.clone(), pad(sign, 2), row.label.clone(), pad(&row.label, names + 2)];
         let start = names + 4;
         match self.width {
-            Some(limit) => self.wrapped_after(&first, &row.text, (start, start), limit, "", out),
-            None => self.line(&[&first, row.text.as_slice()].concat(), out),
+            Some(limit) => Self::wrapped_after(&first, &row.text, (start, start), limit, "", out),
+            None => out.push(&[&first, row.text.as_slice()].concat()),
         }
     }
 
     /// A paragraph that stands for itself.
-    pub(super) fn paragraph(self, text: &[Span], out: &mut String) {
+    pub(crate) fn paragraph(self, text: &[Span], out: &mut Lines) {
         match self.width {
-            Some(limit) => self.wrapped(text, (0, INDENT), limit, "", out),
-            None => self.line(text, out),
+            Some(limit) => Self::wrapped(text, (0, INDENT), limit, "", out),
+            None => out.push(text),
         }
     }
 
-    fn wrapped(self, text: &[Span], starts: (usize, usize), limit: usize, continued: &str, out: &mut String) {
-        self.wrapped_after(&[], text, starts, limit, continued, out);
+    fn wrapped(text: &[Span], starts: (usize, usize), limit: usize, continued: &str, out: &mut Lines) {
+        Self::wrapped_after(&[], text, starts, limit, continued, out);
     }
 
     /// `first` stands before the first line, `starts` are the columns of the first and of the later lines.
     fn wrapped_after(
-        self,
         first: &[Span],
         text: &[Span],
         starts: (usize, usize),
         limit: usize,
         continued: &str,
-        out: &mut String,
+        out: &mut Lines,
     ) {
         let room = |start: usize| limit.saturating_sub(start).max(1);
         let mut lines = wrap(text, room(starts.0), room(starts.1), continued).into_iter();
         let head = lines.next().unwrap_or_default();
-        self.line(&[first.to_vec(), head].concat(), out);
+        out.push(&[first.to_vec(), head].concat());
         for line in lines {
-            self.line(&[vec![spaces(starts.1)], line].concat(), out);
+            out.push(&[vec![spaces(starts.1)], line].concat());
         }
-    }
-
-    /// Writes one line without trailing spaces.
-    fn line(self, spans: &[Span], out: &mut String) {
-        let last = spans.iter().rposition(|span| !span.text().trim_end().is_empty());
-        for (i, span) in spans.iter().enumerate().take(last.map_or(0, |last| last + 1)) {
-            if Some(i) == last && span.text().ends_with(' ') {
-                Span::new(span.role, span.text().trim_end()).paint(out, self.color);
-            } else {
-                span.paint(out, self.color);
-            }
-        }
-        out.push('\n');
     }
 }
 
@@ -246,10 +271,13 @@ fn wrap(text: &[Span], first: usize, rest: usize, continued: &str) -> Vec<Vec<Sp
     let mut lines: Vec<Vec<Span>> = Vec::new();
     let mut line: Vec<Span> = Vec::new();
     for word in words(text, !continued.is_empty()) {
-        let room = if lines.is_empty() { first } else { rest };
-        let room = room.saturating_sub(continued.len()).max(1);
-        // A space never begins a line: it may stand past the end, where it is cut off.
-        if word.text() != " " && !line.is_empty() && width(&line) + word.width() > room {
+        let room = |lines: &[Vec<Span>]| {
+            let room = if lines.is_empty() { first } else { rest };
+            room.saturating_sub(continued.len()).max(1)
+        };
+        // A space never begins a line: it may stand past the end, where it is cut off. What is kept for the next line
+        // may fill that, too.
+        while word.text() != " " && !line.is_empty() && width(&line) + word.width() > room(&lines) {
             let kept = line.split_off(break_at(&line, &word));
             lines.push(std::mem::replace(&mut line, kept));
         }

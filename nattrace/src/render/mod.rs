@@ -9,14 +9,15 @@ pub mod check;
 pub mod escape;
 mod filter;
 mod json;
-mod layout;
+pub(crate) mod layout;
 mod namespaces;
 mod nft;
+pub(crate) mod path;
 mod run;
 #[cfg(test)]
 pub(crate) mod samples;
-mod style;
-mod text;
+pub(crate) mod style;
+pub(crate) mod text;
 
 use std::io::{self, Write};
 
@@ -25,7 +26,7 @@ use nattrace_core::event::Loss;
 use nattrace_core::journey::{Journey, JourneyId};
 use nattrace_core::record::NftTool;
 
-pub use filter::filter_flags;
+pub use filter::{filter_flags, filter_in_words};
 pub(crate) use json::{conversation_value, journey_value};
 pub use namespaces::Namespaces;
 pub use run::{Passed, SourceState, SourceTotals, Start, Summary, Tally};
@@ -55,7 +56,7 @@ impl<W: Write> Renderer<W> {
     pub fn new(plan: &Output, out: W) -> Self {
         let form = match plan.format {
             Format::Text => Form::Text {
-                text: Text::new(plan.color, jiff::tz::TimeZone::system()),
+                text: Text::new(jiff::tz::TimeZone::system()),
                 width: plan.width,
                 color: plan.color,
             },
@@ -88,8 +89,8 @@ impl<W: Write> Renderer<W> {
     /// A finished journey.
     pub fn journey(&mut self, journey: &Journey) -> io::Result<()> {
         let bytes = match &mut self.form {
-            Form::Text { text, width, .. } => {
-                text.journey(journey, &self.namespaces, columns(*width)).into_bytes()
+            Form::Text { text, width, color } => {
+                text.journey(journey, &self.namespaces, columns(*width)).paint(*color).into_bytes()
             }
             Form::Json => json::journey(journey, &self.namespaces)?,
             Form::Nft(dialect) => nft::journey(journey, dialect).into_bytes(),
@@ -100,7 +101,9 @@ impl<W: Write> Renderer<W> {
     /// What came of a connection. nft's grammar has no word for it.
     pub fn conversation(&mut self, conversation: &Conversation) -> io::Result<()> {
         let bytes = match &mut self.form {
-            Form::Text { text, width, .. } => text.conversation(conversation, columns(*width)).into_bytes(),
+            Form::Text { text, width, color } => {
+                text.conversation(conversation, columns(*width)).paint(*color).into_bytes()
+            }
             Form::Json => json::conversation(conversation, &self.namespaces)?,
             Form::Nft(_) => return Ok(()),
         };
@@ -110,7 +113,9 @@ impl<W: Write> Renderer<W> {
     /// Events that were lost, and the journeys that may lack steps for it.
     pub fn loss(&mut self, loss: &Loss, journeys: &[JourneyId]) -> io::Result<()> {
         let bytes = match &mut self.form {
-            Form::Text { text, width, .. } => text.loss(loss, journeys, columns(*width)).into_bytes(),
+            Form::Text { text, width, color } => {
+                text.loss(loss, journeys, columns(*width)).paint(*color).into_bytes()
+            }
             Form::Json => json::loss(loss, journeys)?,
             // nft has no line for it; whoever runs the program says it on standard error.
             Form::Nft(_) => return Ok(()),
@@ -121,7 +126,9 @@ impl<W: Write> Renderer<W> {
     /// The end of the run.
     pub fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         let bytes = match &mut self.form {
-            Form::Text { text, width, .. } => text.summary(summary, columns(*width)).into_bytes(),
+            Form::Text { text, width, color } => {
+                text.summary(summary, columns(*width)).paint(*color).into_bytes()
+            }
             Form::Json => json::summary(summary)?,
             Form::Nft(_) => return Ok(()),
         };
@@ -132,7 +139,7 @@ impl<W: Write> Renderer<W> {
     pub fn check(&mut self, capabilities: &[check::Capability]) -> io::Result<()> {
         let bytes = match &self.form {
             Form::Text { width, color, .. } => {
-                check::text(capabilities, Layout::new(columns(*width), *color)).into_bytes()
+                check::text(capabilities, Layout::new(columns(*width))).paint(*color).into_bytes()
             }
             Form::Json => check::json(capabilities)?,
             Form::Nft(_) => return Ok(()),
@@ -156,7 +163,7 @@ impl<W: Write> Renderer<W> {
 }
 
 /// The width in columns, asked anew for each block: terminals are resized while a trace runs.
-fn columns(width: Width) -> Option<usize> {
+pub(crate) fn columns(width: Width) -> Option<usize> {
     match width {
         Width::Terminal => Some(terminal_size::terminal_size().map_or(80, |(columns, _)| columns.0.into())),
         Width::Columns(columns) => Some(columns),

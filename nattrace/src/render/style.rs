@@ -9,7 +9,7 @@ use super::escape::escape;
 
 /// What a piece of text means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// Nothing special.
     Plain,
     /// The number and the ends of a packet: what the eye looks for first.
@@ -37,7 +37,8 @@ pub(super) enum Role {
 }
 
 impl Role {
-    fn style(self) -> Style {
+    /// How it looks where there is colour.
+    pub(crate) fn style(self) -> Style {
         let color = |color: AnsiColor| Style::new().fg_color(Some(color.into()));
         match self {
             Self::Plain | Self::Rule => Style::new(),
@@ -57,23 +58,23 @@ impl Role {
 
 /// A piece of text with its meaning, safe to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) role: Role,
+pub(crate) struct Span {
+    pub(crate) role: Role,
     text: String,
 }
 
 impl Span {
     /// Whatever the text holds, the span holds nothing that a terminal obeys.
-    pub(super) fn new(role: Role, text: impl AsRef<str>) -> Self {
+    pub(crate) fn new(role: Role, text: impl AsRef<str>) -> Self {
         Self { role, text: escape(text.as_ref()).into_owned() }
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// Columns on a terminal.
-    pub(super) fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.text.width()
     }
 
@@ -89,6 +90,6 @@ impl Span {
 }
 
 /// Columns of several spans side by side.
-pub(super) fn width(spans: &[Span]) -> usize {
+pub(crate) fn width(spans: &[Span]) -> usize {
     spans.iter().map(Span::width).sum()
 }

@@ -8,7 +8,7 @@ use nattrace_core::packet::{Icmp, Packet, protocol, tcp_flag};
 
 use super::words::time_of_day;
 use crate::render::json::state_name;
-use crate::render::layout::Layout;
+use crate::render::layout::{Layout, Lines};
 use crate::render::namespaces::Namespaces;
 use crate::render::style::{Role, Span};
 
@@ -17,7 +17,7 @@ pub(super) fn header(
     namespaces: &Namespaces,
     zone: &TimeZone,
     layout: Layout,
-    out: &mut String,
+    out: &mut Lines,
 ) {
     let mut left = title(journey);
     let details = details(journey);
@@ -46,7 +46,7 @@ pub(super) fn header(
 }
 
 /// Number, protocol, ends and what kind of packet it is.
-pub(super) fn title(journey: &Journey) -> Vec<Span> {
+pub(crate) fn title(journey: &Journey) -> Vec<Span> {
     let packet = &journey.packet;
     let mut title = vec![
         Span::new(Role::Title, format!("#{}", journey.id)),
@@ -66,7 +66,8 @@ pub(super) fn title(journey: &Journey) -> Vec<Span> {
     title
 }
 
-fn kind(packet: &Packet) -> Option<String> {
+/// Its flags, or what it says: `SYN ACK`, `echo request id 7 seq 1`.
+pub(crate) fn kind(packet: &Packet) -> Option<String> {
     if packet.fragment_offset != 0 {
         return Some(format!("fragment from byte {}", packet.fragment_offset));
     }

@@ -12,7 +12,7 @@
 
 mod header;
 mod rows;
-mod words;
+pub(crate) mod words;
 
 pub(crate) use words::end as end_in_words;
 
@@ -24,18 +24,18 @@ use nattrace_core::event::Loss;
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{Journey, JourneyId};
 
-use super::layout::{Layout, Row};
+use super::layout::{Layout, Lines, Row};
 use super::namespaces::Namespaces;
 use super::run::Summary;
 use super::style::{Role, Span};
+pub(crate) use header::{kind, title};
 
 /// First transmissions that later ones may refer to: enough for every retransmission timer, and little memory.
 const REMEMBERED: usize = 1024;
 
 /// The state that blocks depend on: what was shown before.
 #[derive(Debug)]
-pub(super) struct Text {
-    color: bool,
+pub(crate) struct Text {
     zone: TimeZone,
     shown: BTreeMap<JourneyId, Shown>,
     last: Last,
@@ -59,19 +59,20 @@ struct Shown {
 }
 
 impl Text {
-    pub(super) fn new(color: bool, zone: TimeZone) -> Self {
-        Self { color, zone, shown: BTreeMap::new(), last: Last::Nothing }
+    /// Nothing was shown yet; times are told in this zone.
+    pub(crate) fn new(zone: TimeZone) -> Self {
+        Self { zone, shown: BTreeMap::new(), last: Last::Nothing }
     }
 
     /// A finished journey: its block, or one line where it repeats an earlier one.
-    pub(super) fn journey(
+    pub(crate) fn journey(
         &mut self,
         journey: &Journey,
         namespaces: &Namespaces,
         width: Option<usize>,
-    ) -> String {
-        let layout = Layout::new(width, self.color);
-        let mut out = String::new();
+    ) -> Lines {
+        let layout = Layout::new(width);
+        let mut out = Lines::default();
         match journey.retransmission_of {
             Some(first) if journey.same_path => self.repetition(journey, first, layout, &mut out),
             None if let Some(first) = journey.like
@@ -79,32 +80,53 @@ impl Text {
                 && journey.incomplete.is_empty() =>
             {
                 self.begin(Last::Line, &mut out);
-                let mut line = header::title(journey);
+                let mut line = title(journey);
                 let told = format!("  like #{first}: {}", words::end(journey));
                 line.push(Span::new(Role::Faint, told));
                 layout.paragraph(&line, &mut out);
             }
-            first => {
+            _ => {
                 self.begin(Last::Block(journey.id), &mut out);
-                header::header(journey, namespaces, &self.zone, layout, &mut out);
-                let mut rows = Vec::new();
-                rows.extend(first.map(|first| self.difference(journey, first)));
-                rows.extend(rows::rows(journey, namespaces));
-                layout.rows(&rows, &mut out);
-                for finding in journey.findings.iter().filter(|finding| !restates_end(finding)) {
-                    self::finding(finding, layout, &mut out);
-                }
+                self.block(journey, namespaces, layout, &mut out);
             }
         }
         self.remember(journey);
         out
     }
 
+    /// A journey's block, even where it repeats another one, which is `earlier`.
+    pub(crate) fn whole(
+        journey: &Journey,
+        earlier: Option<&Journey>,
+        zone: &TimeZone,
+        namespaces: &Namespaces,
+        width: Option<usize>,
+    ) -> Lines {
+        let mut text = Self::new(zone.clone());
+        if let Some(earlier) = earlier {
+            text.remember(earlier);
+        }
+        let mut out = Lines::default();
+        text.block(journey, namespaces, Layout::new(width), &mut out);
+        out
+    }
+
+    fn block(&self, journey: &Journey, namespaces: &Namespaces, layout: Layout, out: &mut Lines) {
+        header::header(journey, namespaces, &self.zone, layout, out);
+        let mut rows = Vec::new();
+        rows.extend(journey.retransmission_of.map(|first| self.difference(journey, first)));
+        rows.extend(rows::rows(journey, namespaces));
+        layout.rows(&rows, out);
+        for finding in journey.findings.iter().filter(|finding| !restates_end(finding)) {
+            self::finding(finding, layout, out);
+        }
+    }
+
     /// A blank line between blocks; none before the first, nor between lines.
-    fn begin(&mut self, what: Last, out: &mut String) {
+    fn begin(&mut self, what: Last, out: &mut Lines) {
         let last = std::mem::replace(&mut self.last, what);
         if last != Last::Nothing && (last, what) != (Last::Line, Last::Line) {
-            out.push('\n');
+            out.blank();
         }
     }
 
@@ -117,7 +139,7 @@ impl Text {
     }
 
     /// One line: in the first one's block when nothing came between, else one that stands for itself.
-    fn repetition(&mut self, journey: &Journey, first: JourneyId, layout: Layout, out: &mut String) {
+    fn repetition(&mut self, journey: &Journey, first: JourneyId, layout: Layout, out: &mut Lines) {
         let after = self.after(journey, first);
         if self.last == Last::Block(first) {
             let told = format!("retransmitted{after} as #{}: same path, same end", journey.id);
@@ -126,7 +148,7 @@ impl Text {
             return;
         }
         self.begin(Last::Line, out);
-        let mut line = header::title(journey);
+        let mut line = title(journey);
         let end = words::end(journey);
         line.extend([
             Span::new(Role::Plain, "  "),
@@ -136,10 +158,11 @@ impl Text {
         layout.paragraph(&line, out);
     }
 
-    /// A retransmission that went another way says what the first one did.
+    /// A retransmission with a block of its own, mostly for going another way, says what the first one did.
     fn difference(&self, journey: &Journey, first: JourneyId) -> Row {
         let after = self.after(journey, first);
         let told = match self.shown.get(&first).map(|shown| &shown.end) {
+            _ if journey.same_path => format!("retransmits #{first}{after}: same path, same end"),
             Some(end) if *end == words::end(journey) => {
                 format!("retransmits #{first}{after}; same end by another path")
             }
@@ -155,18 +178,21 @@ impl Text {
     }
 
     /// What came of a connection: one line, where it says more than its packet does.
-    pub(super) fn conversation(&mut self, conversation: &Conversation, width: Option<usize>) -> String {
-        let mut out = String::new();
+    pub(crate) fn conversation(&mut self, conversation: &Conversation, width: Option<usize>) -> Lines {
+        let mut out = Lines::default();
         if !conversation.says_more() {
             return out;
         }
         self.begin(Last::Line, &mut out);
         let line = [
-            Span::new(Role::Title, format!("⇄ {}", words::conversation(conversation))),
+            Span::new(
+                Role::Title,
+                format!("⇄ {}", words::connection_ends(conversation.original, conversation.reply)),
+            ),
             Span::new(Role::Plain, format!("  {}", conversation.text)),
             Span::new(Role::Faint, format!("  {}", words::numbers(&conversation.journeys))),
         ];
-        let layout = Layout::new(width, self.color);
+        let layout = Layout::new(width);
         layout.paragraph(&line, &mut out);
         for told in &conversation.findings {
             finding(told, layout, &mut out);
@@ -175,31 +201,24 @@ impl Text {
     }
 
     /// Events that were lost.
-    pub(super) fn loss(&mut self, loss: &Loss, journeys: &[JourneyId], width: Option<usize>) -> String {
-        let mut out = String::new();
+    pub(crate) fn loss(&mut self, loss: &Loss, journeys: &[JourneyId], width: Option<usize>) -> Lines {
+        let mut out = Lines::default();
         self.begin(Last::Line, &mut out);
-        let count = loss.count.map_or_else(|| "some".to_owned(), |count| count.to_string());
-        let events = if loss.count == Some(1) { "event" } else { "events" };
-        let first = words::time_of_day(loss.first_ns, &self.zone);
-        let last = words::time_of_day(loss.last_ns, &self.zone);
-        let when = if first == last { format!("at {first}") } else { format!("between {first} and {last}") };
-        let mut told = format!("{count} {events} of {} lost {when}", loss.source.name());
-        if !journeys.is_empty() {
-            let numbers = journeys.iter().map(|id| format!("#{id}")).collect::<Vec<_>>().join(", ");
-            told = format!("{told}; steps may be missing from {numbers}");
-        }
-        let line = [Span::new(Role::Warn, "! LOST"), Span::new(Role::Plain, format!("  {told}"))];
-        Layout::new(width, self.color).paragraph(&line, &mut out);
+        let line = [
+            Span::new(Role::Warn, "! LOST"),
+            Span::new(Role::Plain, format!("  {}", words::loss(loss, journeys, &self.zone))),
+        ];
+        Layout::new(width).paragraph(&line, &mut out);
         out
     }
 
     /// The last lines.
-    pub(super) fn summary(&mut self, summary: &Summary, width: Option<usize>) -> String {
-        let mut out = String::new();
+    pub(crate) fn summary(&mut self, summary: &Summary, width: Option<usize>) -> Lines {
+        let mut out = Lines::default();
         if self.last != Last::Nothing {
-            out.push('\n');
+            out.blank();
         }
-        let layout = Layout::new(width, self.color);
+        let layout = Layout::new(width);
         for line in words::summary(summary) {
             layout.paragraph(&line, &mut out);
         }
@@ -212,7 +231,7 @@ fn restates_end(finding: &Finding) -> bool {
     matches!(finding.code, "dropped-by-rule" | "dropped-by-policy") && finding.fix.is_empty()
 }
 
-fn finding(finding: &Finding, layout: Layout, out: &mut String) {
+fn finding(finding: &Finding, layout: Layout, out: &mut Lines) {
     let certainty = match finding.certainty {
         Certainty::Certain => "why",
         Certainty::Likely => "likely why",

@@ -288,14 +288,7 @@ impl<'a> Writer<'a> {
     }
 
     fn end(&mut self) {
-        let (role, label) = match self.journey.outcome {
-            Outcome::Dropped(_) => (Role::Drop, "✗ DROPPED"),
-            Outcome::Delivered => (Role::Pass, "✓ DELIVERED"),
-            Outcome::Transmitted { .. } => (Role::Pass, "→ SENT"),
-            Outcome::Queued => (Role::Other, "» QUEUED"),
-            Outcome::Consumed => (Role::Other, "• CONSUMED"),
-            Outcome::Unfinished { .. } => (Role::Warn, "? UNFINISHED"),
-        };
+        let (role, label) = words::ending(&self.journey.outcome);
         let told = words::outcome(self.journey, self.last_rule);
         self.push(Span::new(role, label), None, vec![Span::new(Role::Plain, told)]);
         if !self.journey.incomplete.is_empty() {

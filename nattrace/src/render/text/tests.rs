@@ -21,13 +21,13 @@ use crate::render::samples::{
 use crate::render::{Namespaces, SourceTotals, Summary, Tally};
 
 fn text() -> Text {
-    Text::new(false, TimeZone::UTC)
+    Text::new(TimeZone::UTC)
 }
 
 #[track_caller]
 fn check(journeys: &[Journey], width: Option<usize>, expected: &Expect) -> String {
     let mut text = text();
-    let told: String = journeys.iter().map(|it| text.journey(it, &at_home(), width)).collect();
+    let told: String = journeys.iter().map(|it| text.journey(it, &at_home(), width).paint(false)).collect();
     if let Some(width) = width {
         // Commands are not broken inside quotes, however long.
         for line in told.lines().filter(|line| !line.contains('\'')) {
@@ -211,7 +211,7 @@ fn long_chains_and_long_addresses() {
     // Nothing is lost however narrow it gets.
     let mut text = text();
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<String>();
-    let narrow = words(&text.journey(&it, &at_home(), Some(1)));
+    let narrow = words(&text.journey(&it, &at_home(), Some(1)).paint(false));
     for word in ["2001:db8:ffff:ffff::/64", "filter_IN_public_allow", "enp0s31f6", "handle91"] {
         assert!(narrow.contains(word), "{word} in {narrow}");
     }
@@ -289,7 +289,7 @@ fn from_this_host_through_another_namespace_to_a_socket() {
            ✓ DELIVERED  to tcp 192.0.2.9:443
            ! INCOMPLETE events of nft were lost meanwhile; steps may be missing
     "##]]
-    .assert_eq(&text.journey(&it, &namespaces, Some(80)));
+    .assert_eq(&text.journey(&it, &namespaces, Some(80)).paint(false));
 }
 
 #[test]
@@ -549,7 +549,7 @@ fn names_and_comments_cannot_drive_the_terminal() {
     ] {
         it.outcome = outcome;
         for width in [Some(80), None] {
-            let told = text.journey(&it, &namespaces, width);
+            let told = text.journey(&it, &namespaces, width).paint(false);
             assert!(!told.contains(|c: char| c != '\n' && super::super::escape::is_unsafe(c)), "{told:?}");
             assert!(told.contains(r"\x1b]0;owned\x07\u{9b}2J\u{202e}") || width.is_some(), "{told}");
         }
@@ -558,8 +558,8 @@ fn names_and_comments_cannot_drive_the_terminal() {
 
 #[test]
 fn colour_only_adds() {
-    let mut coloured = Text::new(true, TimeZone::UTC);
-    let told = coloured.journey(&broken(), &at_home(), Some(80));
+    let mut coloured = Text::new(TimeZone::UTC);
+    let told = coloured.journey(&broken(), &at_home(), Some(80)).paint(true);
     assert!(told.contains("\x1b[1m\x1b[31m✗ DROPPED"), "{told:?}");
     let mut plain = String::new();
     let mut rest = told.as_str();
@@ -568,14 +568,14 @@ fn colour_only_adds() {
         rest = after.split_once('m').unwrap().1;
     }
     plain.push_str(rest);
-    assert_eq!(plain, text().journey(&broken(), &at_home(), Some(80)));
+    assert_eq!(plain, text().journey(&broken(), &at_home(), Some(80)).paint(false));
 }
 
 #[test]
 fn losses_and_the_sum() {
     let mut text = text();
     let first = broken();
-    let mut told = text.journey(&fixed(), &at_home(), Some(80));
+    let mut told = text.journey(&fixed(), &at_home(), Some(80)).paint(false);
     let lost = Loss {
         source: Source::Nft,
         count: None,
@@ -583,12 +583,10 @@ fn losses_and_the_sum() {
         last_ns: first.first_seen_ns + 2_000_000_000,
     };
     told.clear();
-    told += &text.loss(&lost, &[JourneyId(1), JourneyId(3)], Some(80));
-    told += &text.loss(
-        &Loss { count: Some(1), source: Source::Probes, last_ns: lost.first_ns, ..lost },
-        &[],
-        Some(80),
-    );
+    told += &text.loss(&lost, &[JourneyId(1), JourneyId(3)], Some(80)).paint(false);
+    told += &text
+        .loss(&Loss { count: Some(1), source: Source::Probes, last_ns: lost.first_ns, ..lost }, &[], Some(80))
+        .paint(false);
     let mut journeys = Tally::default();
     for it in [&first, &again(2, &first, 1.0), &fixed()] {
         journeys.add(it);
@@ -603,8 +601,8 @@ fn losses_and_the_sum() {
     let causes =
         vec![total(1, "rule \"drop\" (inet filter forward handle 7)"), total(1, "the kernel: no route.")];
     let sum = Summary { selected: Some(20), rate_limited: Some(17), journeys, causes, sources, passed: None };
-    told += &text.summary(&sum, Some(80));
-    told += &text.summary(&Summary::default(), Some(80));
+    told += &text.summary(&sum, Some(80)).paint(false);
+    told += &text.summary(&Summary::default(), Some(80)).paint(false);
     expect![[r#"
 
         ! LOST  some events of nft lost between 22:13:20.000 and 22:13:22.000; steps may
@@ -624,7 +622,7 @@ fn losses_and_the_sum() {
 
 #[test]
 fn a_connection_is_one_paragraph() {
-    let told = text().conversation(&samples::conversation(), Some(80));
+    let told = text().conversation(&samples::conversation(), Some(80)).paint(false);
     assert_eq!(
         told,
         "⇄ tcp 10.2.1.2:36334 → 10.1.2.3:1222 ⇒ 192.168.70.10:22  3 SYNs through, no\n   \
@@ -632,5 +630,5 @@ fn a_connection_is_one_paragraph() {
     );
     let alone =
         Conversation { sent: Passage { packets: 1, through: 0, dropped: 1 }, ..samples::conversation() };
-    assert_eq!(text().conversation(&alone, Some(80)), "", "its packet says it all");
+    assert_eq!(text().conversation(&alone, Some(80)).paint(false), "", "its packet says it all");
 }

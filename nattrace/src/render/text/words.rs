@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nattrace_core::conntrack::Tuple;
-use nattrace_core::conversation::Conversation;
-use nattrace_core::event::HookPoint;
+use nattrace_core::event::{HookPoint, Loss};
 use nattrace_core::journey::{
     Backend, ConnectionStep, DropCause, Journey, JourneyId, KernelDrop, MatchedRoute, Outcome, RouteDecision,
     RuleRef, RuleStep, StepKind,
@@ -14,13 +13,25 @@ use nattrace_core::journey::{
 use nattrace_core::packet::{Endpoint, protocol};
 
 use crate::render::chains::beside_chain;
-use crate::render::run::Summary;
+use crate::render::run::{Summary, Tally};
 use crate::render::style::{Role, Span};
 
 /// A rule's text is quoted in the last line up to this length; longer ones are "the rule above".
 const QUOTED: usize = 24;
 /// Causes of drops in the sum.
 const MAX_CAUSES: usize = 10;
+
+/// How it ended, by a sign and in a word.
+pub(crate) fn ending(outcome: &Outcome) -> (Role, &'static str) {
+    match outcome {
+        Outcome::Dropped(_) => (Role::Drop, "✗ DROPPED"),
+        Outcome::Delivered => (Role::Pass, "✓ DELIVERED"),
+        Outcome::Transmitted { .. } => (Role::Pass, "→ SENT"),
+        Outcome::Queued => (Role::Other, "» QUEUED"),
+        Outcome::Consumed => (Role::Other, "• CONSUMED"),
+        Outcome::Unfinished { .. } => (Role::Warn, "? UNFINISHED"),
+    }
+}
 
 /// The end, for the block's last line.
 pub(super) fn outcome(journey: &Journey, last_rule: Option<&RuleRef>) -> String {
@@ -195,7 +206,7 @@ pub(super) fn time_span(nanoseconds: u64) -> String {
 }
 
 /// The clock on the user's wall.
-pub(super) fn time_of_day(nanoseconds: u64, zone: &TimeZone) -> String {
+pub(crate) fn time_of_day(nanoseconds: u64, zone: &TimeZone) -> String {
     match Timestamp::from_nanosecond(i128::from(nanoseconds)) {
         Ok(time) => time.to_zoned_datetime(zone.clone()).strftime("%H:%M:%S%.3f").to_string(),
         Err(_) => format!("{nanoseconds} ns"),
@@ -209,22 +220,7 @@ pub(super) fn summary(summary: &Summary) -> Vec<Vec<Span>> {
     if tally.total() == 0 {
         lines.push(vec![Span::new(Role::Title, "No packet matched.")]);
     } else {
-        let noun = if tally.total() == 1 { "packet" } else { "packets" };
-        let mut line = vec![Span::new(Role::Title, format!("{} {noun}", tally.total()))];
-        let mut lead = ": ";
-        for (count, role, end) in [
-            (tally.dropped, Role::Drop, "dropped"),
-            (tally.delivered, Role::Pass, "delivered"),
-            (tally.transmitted, Role::Pass, "sent"),
-            (tally.queued, Role::Other, "queued"),
-            (tally.consumed, Role::Other, "consumed"),
-            (tally.unfinished, Role::Warn, "unfinished"),
-        ] {
-            if count > 0 {
-                line.push(Span::new(Role::Plain, std::mem::replace(&mut lead, ", ")));
-                line.push(Span::new(role, format!("{count} {end}")));
-            }
-        }
+        let mut line = self::tally(tally);
         if tally.retransmissions > 0 {
             let noun = if tally.retransmissions == 1 { "retransmission" } else { "retransmissions" };
             line.push(Span::new(Role::Plain, format!("; {} {noun} among them", tally.retransmissions)));
@@ -255,6 +251,42 @@ pub(super) fn summary(summary: &Summary) -> Vec<Vec<Span>> {
     lines
 }
 
+/// Events that were lost, when, and from which journeys steps may be missing for it.
+pub(crate) fn loss(loss: &Loss, journeys: &[JourneyId], zone: &TimeZone) -> String {
+    let count = loss.count.map_or_else(|| "some".to_owned(), |count| count.to_string());
+    let events = if loss.count == Some(1) { "event" } else { "events" };
+    let first = time_of_day(loss.first_ns, zone);
+    let last = time_of_day(loss.last_ns, zone);
+    let when = if first == last { format!("at {first}") } else { format!("between {first} and {last}") };
+    let mut told = format!("{count} {events} of {} lost {when}", loss.source.name());
+    if !journeys.is_empty() {
+        let numbers = journeys.iter().map(|id| format!("#{id}")).collect::<Vec<_>>().join(", ");
+        told = format!("{told}; steps may be missing from {numbers}");
+    }
+    told
+}
+
+/// How many packets, and how they ended.
+pub(crate) fn tally(tally: Tally) -> Vec<Span> {
+    let noun = if tally.total() == 1 { "packet" } else { "packets" };
+    let mut line = vec![Span::new(Role::Title, format!("{} {noun}", tally.total()))];
+    let mut lead = ": ";
+    for (count, role, end) in [
+        (tally.dropped, Role::Drop, "dropped"),
+        (tally.delivered, Role::Pass, "delivered"),
+        (tally.transmitted, Role::Pass, "sent"),
+        (tally.queued, Role::Other, "queued"),
+        (tally.consumed, Role::Other, "consumed"),
+        (tally.unfinished, Role::Warn, "unfinished"),
+    ] {
+        if count > 0 {
+            line.push(Span::new(Role::Plain, std::mem::replace(&mut lead, ", ")));
+            line.push(Span::new(role, format!("{count} {end}")));
+        }
+    }
+    line
+}
+
 /// Who writes into headers by the kernel's function of this name.
 pub(super) fn writer(function: &str) -> String {
     let who = match function {
@@ -278,14 +310,14 @@ pub(super) fn connection(event: ConnectionStep) -> Option<&'static str> {
 }
 
 /// Both ends of a connection, and where it really goes.
-pub(super) fn conversation(conversation: &Conversation) -> String {
-    let Tuple { protocol, source, destination } = conversation.original;
+pub(crate) fn connection_ends(original: Tuple, reply: Option<Tuple>) -> String {
+    let Tuple { protocol, source, destination } = original;
     let name = protocol::name(protocol).map_or_else(|| protocol.to_string(), str::to_owned);
     // Conntrack keeps an echo's identifier, type and code where ports are.
     let icmp = matches!(protocol, protocol::ICMP | protocol::ICMPV6);
     let end = |end: Endpoint| Endpoint { port: end.port.filter(|_| !icmp), ..end };
     let mut told = format!("{name} {} → {}", end(source), end(destination));
-    if let Some(reply) = conversation.reply {
+    if let Some(reply) = reply {
         let (server, client) = (reply.source, reply.destination);
         if end(server) != end(destination) {
             told = format!("{told} ⇒ {}", end(server));
