@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! source (bpf, netlink, ruleset) ──Event──▶ nattrace-core (journeys, findings) ─┬▶ render (text, json, nft)
+//!                                                                               ├▶ tui
 //!                                                                               └▶ export (OpenTelemetry)
 //!                                   cli decides what, session joins the stages
 //! ```
@@ -11,3 +12,4 @@ mod export;
 pub mod render;
 pub mod session;
 pub mod source;
+mod tui;

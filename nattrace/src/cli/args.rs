@@ -19,12 +19,16 @@ Examples:
   Everything that goes out by one device, whatever it costs:
     nattrace --oif eth0 --rate 0 --duration 10s
 
+  Look around in it while it runs: packets, the way of each, what drops them, the fix:
+    nattrace tui --dport 1222
+
   Also for the whole fleet's collector, where a packet's hops on all routers are one trace:
     nattrace --dport 1222 --otlp http://collector:4318
 
   Keep what was seen, and look at it again elsewhere, without root:
     nattrace --addr 2001:db8::/32 --record trace.rec
     nattrace replay trace.rec --proto icmpv6
+    nattrace tui trace.rec
 
 Exit status:
   0 packets were seen and none was dropped    1 at least one was dropped
@@ -47,7 +51,7 @@ packet is selected. It runs until Ctrl-C.";
     about = ABOUT,
     max_term_width = 100,
     after_help = EXAMPLES,
-    override_usage = "nattrace [FILTERS] [OPTIONS]\n       nattrace replay FILE [FILTERS] [OPTIONS]\n       nattrace check\n       nattrace completions SHELL | man"
+    override_usage = "nattrace [FILTERS] [OPTIONS]\n       nattrace replay FILE [FILTERS] [OPTIONS]\n       nattrace tui [FILE] [FILTERS] [OPTIONS]\n       nattrace check\n       nattrace completions SHELL | man"
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -74,6 +78,8 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Tell again what --record kept: no kernel, no root needed
     Replay(Box<ReplayArgs>),
+    /// Look around in packets as they come, or in a recording, on the whole screen; ? there shows the keys
+    Tui(Box<TuiArgs>),
     /// Print what makes a shell complete the flags: bash, zsh, fish
     Completions {
         /// The shell
@@ -99,6 +105,23 @@ pub(super) struct ReplayArgs {
     pub(super) filter: FilterArgs,
     #[command(flatten)]
     pub(super) limit: LimitArgs,
+    #[command(flatten)]
+    pub(super) export: ExportArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct TuiArgs {
+    /// A file made with --record, - for standard input; without one, the running kernel is traced
+    #[arg(value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) filter: FilterArgs,
+    #[command(flatten)]
+    pub(super) limit: LimitArgs,
+    #[command(flatten)]
+    pub(super) kernel: KernelArgs,
     #[command(flatten)]
     pub(super) export: ExportArgs,
     #[command(flatten)]
@@ -298,6 +321,17 @@ impl LimitArgs {
 }
 
 impl KernelArgs {
+    /// As [`FilterArgs::join`].
+    pub(super) fn join(self, after: Self) -> Self {
+        Self {
+            rate: after.rate.or(self.rate),
+            record: after.record.or(self.record),
+            record_limit: after.record_limit.or(self.record_limit),
+            no_trace_table: after.no_trace_table || self.no_trace_table,
+            dry_run: after.dry_run || self.dry_run,
+        }
+    }
+
     /// As [`FilterArgs::given`].
     pub(super) fn given(&self) -> Option<&'static str> {
         let flags = [

@@ -70,7 +70,7 @@ pub(super) fn from_clap(error: &clap::Error) -> Mistake {
                     typed,
                     "a word that is neither an option nor a command",
                     "filters are options, as in `nattrace --proto tcp --dport 22`; the commands are \
-                     check and replay",
+                     check, replay and tui",
                 )
             } else {
                 Mistake::new(typed, "there is no such command", format!("did you mean {near}?"))

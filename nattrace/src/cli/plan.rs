@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use nattrace_core::event::Source;
 use nattrace_core::filter::Filter;
 
@@ -29,6 +30,8 @@ pub enum Plan {
     Check(CheckPlan),
     /// Tell a recording again.
     Replay(Box<ReplayPlan>),
+    /// Show either on the whole screen.
+    Tui(Box<TuiPlan>),
 }
 
 /// `nattrace`.
@@ -99,6 +102,24 @@ pub struct ReplayPlan {
     pub output: Output,
 }
 
+/// `nattrace tui`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TuiPlan {
+    /// What is shown; its output is used where it names a file.
+    pub watched: Watched,
+    /// Whether to use colour.
+    pub color: bool,
+}
+
+/// What a [`TuiPlan`] shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watched {
+    /// The running kernel.
+    Trace(TracePlan),
+    /// A recording.
+    Replay(ReplayPlan),
+}
+
 /// A recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
@@ -155,9 +176,12 @@ pub enum Width {
 /// Turns flags into a plan.
 pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
     let Args { filter, limit, kernel, export, output, color, command } = args;
-    let output = |more: OutputArgs| resolve_output(output.join(more), color, terminal);
+    let resolved = |output: OutputArgs| resolve_output(output, color, terminal);
     match command {
-        None => Ok(trace(&filter, &limit, kernel, &export, output(OutputArgs::default())?)?),
+        None => {
+            let output = resolved(output)?;
+            Ok(Plan::Trace(Box::new(trace(&filter, &limit, kernel, &export, output)?)))
+        }
         Some(Command::Check(check)) => {
             if let Some(flag) = filter.given().or(limit.given()).or(kernel.given()).or(export.given()) {
                 return Err(Stop::Mistake(Mistake::new(
@@ -166,7 +190,7 @@ pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
                     "write `nattrace check` alone",
                 )));
             }
-            let output = output(check.output)?;
+            let output = resolved(output.join(check.output))?;
             if output.format == Format::Nft {
                 return Err(Stop::Mistake(Mistake::new(
                     "check --format nft",
@@ -177,16 +201,21 @@ pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
             Ok(Plan::Check(CheckPlan { output }))
         }
         Some(Command::Replay(replay)) => {
-            if let Some(flag) = kernel.given() {
-                return Err(Stop::Mistake(Mistake::new(
-                    format!("{flag} with replay"),
-                    "it has a meaning only while the kernel is traced",
-                    format!("leave out {flag}"),
-                )));
-            }
-            let output = output(replay.output)?;
+            only_while_traced(&kernel, "replay")?;
+            let output = resolved(output.join(replay.output))?;
             let (filter, limit) = (filter.join(replay.filter), limit.join(replay.limit));
-            Ok(self::replay(replay.file, &filter, &limit, &export.join(replay.export), output)?)
+            let plan = self::replay(replay.file, &filter, &limit, &export.join(replay.export), output)?;
+            Ok(Plan::Replay(Box::new(plan)))
+        }
+        Some(Command::Tui(tui)) => {
+            let output = output.join(tui.output);
+            let shown = Shown {
+                filter: filter.join(tui.filter),
+                limit: limit.join(tui.limit),
+                kernel: kernel.join(tui.kernel),
+                export: export.join(tui.export),
+            };
+            Ok(self::tui(tui.file, shown, output, color, terminal)?)
         }
         Some(Command::Completions { shell }) => Err(Stop::Print(generated::completions(shell))),
         Some(Command::Man) => Err(Stop::Print(generated::manual())),
@@ -199,7 +228,7 @@ fn trace(
     kernel: KernelArgs,
     export: &ExportArgs,
     output: Output,
-) -> Result<Plan, Mistake> {
+) -> Result<TracePlan, Mistake> {
     let rate = match &kernel.rate {
         Some(typed) => values::one("--rate", typed, values::rate)?,
         None => Some(DEFAULT_RATE),
@@ -224,7 +253,7 @@ fn trace(
             "give two files",
         ));
     }
-    Ok(Plan::Trace(Box::new(TracePlan {
+    Ok(TracePlan {
         filter: resolve_filter(filter)?,
         netns: resolve_netns(filter)?.unwrap_or(NetnsChoice::Current),
         follow: !filter.no_follow,
@@ -237,7 +266,7 @@ fn trace(
         record: kernel.record.map(|path| Recording { path, limit: record_limit }),
         otlp: resolve_export(export)?,
         output,
-    })))
+    })
 }
 
 fn replay(
@@ -246,7 +275,7 @@ fn replay(
     limit: &LimitArgs,
     export: &ExportArgs,
     output: Output,
-) -> Result<Plan, Mistake> {
+) -> Result<ReplayPlan, Mistake> {
     if let Some(path) = &output.path
         && same_file(&file, path)
     {
@@ -256,7 +285,7 @@ fn replay(
             "give another file",
         ));
     }
-    Ok(Plan::Replay(Box::new(ReplayPlan {
+    Ok(ReplayPlan {
         input: if file == Path::new("-") { Input::Stdin } else { Input::File(file) },
         filter: resolve_filter(filter)?,
         netns: resolve_netns(filter)?.unwrap_or(NetnsChoice::All),
@@ -266,7 +295,69 @@ fn replay(
         sources: resolve_sources(limit)?,
         otlp: resolve_export(export)?,
         output,
-    })))
+    })
+}
+
+fn only_while_traced(kernel: &KernelArgs, what: &str) -> Result<(), Mistake> {
+    match kernel.given() {
+        None => Ok(()),
+        Some(flag) => Err(Mistake::new(
+            format!("{flag} with {what}"),
+            "it has a meaning only while the kernel is traced",
+            format!("leave out {flag}"),
+        )),
+    }
+}
+
+/// The flags of `nattrace tui` before and after that word, without those of its output.
+struct Shown {
+    filter: FilterArgs,
+    limit: LimitArgs,
+    kernel: KernelArgs,
+    export: ExportArgs,
+}
+
+fn tui(
+    file: Option<PathBuf>,
+    shown: Shown,
+    output: OutputArgs,
+    color: args::Color,
+    terminal: &Terminal,
+) -> Result<Plan, Mistake> {
+    let Shown { filter, limit, kernel, export } = shown;
+    let instead = match &file {
+        Some(file) => format!("use `nattrace replay {}`, which writes lines", file.display()),
+        None => "use nattrace without tui, which writes lines".to_owned(),
+    };
+    if !terminal.stdout {
+        return Err(Mistake::new("tui", "standard output is not a terminal", instead));
+    }
+    if terminal.dumb {
+        return Err(Mistake::new("tui with TERM=dumb", "such a terminal has no screen to draw on", instead));
+    }
+    if kernel.dry_run {
+        return Err(Mistake::new("--dry-run with tui", "there is nothing to look at", "leave out tui"));
+    }
+    if let Some(flag) =
+        output.format.filter(|_| output.output.as_deref().is_none_or(|to| to == Path::new("-")))
+    {
+        let format = flag.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        return Err(Mistake::new(
+            format!("--format {format} with tui"),
+            "the screen has a form of its own",
+            "give -o FILE, too, for what it is to be written to",
+        ));
+    }
+    let color = terminal.color(color, false);
+    let output = resolve_output(output, args::Color::Never, terminal)?;
+    let watched = match file {
+        None => Watched::Trace(trace(&filter, &limit, kernel, &export, output)?),
+        Some(file) => {
+            only_while_traced(&kernel, "a recording")?;
+            Watched::Replay(replay(file, &filter, &limit, &export, output)?)
+        }
+    };
+    Ok(Plan::Tui(Box::new(TuiPlan { watched, color })))
 }
 
 fn count(limit: &LimitArgs) -> Result<Option<u64>, Mistake> {
@@ -424,6 +515,72 @@ mod tests {
         assert_eq!(plan.count, Some(2));
         assert_eq!(plan.netns, NetnsChoice::All);
         assert_eq!(plan.input, Input::File("trace.rec".into()));
+    }
+
+    fn tui(line: &str, terminal: &Terminal) -> Result<TuiPlan, String> {
+        let argv = std::iter::once("nattrace").chain(line.split_whitespace()).map(Into::into);
+        match parse(argv, terminal) {
+            Ok(Plan::Tui(plan)) => Ok(*plan),
+            Err(Stop::Mistake(mistake)) => Err(mistake.to_string()),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_interface_takes_what_a_trace_and_a_replay_take() {
+        let terminal = Terminal { stdout: true, ..Terminal::default() };
+        let live = tui("--dport 22 tui --rate 0 --record x --netns web", &terminal).unwrap();
+        assert!(live.color);
+        let Watched::Trace(plan) = live.watched else { panic!("a trace") };
+        assert_eq!((plan.filter.dport.len(), plan.rate), (1, None));
+        assert_eq!(plan.netns, NetnsChoice::Named(vec!["web".into()]));
+        assert!(plan.record.is_some());
+        let recorded = tui("tui x.rec --saddr 10.0.0.1 --color never", &terminal).unwrap();
+        assert!(!recorded.color);
+        let Watched::Replay(plan) = recorded.watched else { panic!("a replay") };
+        assert_eq!(plan.input, Input::File("x.rec".into()));
+        assert_eq!(plan.filter.saddr.len(), 1);
+        let written = tui("tui --format json -o x.json", &terminal).unwrap();
+        let Watched::Trace(plan) = written.watched else { panic!("a trace") };
+        assert_eq!((plan.output.format, plan.output.path), (Format::Json, Some("x.json".into())));
+    }
+
+    #[test]
+    fn the_interface_needs_a_screen() {
+        let terminal = Terminal { stdout: true, ..Terminal::default() };
+        let dumb = Terminal { dumb: true, ..terminal.clone() };
+        for (line, terminal, said) in [
+            (
+                "tui",
+                &Terminal::default(),
+                "tui: standard output is not a terminal; use nattrace without tui, which writes lines",
+            ),
+            (
+                "tui x.rec",
+                &Terminal::default(),
+                "tui: standard output is not a terminal; use `nattrace replay x.rec`, which writes lines",
+            ),
+            (
+                "tui",
+                &dumb,
+                "tui with TERM=dumb: such a terminal has no screen to draw on; use nattrace without tui, which \
+                 writes lines",
+            ),
+            ("tui --dry-run", &terminal, "--dry-run with tui: there is nothing to look at; leave out tui"),
+            (
+                "tui --format json",
+                &terminal,
+                "--format json with tui: the screen has a form of its own; give -o FILE, too, for what it is to be \
+                 written to",
+            ),
+            (
+                "tui x.rec --rate 5",
+                &terminal,
+                "--rate with a recording: it has a meaning only while the kernel is traced; leave out --rate",
+            ),
+        ] {
+            assert_eq!(tui(line, terminal).unwrap_err(), said);
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) trait Audience {
     fn journey(&mut self, journey: &Journey) -> Result<()>;
     /// What came of a connection.
     fn conversation(&mut self, conversation: &Conversation) -> Result<()>;
+    /// Events were lost, just now: for who cannot wait for the end, when [`Audience::loss`] says whom it may hurt.
+    fn losing(&mut self, _loss: &Loss) {}
     /// Events that were lost, and the journeys that may lack steps for it.
     fn loss(&mut self, loss: &Loss, journeys: &[JourneyId]) -> Result<()>;
     /// All has been told: what became of what was to be passed on to others, for the summary.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::trace::say;
+use super::voice::say;
 use super::{kernel, namespace};
 use crate::cli::ExitStatus;
 use crate::cli::plan::{NetnsChoice, TracePlan};

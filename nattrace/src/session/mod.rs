@@ -6,16 +6,19 @@ mod audience;
 mod check;
 mod clock;
 mod dry_run;
+mod interactive;
 mod kernel;
 mod legacy;
 mod namespace;
 mod output;
 mod readable;
 mod record;
-mod replay;
+pub(crate) mod replay;
 mod report;
+mod stop;
 mod tables;
 mod trace;
+mod voice;
 
 use anyhow::Result;
 
@@ -32,5 +35,6 @@ pub fn run(plan: Plan) -> Result<ExitStatus> {
         Plan::Trace(plan) => trace::run(&plan),
         Plan::Check(plan) => check::run(&plan),
         Plan::Replay(plan) => replay::run(&plan),
+        Plan::Tui(plan) => interactive::run(*plan),
     }
 }

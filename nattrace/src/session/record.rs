@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use nattrace_core::event::{Event, Source};
 use nattrace_core::record::{Header, NftTool, Writer, Written};
 
-use super::trace::say;
+use super::voice::say;
 use crate::cli::plan::Recording;
 use crate::render::{SourceState, Start};
 

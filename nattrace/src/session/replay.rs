@@ -11,7 +11,7 @@ use nattrace_core::record::{Decoded, Reader};
 
 use super::audience::Audience;
 use super::report::Report;
-use super::trace::say;
+use super::voice::say;
 use super::{output, record};
 use crate::cli::ExitStatus;
 use crate::cli::plan::{Format, Input, NetnsChoice, ReplayPlan};
@@ -23,6 +23,15 @@ const TICK_NS: u64 = 50_000_000;
 
 /// Tells a recording again.
 pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
+    tell(plan, vec![Box::new(output::open(&plan.output)?)], || false)
+}
+
+/// Tells an audience what is in a recording, until its end, a limit, `stop`, or an audience that is gone.
+pub(crate) fn tell(
+    plan: &ReplayPlan,
+    mut audience: Vec<Box<dyn Audience>>,
+    stop: impl Fn() -> bool,
+) -> Result<ExitStatus> {
     let (input, name): (Box<dyn BufRead>, String) = match &plan.input {
         Input::Stdin => (Box::new(std::io::stdin().lock()), "standard input".to_owned()),
         Input::File(path) => {
@@ -45,7 +54,6 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
         filter: plan.filter.clone(),
         sources: header.sources.iter().map(|(source, text)| (*source, record::state_of(text))).collect(),
     };
-    let mut audience: Vec<Box<dyn Audience>> = vec![Box::new(output::open(&plan.output)?)];
     if let Some(otlp) = &plan.otlp {
         // A recording does not say where it was made.
         audience.push(Box::new(Exporter::new(otlp.clone(), None, Pace::Replay, say)));
@@ -69,7 +77,7 @@ pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
     let (mut last_ns, mut last_tick, mut end_ns) = (0_u64, 0_u64, None);
     let mut names = std::collections::BTreeMap::new();
     let mut clocks = Clocks::None;
-    while !report.is_enough() {
+    while !report.is_enough() && !stop() {
         let event = match reader.next().with_context(|| name.clone())? {
             Decoded::Event(event) => *event,
             Decoded::CutOff => {

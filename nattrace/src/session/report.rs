@@ -56,8 +56,11 @@ impl Report {
                 self.audience.iter_mut().for_each(|one| one.netns_name(event.netns, name));
             }
             Body::Neighbour(answer) => self.conversations.neighbour(event.netns, answer),
-            Body::Loss(loss) if self.losses.len() < MAX_LOSSES => {
-                self.losses.push((loss.clone(), Vec::new()));
+            Body::Loss(loss) => {
+                self.audience.iter_mut().for_each(|one| one.losing(loss));
+                if self.losses.len() < MAX_LOSSES {
+                    self.losses.push((loss.clone(), Vec::new()));
+                }
             }
             _ => {}
         }

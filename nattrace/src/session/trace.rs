@@ -1,7 +1,6 @@
 //! `nattrace`: the live run.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,6 @@ use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
 use nattrace_core::journey::explain::Question;
 use nattrace_core::neighbour::NeighbourAnswer;
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
@@ -27,11 +25,13 @@ use super::output;
 use super::readable::readable;
 use super::record::Recorder;
 use super::report::Report;
+use super::stop::{Signals, Stop};
 use super::tables::Tables;
+use super::voice::say;
 use crate::cli::ExitStatus;
 use crate::cli::plan::{Format, NetnsChoice, TracePlan};
 use crate::export::{Exporter, Pace};
-use crate::render::{Start, filter_flags};
+use crate::render::{Start, filter_in_words};
 use crate::source::bpf::decode::Decoded;
 use crate::source::bpf::symbols::Symbols;
 use crate::source::netlink::neighbour;
@@ -65,7 +65,16 @@ pub(super) fn run(plan: &TracePlan) -> Result<ExitStatus> {
     if plan.dry_run {
         return super::dry_run::run(plan);
     }
-    let mut audience: Vec<Box<dyn Audience>> = vec![Box::new(output::open(&plan.output)?)];
+    // Before anything is installed: a signal that comes meanwhile must still end the run in order.
+    tell(plan, vec![Box::new(output::open(&plan.output)?)], || Ok(Stop::Signals(Signals::new()?)))
+}
+
+/// Traces, and tells an audience, until `stop`, a limit, or an audience that is gone.
+pub(super) fn tell(
+    plan: &TracePlan,
+    mut audience: Vec<Box<dyn Audience>>,
+    stop: impl FnOnce() -> Result<Stop>,
+) -> Result<ExitStatus> {
     if let Some(otlp) = &plan.otlp {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         audience.push(Box::new(Exporter::new(otlp.clone(), Some(host), Pace::Live, say)));
@@ -73,35 +82,10 @@ pub(super) fn run(plan: &TracePlan) -> Result<ExitStatus> {
     let recorder = plan.record.as_ref().map(Recorder::create).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Before anything is installed: a signal that comes meanwhile must still end the run in order.
-        let mut signals = Signals::new()?;
+        let mut stop = stop()?;
         let kernel = kernel::set_up(plan)?;
-        Session::new(plan, kernel, audience, recorder)?.run(&mut signals).await
+        Session::new(plan, kernel, audience, recorder)?.run(&mut stop).await
     })
-}
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => (),
-            _ = self.terminate.recv() => (),
-            _ = self.hangup.recv() => (),
-        }
-    }
 }
 
 /// What the sources beside the ring send.
@@ -205,7 +189,7 @@ impl<'a> Session<'a> {
         self.take(introduction)
     }
 
-    async fn run(mut self, signals: &mut Signals) -> Result<ExitStatus> {
+    async fn run(mut self, stop: &mut Stop) -> Result<ExitStatus> {
         let ring = match &self.kernel.programs {
             Some(programs) => Some(readable(programs)?),
             None => None,
@@ -215,10 +199,9 @@ impl<'a> Session<'a> {
             let known = self.kernel.watched.iter().map(|watched| watched.netns.inum).collect();
             appearing::watch(self.plan, known, self.sender.clone(), Input::Namespaces);
         }
-        let filter = filter_flags(&self.plan.filter);
-        say(&format!("tracing {}", in_words(&filter)));
+        say(&format!("tracing {}", filter_in_words(&self.plan.filter)));
         let deadline = self.plan.duration.map(|d| Instant::now() + d);
-        let outcome = self.pump(ring.as_ref(), deadline, signals).await;
+        let outcome = self.pump(ring.as_ref(), deadline, stop).await;
         // What was gathered is told, whatever ended the run.
         let status = self.end().await;
         outcome?;
@@ -229,7 +212,7 @@ impl<'a> Session<'a> {
         &mut self,
         ring: Option<&AsyncFd<OwnedFd>>,
         deadline: Option<Instant>,
-        signals: &mut Signals,
+        stop: &mut Stop,
     ) -> Result<()> {
         let mut looked = Instant::now();
         while !self.report.is_enough() {
@@ -239,7 +222,7 @@ impl<'a> Session<'a> {
             let mut woken = None;
             tokio::select! {
                 biased;
-                () = signals.any() => break,
+                () = stop.told() => break,
                 () = until(deadline) => break,
                 ready = records(ring) => woken = Some(ready?),
                 Some(input) = self.inputs.recv() => self.input(input)?,
@@ -722,21 +705,6 @@ async fn records(ring: Option<&AsyncFd<OwnedFd>>) -> Result<tokio::io::unix::Asy
         Some(ring) => ring.readable().await.context("waiting for records"),
         None => std::future::pending().await,
     }
-}
-
-/// Progress and warnings go to standard error; when that is closed there is nobody to tell.
-pub(super) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "nattrace: {}", crate::render::escape::escape(text));
-}
-
-/// The filter as it could be typed.
-fn in_words(flags: &[(&str, Vec<String>)]) -> String {
-    if flags.is_empty() {
-        return "every packet".to_owned();
-    }
-    let words: Vec<String> =
-        flags.iter().map(|(flag, values)| format!("--{flag} {}", values.join(","))).collect();
-    words.join(" ")
 }
 
 /// Whether a set has an element.
