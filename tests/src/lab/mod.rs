@@ -3,6 +3,7 @@
 pub(crate) mod kernel;
 pub(crate) mod netns;
 pub(crate) mod process;
+pub(crate) mod tmux;
 pub(crate) mod topology;
 
 use std::collections::BTreeMap;

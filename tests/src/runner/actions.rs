@@ -132,12 +132,7 @@ impl Stage {
             }
             Action::Fix { at, trace, all } => self.fix(at, trace, *all),
             Action::Stop { trace, signal, within } => {
-                let signal = match signal {
-                    SignalName::Int => Signal::INT,
-                    SignalName::Term => Signal::TERM,
-                    SignalName::Kill => Signal::KILL,
-                };
-                self.end_trace(trace, Some(signal), Duration::from_secs_f64(*within))
+                self.end_trace(trace, Some(signal_of(*signal)), Duration::from_secs_f64(*within))
             }
             Action::Wait { trace, within, not_before } => {
                 self.end_trace(trace, None, Duration::from_secs_f64(*within))?;
@@ -164,6 +159,15 @@ impl Stage {
                 self.random_packets(at, device, *seed, *count)
             }
             Action::Evaluate { trace, pairs, unknown } => self.evaluate(trace, *pairs, *unknown),
+            Action::Tui(tui) => self.start_tui(tui),
+            Action::Screen(screen) => self.screen(screen),
+            Action::Keys { tui, keys } => self.press(tui, keys),
+            Action::Answers { tui, keys, within_ms } => self.answers(tui, keys, *within_ms),
+            Action::Paste { tui, at } => self.paste(tui, at),
+            Action::Stick { tui } => self.stick(tui),
+            Action::Resize { tui, size } => self.resize(tui, size),
+            Action::TuiSignal { tui, signal } => self.signal_tui(tui, signal_of(*signal)),
+            Action::TuiEnds { tui, exit, left, within } => self.tui_ends(tui, *exit, left, *within),
         }
     }
 
@@ -388,6 +392,23 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::RandomIptablesRules { .. } => "random-iptables-rules",
         Action::RandomPackets { .. } => "random-packets",
         Action::Evaluate { .. } => "evaluate",
+        Action::Tui(_) => "tui",
+        Action::Screen(_) => "screen",
+        Action::Keys { .. } => "keys",
+        Action::Answers { .. } => "answers",
+        Action::Paste { .. } => "paste",
+        Action::Stick { .. } => "stick",
+        Action::Resize { .. } => "resize",
+        Action::TuiSignal { .. } => "tui-signal",
+        Action::TuiEnds { .. } => "tui-ends",
+    }
+}
+
+fn signal_of(name: SignalName) -> Signal {
+    match name {
+        SignalName::Int => Signal::INT,
+        SignalName::Term => Signal::TERM,
+        SignalName::Kill => Signal::KILL,
     }
 }
 

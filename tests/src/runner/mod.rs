@@ -12,6 +12,7 @@ mod random;
 mod report;
 mod stage;
 mod traced;
+mod tui;
 mod verifier;
 
 use std::num::NonZero;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::traced::Traced;
+use super::tui::Shown;
 use crate::lab::process::Process;
 use crate::lab::{Lab, Limits, topology};
 use crate::oracle::leftovers::{self, Before};
@@ -40,6 +41,8 @@ pub(super) struct Settings {
 pub(super) struct Stage {
     /// nattrace, by the name the scenario gave it.
     pub(super) traces: BTreeMap<String, Traced>,
+    /// Interfaces in terminals, by name.
+    pub(super) tuis: BTreeMap<String, Shown>,
     /// Servers, by name.
     pub(super) servers: BTreeMap<String, Process>,
     /// Generators that go on until the end.
@@ -82,6 +85,7 @@ impl Stage {
         let before = Before::look(&lab);
         let mut stage = Self {
             traces: BTreeMap::new(),
+            tuis: BTreeMap::new(),
             servers: BTreeMap::new(),
             background: Vec::new(),
             lab,

@@ -403,6 +403,92 @@ pub(crate) enum Action {
     /// Compare the evaluator with what the kernel did to the packets of an ended trace that was recorded: at least so many
     /// pairs of a rule and a packet, of which it may not know such a share.
     Evaluate { trace: String, pairs: usize, unknown: f64 },
+    /// Start `nattrace tui` in a terminal.
+    Tui(Tui),
+    /// Wait until its screen shows all of this.
+    Screen(Screen),
+    /// Press keys, by tmux's names; what begins with `=` is typed as it is.
+    Keys {
+        #[serde(default = "tui_name")]
+        tui: String,
+        keys: Vec<String>,
+    },
+    /// The same, where each changes the picture: at most after so many milliseconds.
+    Answers {
+        #[serde(default = "tui_name")]
+        tui: String,
+        keys: Vec<String>,
+        within_ms: u64,
+    },
+    /// Run what was copied to the clipboard.
+    Paste {
+        #[serde(default = "tui_name")]
+        tui: String,
+        at: String,
+    },
+    /// Its terminal takes nothing any more, until the program has ended.
+    Stick {
+        #[serde(default = "tui_name")]
+        tui: String,
+    },
+    /// Its terminal gets another size.
+    Resize {
+        #[serde(default = "tui_name")]
+        tui: String,
+        size: String,
+    },
+    /// Send a signal to it.
+    TuiSignal {
+        #[serde(default = "tui_name")]
+        tui: String,
+        signal: SignalName,
+    },
+    /// Wait for its end; what it must leave on the terminal. Nothing else of it may be left.
+    TuiEnds {
+        #[serde(default = "tui_name")]
+        tui: String,
+        exit: i32,
+        #[serde(default)]
+        left: Vec<String>,
+        #[serde(default = "ten")]
+        within: f64,
+    },
+}
+
+/// How to start `nattrace tui`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Tui {
+    /// What it is called in later actions.
+    #[serde(default = "tui_name")]
+    pub(crate) name: String,
+    /// In which namespace it runs; where the runner is when absent.
+    #[serde(default)]
+    pub(crate) at: Option<String>,
+    /// Arguments behind `tui`.
+    pub(crate) args: Vec<String>,
+    /// They name a recording.
+    #[serde(default)]
+    pub(crate) file: bool,
+    /// Columns and rows of the terminal.
+    #[serde(default = "usual_size")]
+    pub(crate) size: String,
+}
+
+/// What a screen must show.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Screen {
+    /// Which one.
+    #[serde(default = "tui_name")]
+    pub(crate) tui: String,
+    /// Each must be on it,
+    pub(crate) shows: Vec<String>,
+    /// and at the same time none of these.
+    #[serde(default)]
+    pub(crate) never: Vec<String>,
+    #[serde(default = "ten")]
+    pub(crate) within: f64,
 }
 
 /// How to start nattrace.
@@ -652,6 +738,12 @@ fn four() -> u16 {
 }
 fn yes() -> bool {
     true
+}
+fn tui_name() -> String {
+    "tui".to_owned()
+}
+fn usual_size() -> String {
+    "80x24".to_owned()
 }
 fn trace_name() -> String {
     "trace".to_owned()

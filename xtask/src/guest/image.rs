@@ -25,7 +25,7 @@ const MAKERS: [&str; 4] =
     [INIT, include_str!("image.rs"), include_str!("modules.rs"), include_str!("cpio.rs")];
 
 /// Programs of this machine that every guest has.
-const PROGRAMS: [&str; 37] = [
+const PROGRAMS: [&str; 38] = [
     "bash",
     "busybox",
     "bridge",
@@ -62,6 +62,7 @@ const PROGRAMS: [&str; 37] = [
     "xtables-monitor",
     "nsenter",
     "setpriv",
+    "tmux",
     "unshare",
 ];
 
@@ -74,11 +75,12 @@ const STARTERS: [&str; 10] =
 const TOOLS_IF_THERE: [&str; 5] = ["bpftool", "ebtables", "perf", "strace", "tcpdump"];
 
 /// Data of those programs, where this machine has it.
-const DATA_IF_THERE: [&str; 7] = [
+const DATA_IF_THERE: [&str; 8] = [
     "/etc/protocols",
     "/etc/services",
     "/etc/ethertypes",
     "/etc/iproute2",
+    "/lib/terminfo",
     "/usr/share/iproute2",
     "/usr/lib/tc",
     "/usr/share/tc",

@@ -8,7 +8,7 @@ use super::apt;
 use crate::{cache::Cache, process, progress};
 
 /// What must be there, a program or a file, and the Debian package that has it.
-const TOOLS: [(&str, &str); 16] = [
+const TOOLS: [(&str, &str); 18] = [
     ("nft", "nftables"),
     ("iptables", "iptables"),
     ("iptables-legacy", "iptables"),
@@ -24,6 +24,9 @@ const TOOLS: [(&str, &str); 16] = [
     ("setpriv", "util-linux"),
     ("wg", "wireguard-tools"),
     (QEMU, "qemu-system-x86"),
+    ("tmux", "tmux"),
+    // What tmux says it is to programs in it.
+    ("/lib/terminfo/t/tmux-256color", "ncurses-base"),
     // nft prints protocols by name only where this file tells the names.
     ("/etc/protocols", "netbase"),
 ];
