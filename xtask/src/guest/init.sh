@@ -33,7 +33,7 @@ ip link set lo up
 
 modprobe -a virtio_pci virtio_console 2>/dev/null
 # Two scenarios that load these for the first time at the same moment make the kernel refuse one of them.
-modprobe -a veth nf_tables nft_ct 2>/dev/null
+modprobe -a veth nf_tables nft_ct nfnetlink_queue 2>/dev/null
 for _ in {1..200}; do
     [ -c /dev/vport0p3 ] && break
     sleep 0.05

@@ -36,7 +36,7 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     host.args(["run", "--recordings"]).arg(&on_host).arg("--nattrace").arg(&programs.nattrace);
     host.arg("--dir").arg(cargo::workspace().join("tests/scenarios")).arg("--jsonl").arg(&told);
     let passed = process::status(&mut host)?.success();
-    let mut command = "exec scenarios run --nattrace /usr/bin/nattrace --dir /scenarios --jobs 3 \
+    let mut command = "exec scenarios run --nattrace /usr/bin/nattrace --dir /scenarios --jobs 4 \
                        --recordings /results"
         .to_owned();
     for name in skipped(&told)? {

@@ -21,8 +21,8 @@ use crate::{
 /// How long the whole suite may take in a guest.
 const GUEST_LIMIT: Duration = Duration::from_mins(30);
 
-/// How many scenarios a guest plays at a time: one more than it has processors, since they wait a lot.
-const GUEST_JOBS: u32 = 3;
+/// How many scenarios a guest plays at a time: twice as many as it has processors, since they wait a lot.
+const GUEST_JOBS: u32 = 4;
 
 /// Which scenarios a guest plays.
 #[derive(Debug, Clone, Copy)]
