@@ -221,7 +221,8 @@ pub(super) struct ExportArgs {
 #[derive(Debug, Default, ClapArgs)]
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
-    /// text for people [default], json for programs (JSON Lines), nft for what reads `nft monitor trace`
+    /// text for people [default], json for programs (JSON Lines), nft for what reads `nft monitor trace`,
+    /// pcapng for Wireshark
     #[arg(long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
     pub(super) format: Option<Format>,
     /// Write the results there instead of to standard output
@@ -239,6 +240,8 @@ pub enum Format {
     Json,
     /// The lines of `nft monitor trace`, and more in the same grammar.
     Nft,
+    /// For Wireshark and its kin: packets at each hook, with comments.
+    Pcapng,
 }
 
 /// `--color`.

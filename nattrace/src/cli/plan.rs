@@ -75,7 +75,7 @@ pub struct Recording {
 /// `nattrace check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckPlan {
-    /// Where the results go, and how; [`Format::Nft`] is refused.
+    /// Where the results go, and how: as text or JSON.
     pub output: Output,
 }
 
@@ -191,12 +191,13 @@ pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
                 )));
             }
             let output = resolved(output.join(check.output))?;
-            if output.format == Format::Nft {
-                return Err(Stop::Mistake(Mistake::new(
-                    "check --format nft",
-                    "nft has no grammar for it",
-                    "give --format text or json",
-                )));
+            let without = match output.format {
+                Format::Nft => Some(("check --format nft", "nft has no grammar for it")),
+                Format::Pcapng => Some(("check --format pcapng", "there are no packets in it")),
+                Format::Text | Format::Json => None,
+            };
+            if let Some((typed, cause)) = without {
+                return Err(Stop::Mistake(Mistake::new(typed, cause, "give --format text or json")));
             }
             Ok(Plan::Check(CheckPlan { output }))
         }
@@ -426,17 +427,20 @@ fn resolve_output(args: OutputArgs, color: args::Color, terminal: &Terminal) -> 
             "give one, or leave -o out for standard output",
         ));
     }
+    let format = args.format.unwrap_or_default();
+    if format == Format::Pcapng && path.is_none() && terminal.stdout {
+        return Err(Mistake::new(
+            "--format pcapng",
+            "it is no text, and standard output is a terminal",
+            "give -o FILE, or pipe it, as in `nattrace --format pcapng | wireshark -k -i -`",
+        ));
+    }
     let width = match terminal.columns {
         Some(columns) => Width::Columns(columns),
         None if terminal.stdout && path.is_none() => Width::Terminal,
         None => Width::Unbroken,
     };
-    Ok(Output {
-        format: args.format.unwrap_or_default(),
-        color: terminal.color(color, path.is_some()),
-        path,
-        width,
-    })
+    Ok(Output { format, color: terminal.color(color, path.is_some()), path, width })
 }
 
 /// Whether two paths name one file, as far as can be told without opening it.
@@ -613,6 +617,7 @@ mod tests {
                 "--otlp h:4318: a URL begins with http:// or https:// and names a host; give one",
             ),
             ("check --format nft", "check --format nft: nft has no grammar for it"),
+            ("check --format pcapng", "check --format pcapng: there are no packets in it"),
             ("replay f -o ./f", "-o ./f: the results would overwrite the recording"),
             ("--record x -o x", "--record x with -o x: the recording and the results"),
             ("--record-limit 5M", "--record-limit 5M: nothing is recorded; give --record FILE, too"),
@@ -623,6 +628,19 @@ mod tests {
             let mistake = plan(line).unwrap_err();
             assert!(mistake.starts_with(said), "{line}: {mistake}");
         }
+    }
+
+    #[test]
+    fn what_is_no_text_does_not_go_to_a_terminal() {
+        let terminal = Terminal { stdout: true, ..Terminal::default() };
+        let plan = |line: &str| parse(line.split_whitespace().map(Into::into), &terminal);
+        for line in ["nattrace --format pcapng", "nattrace replay f --format pcapng -o -"] {
+            let Err(Stop::Mistake(mistake)) = plan(line) else { panic!("{line} is refused") };
+            assert!(mistake.to_string().starts_with("--format pcapng: it is no text, and standard output"));
+        }
+        assert!(plan("nattrace --format pcapng -o f").is_ok());
+        let pipe = Terminal::default();
+        assert!(parse(["nattrace", "--format", "pcapng"].map(Into::into), &pipe).is_ok());
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub(crate) fn tell(
         sources,
         asks: true,
         keep_messages: plan.output.format == Format::Nft,
+        keep_sights: plan.output.format == Format::Pcapng,
         ..Options::default()
     };
     let mut assembler = Assembler::new(options);
@@ -122,6 +123,9 @@ pub(crate) fn tell(
         }
         for journey in assembler.finished() {
             report.journey(&journey)?;
+        }
+        if looks {
+            report.settled(assembler.settled_ns())?;
         }
     }
     for journey in assembler.finish(last_ns) {

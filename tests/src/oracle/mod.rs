@@ -13,6 +13,7 @@ pub(crate) mod legacy;
 pub(crate) mod listing;
 pub(crate) mod monitor;
 pub(crate) mod nft_format;
+pub(crate) mod pcapng;
 pub(crate) mod replay;
 pub(crate) mod schema;
 pub(crate) mod seen;

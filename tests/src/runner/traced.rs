@@ -21,7 +21,7 @@ use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
 use crate::oracle::counters::{self, Counts};
 use crate::oracle::schema;
-use crate::oracle::{agreement, conntrack, legacy, listing, monitor, nft_format, replay, xtables};
+use crate::oracle::{agreement, conntrack, legacy, listing, monitor, nft_format, pcapng, replay, xtables};
 use crate::scenario::{Agreement, Counting, Format, Hooks, Mode, Stdout, Trace, Via};
 
 /// The line that says that everything is attached.
@@ -140,6 +140,7 @@ impl Stage {
         match plan.format {
             Format::Json => _ = command.args(["--format", "json"]),
             Format::Nft => _ = command.args(["--format", "nft"]),
+            Format::Pcapng => _ = command.args(["--format", "pcapng"]),
             Format::Text => {}
         }
         command.envs(&plan.env);
@@ -356,6 +357,9 @@ impl Stage {
             if trace.plan.format == Format::Nft && !plain.is_empty() {
                 found.extend(nft_format::complaints(&plain, &trace.results()?, &listed, trace.plan.monitor));
             }
+            if trace.plan.format == Format::Pcapng {
+                found.extend(self.in_wireshark_live(name)?);
+            }
             return Ok(found);
         }
         trace.output = contract::read(&read_lossy(&trace.results)?, !done);
@@ -427,6 +431,9 @@ impl Stage {
         if let Some(recording) = &trace.recording {
             ask("replay", self.replay(name, recording, code)?);
         }
+        if trace.plan.pcapng {
+            ask("pcapng", self.in_wireshark(name)?);
+        }
         if !plain.is_empty() {
             let told = self.in_nfts_words(name)?;
             ask("--format nft", nft_format::complaints(&plain, &told, &listed, trace.plan.monitor));
@@ -486,22 +493,39 @@ impl Stage {
         Ok(found)
     }
 
-    /// What `nattrace replay --format nft` says of the packets in the watched namespaces.
-    fn in_nfts_words(&self, name: &str) -> Result<String> {
+    /// The recorded events as pcapng, as Wireshark reads it, against the journeys.
+    fn in_wireshark(&self, name: &str) -> Result<Vec<String>> {
+        let packets = self.replayed(name, "pcapng", &[])?;
+        Ok(pcapng::complaints(&self.traces[name].output.journeys, &pcapng::read(&packets)?))
+    }
+
+    /// What was written while packets passed, as Wireshark reads it, against the journeys of the recorded events.
+    fn in_wireshark_live(&self, name: &str) -> Result<Vec<String>> {
+        let told = contract::read(&read_lossy(&self.replayed(name, "json", &[])?)?, false);
+        Ok(pcapng::complaints(&told.journeys, &pcapng::read(&self.traces[name].results)?))
+    }
+
+    /// What a replay in a format has written.
+    fn replayed(&self, name: &str, format: &str, args: &[&str]) -> Result<PathBuf> {
         let trace = &self.traces[name];
-        let Some(recording) = &trace.recording else { bail!("no recording") };
-        let mut inums = Vec::new();
-        for watched in &trace.watched {
-            inums.push(self.lab.namespace(&watched.role)?.inum.to_string());
-        }
+        let recording = trace.recording.as_ref().with_context(|| format!("{name} was not recorded"))?;
         let mut command = self.nattrace(None, Via::Setns)?;
-        command.arg("replay").arg(recording).args(["--format", "nft", "--netns", &inums.join(",")]);
-        let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-nft"))?;
+        command.arg("replay").arg(recording).args(["--format", format]).args(args);
+        let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-{format}"))?;
         let ended = process.wait(Duration::from_secs(30), &self.lab.limits)?;
         if !matches!(ended, Ended::Code(0 | 1 | 3)) {
-            bail!("replay --format nft: {ended}: {}", tail(&read_lossy(&process.stderr)?));
+            bail!("replay --format {format}: {ended}: {}", tail(&read_lossy(&process.stderr)?));
         }
-        read_lossy(&process.stdout)
+        Ok(process.stdout.clone())
+    }
+
+    /// What `nattrace replay --format nft` says of the packets in the watched namespaces.
+    fn in_nfts_words(&self, name: &str) -> Result<String> {
+        let mut inums = Vec::new();
+        for watched in &self.traces[name].watched {
+            inums.push(self.lab.namespace(&watched.role)?.inum.to_string());
+        }
+        read_lossy(&self.replayed(name, "nft", &["--netns", &inums.join(",")])?)
     }
 
     /// Strings with `${…}` filled in.
