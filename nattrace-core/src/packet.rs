@@ -8,6 +8,7 @@ mod headers;
 pub use decode::{DecodeError, decode, decode_arp, has_right_checksum};
 pub use encode::encode;
 pub use headers::Headers;
+pub(crate) use headers::follow_checksum;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -81,6 +81,7 @@ impl Begins {
 
 /// How to assemble.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "what can be chosen, each on or off")]
 pub struct Options {
     /// What the trace was asked for: its sources select by it.
     pub filter: Filter,

@@ -131,6 +131,13 @@ fn put_transport(
     Some(())
 }
 
+/// Makes the checksum of an IPv4 header right again after bytes of it were changed, as far as it was.
+pub(crate) fn follow_checksum(header: &mut [u8], before: &[u8]) -> Option<()> {
+    let checksum = update(be16(before, 10)?, sum(before), sum(header));
+    put(header, 10, &checksum.to_be_bytes());
+    Some(())
+}
+
 /// Length of an IP header: of IPv6 without extension headers.
 pub(super) fn header_length(network: &[u8]) -> Option<usize> {
     match network.first()? >> 4 {

@@ -178,7 +178,8 @@ impl<'a> Session<'a> {
             let nft = nft_tool();
             self.report.nft(&nft);
             if let Some(recorder) = &mut self.recorder {
-                recorder.start(&start, self.plan.follow, nft)?;
+                let introduction = &self.kernel.introduction;
+                recorder.start(&start, self.plan.follow, nft, introduction)?;
             }
         }
         self.report.start(&start)?;

@@ -2,6 +2,7 @@
 //! Every oracle is a pure function from what it saw and what nattrace said to a list of complaints.
 
 pub(crate) mod agreement;
+pub(crate) mod anonymized;
 pub(crate) mod classify;
 pub(crate) mod conntrack;
 pub(crate) mod contract;

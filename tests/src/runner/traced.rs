@@ -21,7 +21,9 @@ use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
 use crate::oracle::counters::{self, Counts};
 use crate::oracle::schema;
-use crate::oracle::{agreement, conntrack, legacy, listing, monitor, nft_format, pcapng, replay, xtables};
+use crate::oracle::{
+    agreement, anonymized, conntrack, legacy, listing, monitor, nft_format, pcapng, replay, xtables,
+};
 use crate::scenario::{Agreement, Counting, Format, Hooks, Mode, Stdout, Trace, Via};
 
 /// The line that says that everything is attached.
@@ -149,6 +151,7 @@ impl Stage {
         }
         if let Some(recording) = &recording {
             command.arg("--record").arg(recording);
+            command.args(plan.anonymize.then_some("--anonymize"));
         }
         if self.settings.withhold_probes && !plan.own_sources {
             command.args(["--sources", "tracepoints,nft,conntrack"]);
@@ -428,13 +431,16 @@ impl Stage {
         if let Some(flows) = flows {
             ask("conntrack", conntrack::complaints(&conntrack::flows(&flows), journeys));
         }
-        if let Some(recording) = &trace.recording {
+        if trace.plan.anonymize {
+            ask("--record --anonymize", self.recorded_of_others(name)?);
+        } else if let Some(recording) = &trace.recording {
             ask("replay", self.replay(name, recording, code)?);
+            ask("--anonymize", self.anonymized(name)?);
         }
         if trace.plan.pcapng {
             ask("pcapng", self.in_wireshark(name)?);
         }
-        if !plain.is_empty() {
+        if !plain.is_empty() && !trace.plan.anonymize {
             let told = self.in_nfts_words(name)?;
             ask("--format nft", nft_format::complaints(&plain, &told, &listed, trace.plan.monitor));
         }
@@ -491,6 +497,37 @@ impl Stage {
             keep::keep(kept, &format!("{scenario}.{name}"), recording, &live)?;
         }
         Ok(found)
+    }
+
+    /// The recording that `nattrace anonymize` makes of a recording.
+    pub(super) fn of_others(&self, name: &str) -> Result<PathBuf> {
+        let recording = self.traces[name].recording.as_ref().context("nothing was recorded")?;
+        let made = recording.with_extension("anonymized");
+        let mut command = self.nattrace(None, Via::Setns)?;
+        command.arg("anonymize").arg(recording).arg("-o").arg(&made);
+        let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-anonymize"))?;
+        let ended = process.wait(Duration::from_mins(1), &self.lab.limits)?;
+        if ended != Ended::Code(0) {
+            bail!("nattrace anonymize: {ended}: {}", tail(&read_lossy(&process.stderr)?));
+        }
+        Ok(made)
+    }
+
+    /// A recording that was anonymized as it was made: the same journeys of others, and nothing else of whose they were.
+    fn recorded_of_others(&self, name: &str) -> Result<Vec<String>> {
+        let live = &self.traces[name].output.journeys;
+        let told = contract::read(&read_lossy(&self.replayed(name, "json", &[])?)?, false);
+        let mut found = anonymized::complaints(live, &told.journeys);
+        let recording = self.traces[name].recording.as_ref().context("nothing was recorded")?;
+        found.extend(anonymized::leaks(live, recording)?);
+        Ok(found)
+    }
+
+    /// The recorded events with other addresses and names: the same journeys of others.
+    fn anonymized(&self, name: &str) -> Result<Vec<String>> {
+        let told = self.replayed(name, "json", &["--anonymize"])?;
+        let told = contract::read(&read_lossy(&told)?, false);
+        Ok(anonymized::complaints(&self.traces[name].output.journeys, &told.journeys))
     }
 
     /// The recorded events as pcapng, as Wireshark reads it, against the journeys.

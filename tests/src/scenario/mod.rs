@@ -553,6 +553,10 @@ pub(crate) struct Trace {
     /// Record the events, replay them, and compare.
     #[serde(default)]
     pub(crate) replay: bool,
+    /// Record with `--anonymize`: the recording tells the same journeys of others, and has nothing of whose they were. Needs
+    /// `replay`.
+    #[serde(default)]
+    pub(crate) anonymize: bool,
     /// Replay the recording into pcapng, and compare what Wireshark reads; needs `replay`, and `tshark` of the machine.
     #[serde(default)]
     pub(crate) pcapng: bool,
