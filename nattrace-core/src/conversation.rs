@@ -463,6 +463,7 @@ mod tests {
             incomplete: Vec::new(),
             trace_ids: Vec::new(),
             traced: Vec::new(),
+            sights: Vec::new(),
         }
     }
 

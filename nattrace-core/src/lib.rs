@@ -7,6 +7,7 @@
 //! sources ── Event ──▶ journey (assemble) ──▶ findings ──▶ renderers (in the `nattrace` package)
 //! ```
 
+pub mod anonymize;
 pub mod conntrack;
 pub mod conversation;
 pub mod drops;

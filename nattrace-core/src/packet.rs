@@ -1,8 +1,14 @@
 //! What one packet looked like at one moment: the decoded headers.
 
+mod checksum;
 mod decode;
+mod encode;
+mod headers;
 
 pub use decode::{DecodeError, decode, decode_arp, has_right_checksum};
+pub use encode::encode;
+pub use headers::Headers;
+pub(crate) use headers::follow_checksum;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -50,8 +56,12 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
+    /// DCCP.
+    pub const DCCP: u8 = 33;
     /// SCTP.
     pub const SCTP: u8 = 132;
+    /// UDP-Lite.
+    pub const UDPLITE: u8 = 136;
 
     /// The name users type and read, or `None` for a protocol shown by its number.
     #[must_use]
@@ -71,7 +81,7 @@ pub mod protocol {
             89 => "ospf",
             103 => "pim",
             112 => "vrrp",
-            136 => "udplite",
+            UDPLITE => "udplite",
             _ => return None,
         })
     }
@@ -79,7 +89,7 @@ pub mod protocol {
     /// Whether the protocol has ports in the first four bytes of its header.
     #[must_use]
     pub fn has_ports(number: u8) -> bool {
-        matches!(number, TCP | UDP | SCTP | 33 | 136)
+        matches!(number, TCP | UDP | SCTP | DCCP | UDPLITE)
     }
 }
 

@@ -78,7 +78,7 @@ fn bad_values_name_the_flag_the_cause_and_the_remedy() {
         ),
         (
             &["--format", "xml"],
-            "nattrace: --format xml: there is no such choice; give one of text, json, nft",
+            "nattrace: --format xml: there is no such choice; give one of text, json, nft, pcapng",
         ),
     ] {
         assert_eq!(refusal(args), said);

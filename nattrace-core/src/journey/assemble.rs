@@ -81,6 +81,7 @@ impl Begins {
 
 /// How to assemble.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "what can be chosen, each on or off")]
 pub struct Options {
     /// What the trace was asked for: its sources select by it.
     pub filter: Filter,
@@ -102,6 +103,8 @@ pub struct Options {
     pub asks: bool,
     /// Whether journeys keep the trace messages they are made of ([`Journey::traced`]).
     pub keep_messages: bool,
+    /// Whether journeys keep what their packets looked like ([`Journey::sights`]).
+    pub keep_sights: bool,
 }
 
 impl Default for Options {
@@ -117,6 +120,7 @@ impl Default for Options {
             text_wait_ns: 1_000_000_000,
             asks: false,
             keep_messages: false,
+            keep_sights: false,
         }
     }
 }
@@ -272,6 +276,15 @@ impl Assembler {
         self.opens.len() + self.held.len()
     }
 
+    /// Packets that were first seen before this have all been told: those under way are later, and so is what is not known
+    /// yet. For those who put packets in the order of time. Nanoseconds since the epoch.
+    #[must_use]
+    pub fn settled_ns(&self) -> u64 {
+        let open = self.opens.values().map(|open| open.first.time_ns).min();
+        let held = self.held.first_key_value().map(|((first_ns, _), _)| *first_ns);
+        [open, held].into_iter().flatten().fold(self.now_ns, u64::min)
+    }
+
     pub(super) fn timing(&self) -> Timing {
         Timing {
             probes: self.options.sources.probes,
@@ -290,7 +303,8 @@ impl Assembler {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.counters.packets_selected += 1;
-        let open = Open::new(at, packet_id, packet);
+        let mut open = Open::new(at, packet_id, packet);
+        open.sights = self.options.keep_sights.then(Vec::new);
         self.identity.opened(seq, &open);
         self.kin.opened(seq, at, &open.packet);
         if let Some(segment) = Segment::of(at.netns, &open.packet) {

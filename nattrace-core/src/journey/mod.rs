@@ -18,12 +18,14 @@ mod retransmission;
 mod rewrite;
 mod route;
 mod selection;
+mod sight;
 mod split;
 mod tracing;
 mod tracked;
 
 pub use assemble::{Assembler, Options, SourcesOn};
 pub use counters::{Counters, Lost};
+pub use sight::Sight;
 
 use std::net::IpAddr;
 
@@ -74,6 +76,8 @@ pub struct Journey {
     /// What nf_tables said of the packet, in its order, without the program's own table; empty unless
     /// [`Options::keep_messages`] asks for it.
     pub traced: Vec<Traced>,
+    /// The packet's headers each time they were seen; empty unless [`Options::keep_sights`] asks for it.
+    pub sights: Vec<Sight>,
 }
 
 /// How a packet belongs to others.

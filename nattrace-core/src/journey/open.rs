@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use super::ending::Ending;
 use super::rewrite::quoted;
 use super::route::{Routed, SeenRoute};
-use super::{ConnectionStep, DeviceStep, RouteDecision, Step, StepKind, Traced};
+use super::{ConnectionStep, DeviceStep, RouteDecision, Sight, Step, StepKind, Traced};
 use crate::conntrack::Connection;
 use crate::event::{HookPoint, HookVerdict, Manip, NetnsId, NfFamily, PacketId, TraceType, Verdict};
 use crate::fib::RouteQuery;
 use crate::packet::{Packet, Quoted};
 
 /// More steps than any sane path has; a routing loop is cut off here.
-const MAX_STEPS: usize = 1000;
+pub(super) const MAX_STEPS: usize = 1000;
 
 /// The end that conntrack's NAT writes in a hook (`HOOK2MANIP`, include/net/netfilter/nf_nat.h, v6.12).
 fn manipulates(hook: HookPoint, nat: Manip) -> bool {
@@ -155,6 +155,8 @@ pub(super) struct Open {
     pub(super) asks: Option<RouteQuery>,
     /// The trace messages of rules, where they are kept.
     pub(super) traced: Vec<Traced>,
+    /// What it looked like, where that is kept.
+    pub(super) sights: Option<Vec<Sight>>,
 }
 
 impl Open {
@@ -187,6 +189,7 @@ impl Open {
             came_by: None,
             asks: None,
             traced: Vec::new(),
+            sights: None,
         }
     }
 

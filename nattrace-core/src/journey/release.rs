@@ -181,6 +181,7 @@ impl Assembler {
             incomplete,
             trace_ids: open.trace_ids,
             traced: open.traced,
+            sights: open.sights.unwrap_or_default(),
         };
         self.next_id += 1;
         journey.relation =

@@ -39,6 +39,7 @@ impl Open {
     /// Takes over headers, and adds a rewrite for each end that changed since they were last seen. Headers
     /// of another payload are another layer (a tunnel's), not a rewrite.
     pub(super) fn see_header(&mut self, at: Moment, now: &Packet) {
+        self.sees(at, now, || None);
         if self.header.begins_like(now) {
             return;
         }
@@ -75,6 +76,7 @@ impl Open {
             let note = Note::Rewrite { reply, exact: true };
             self.push(at, rewrite_step(nat, from, to, false, None), visit, note);
         }
+        self.sees(at, &rewrite.after, || None);
         self.header = rewrite.after.clone();
     }
 

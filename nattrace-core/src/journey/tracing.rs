@@ -5,7 +5,7 @@ use super::evaluation::{Message, Role, connection, headers, own_chain};
 use super::identity::Sighting;
 use super::open::{ChainName, Moment};
 use crate::event::{DeviceRef, HookPoint, NetnsId, NfFamily, NftTrace};
-use crate::packet::Packet;
+use crate::packet::{Headers, Packet};
 use crate::ruleset::is_trace_table;
 
 impl Assembler {
@@ -46,6 +46,9 @@ impl Assembler {
             open.seen(at);
             if keeps {
                 open.keep(m.kept());
+            }
+            if let Some(header) = &m.header {
+                open.sees(at, header, || Headers::of(message));
             }
             open.traced(at.netns, message.id);
             open.evaluate(&m);

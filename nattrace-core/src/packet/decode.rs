@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
+use super::checksum::sum;
 use super::{Endpoint, Family, Icmp, Packet, Quoted, protocol};
 
 /// Why bytes are not a packet.
@@ -222,12 +223,7 @@ pub fn has_right_checksum(network: &[u8]) -> Option<bool> {
     if first >> 4 != 4 || header.len() < 20 {
         return None;
     }
-    let words = header.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    Some(sum == 0xffff)
+    Some(sum(header) == 0xffff)
 }
 
 #[cfg(test)]

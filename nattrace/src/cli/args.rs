@@ -30,6 +30,9 @@ Examples:
     nattrace replay trace.rec --proto icmpv6
     nattrace tui trace.rec
 
+  Send it to somebody who is not to know whose it is:
+    nattrace anonymize trace.rec -o public.rec
+
 Exit status:
   0 packets were seen and none was dropped    1 at least one was dropped
   2 the work could not be done                3 it ran, and nothing matched";
@@ -51,7 +54,7 @@ packet is selected. It runs until Ctrl-C.";
     about = ABOUT,
     max_term_width = 100,
     after_help = EXAMPLES,
-    override_usage = "nattrace [FILTERS] [OPTIONS]\n       nattrace replay FILE [FILTERS] [OPTIONS]\n       nattrace tui [FILE] [FILTERS] [OPTIONS]\n       nattrace check\n       nattrace completions SHELL | man"
+    override_usage = "nattrace [FILTERS] [OPTIONS]\n       nattrace replay FILE [FILTERS] [OPTIONS]\n       nattrace tui [FILE] [FILTERS] [OPTIONS]\n       nattrace anonymize FILE [-o FILE]\n       nattrace check\n       nattrace completions SHELL | man"
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -62,6 +65,8 @@ pub(super) struct Args {
     pub(super) kernel: KernelArgs,
     #[command(flatten)]
     pub(super) export: ExportArgs,
+    #[command(flatten)]
+    pub(super) disguise: DisguiseArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
     /// Colour: auto (on a terminal, unless NO_COLOR is set), always, never
@@ -80,6 +85,15 @@ pub(super) enum Command {
     Replay(Box<ReplayArgs>),
     /// Look around in packets as they come, or in a recording, on the whole screen; ? there shows the keys
     Tui(Box<TuiArgs>),
+    /// Make a recording that a stranger may have: addresses and names are replaced
+    Anonymize {
+        /// A file made with --record; - for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Write the new recording there instead of to standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Print what makes a shell complete the flags: bash, zsh, fish
     Completions {
         /// The shell
@@ -108,6 +122,8 @@ pub(super) struct ReplayArgs {
     #[command(flatten)]
     pub(super) export: ExportArgs,
     #[command(flatten)]
+    pub(super) disguise: DisguiseArgs,
+    #[command(flatten)]
     pub(super) output: OutputArgs,
 }
 
@@ -124,6 +140,8 @@ pub(super) struct TuiArgs {
     pub(super) kernel: KernelArgs,
     #[command(flatten)]
     pub(super) export: ExportArgs,
+    #[command(flatten)]
+    pub(super) disguise: DisguiseArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
@@ -218,10 +236,20 @@ pub(super) struct ExportArgs {
     pub(super) otlp: Option<String>,
 }
 
+/// Whose packets they are is not to be seen.
+#[derive(Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Tracing")]
+pub(super) struct DisguiseArgs {
+    /// Replace addresses and names, in what --record keeps or in what a replay tells
+    #[arg(long)]
+    pub(super) anonymize: bool,
+}
+
 #[derive(Debug, Default, ClapArgs)]
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
-    /// text for people [default], json for programs (JSON Lines), nft for what reads `nft monitor trace`
+    /// text for people [default], json for programs (JSON Lines), nft for what reads `nft monitor trace`,
+    /// pcapng for Wireshark
     #[arg(long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
     pub(super) format: Option<Format>,
     /// Write the results there instead of to standard output
@@ -239,6 +267,8 @@ pub enum Format {
     Json,
     /// The lines of `nft monitor trace`, and more in the same grammar.
     Nft,
+    /// For Wireshark and its kin: packets at each hook, with comments.
+    Pcapng,
 }
 
 /// `--color`.
@@ -354,6 +384,13 @@ impl ExportArgs {
     /// As [`FilterArgs::given`].
     pub(super) fn given(&self) -> Option<&'static str> {
         self.otlp.is_some().then_some("--otlp")
+    }
+}
+
+impl DisguiseArgs {
+    /// As [`FilterArgs::given`].
+    pub(super) fn given(&self) -> Option<&'static str> {
+        self.anonymize.then_some("--anonymize")
     }
 }
 

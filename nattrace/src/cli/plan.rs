@@ -32,6 +32,8 @@ pub enum Plan {
     Replay(Box<ReplayPlan>),
     /// Show either on the whole screen.
     Tui(Box<TuiPlan>),
+    /// Make a recording of other addresses and names.
+    Anonymize(AnonymizePlan),
 }
 
 /// `nattrace`.
@@ -70,12 +72,14 @@ pub struct Recording {
     pub path: PathBuf,
     /// Bytes that it has at most.
     pub limit: u64,
+    /// Whether addresses and names are replaced.
+    pub anonymize: bool,
 }
 
 /// `nattrace check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckPlan {
-    /// Where the results go, and how; [`Format::Nft`] is refused.
+    /// Where the results go, and how: as text or JSON.
     pub output: Output,
 }
 
@@ -98,6 +102,8 @@ pub struct ReplayPlan {
     pub sources: Sources,
     /// Where journeys go beside the output.
     pub otlp: Option<Otlp>,
+    /// Whether addresses and names are replaced in what is told.
+    pub anonymize: bool,
     /// Where the results go, and how.
     pub output: Output,
 }
@@ -118,6 +124,15 @@ pub enum Watched {
     Trace(TracePlan),
     /// A recording.
     Replay(ReplayPlan),
+}
+
+/// `nattrace anonymize`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnonymizePlan {
+    /// What to read.
+    pub input: Input,
+    /// A file instead of standard output.
+    pub output: Option<PathBuf>,
 }
 
 /// A recording.
@@ -175,15 +190,17 @@ pub enum Width {
 
 /// Turns flags into a plan.
 pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
-    let Args { filter, limit, kernel, export, output, color, command } = args;
+    let Args { filter, limit, kernel, export, disguise, output, color, command } = args;
     let resolved = |output: OutputArgs| resolve_output(output, color, terminal);
     match command {
         None => {
             let output = resolved(output)?;
-            Ok(Plan::Trace(Box::new(trace(&filter, &limit, kernel, &export, output)?)))
+            let plan = trace(&filter, &limit, kernel, &export, disguise.anonymize, output)?;
+            Ok(Plan::Trace(Box::new(plan)))
         }
         Some(Command::Check(check)) => {
-            if let Some(flag) = filter.given().or(limit.given()).or(kernel.given()).or(export.given()) {
+            let given = filter.given().or(limit.given()).or(kernel.given()).or(export.given());
+            if let Some(flag) = given.or(disguise.given()) {
                 return Err(Stop::Mistake(Mistake::new(
                     format!("{flag} with check"),
                     "check looks at the kernel, not at packets",
@@ -191,12 +208,13 @@ pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
                 )));
             }
             let output = resolved(output.join(check.output))?;
-            if output.format == Format::Nft {
-                return Err(Stop::Mistake(Mistake::new(
-                    "check --format nft",
-                    "nft has no grammar for it",
-                    "give --format text or json",
-                )));
+            let without = match output.format {
+                Format::Nft => Some(("check --format nft", "nft has no grammar for it")),
+                Format::Pcapng => Some(("check --format pcapng", "there are no packets in it")),
+                Format::Text | Format::Json => None,
+            };
+            if let Some((typed, cause)) = without {
+                return Err(Stop::Mistake(Mistake::new(typed, cause, "give --format text or json")));
             }
             Ok(Plan::Check(CheckPlan { output }))
         }
@@ -204,7 +222,9 @@ pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
             only_while_traced(&kernel, "replay")?;
             let output = resolved(output.join(replay.output))?;
             let (filter, limit) = (filter.join(replay.filter), limit.join(replay.limit));
-            let plan = self::replay(replay.file, &filter, &limit, &export.join(replay.export), output)?;
+            let export = export.join(replay.export);
+            let anonymize = disguise.anonymize || replay.disguise.anonymize;
+            let plan = self::replay(replay.file, &filter, &limit, &export, anonymize, output)?;
             Ok(Plan::Replay(Box::new(plan)))
         }
         Some(Command::Tui(tui)) => {
@@ -214,8 +234,20 @@ pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
                 limit: limit.join(tui.limit),
                 kernel: kernel.join(tui.kernel),
                 export: export.join(tui.export),
+                anonymize: disguise.anonymize || tui.disguise.anonymize,
             };
             Ok(self::tui(tui.file, shown, output, color, terminal)?)
+        }
+        Some(Command::Anonymize { file, output }) => {
+            let given = filter.given().or(limit.given()).or(kernel.given()).or(export.given());
+            if let Some(flag) = given {
+                return Err(Stop::Mistake(Mistake::new(
+                    format!("{flag} with anonymize"),
+                    "all of a recording is made anew",
+                    format!("leave out {flag}"),
+                )));
+            }
+            Ok(anonymize(file, output, terminal)?)
         }
         Some(Command::Completions { shell }) => Err(Stop::Print(generated::completions(shell))),
         Some(Command::Man) => Err(Stop::Print(generated::manual())),
@@ -227,8 +259,16 @@ fn trace(
     limit: &LimitArgs,
     kernel: KernelArgs,
     export: &ExportArgs,
+    anonymize: bool,
     output: Output,
 ) -> Result<TracePlan, Mistake> {
+    if anonymize && kernel.record.is_none() {
+        return Err(Mistake::new(
+            "--anonymize",
+            "nothing is recorded, and what is told while packets pass keeps its names",
+            "give --record FILE, too",
+        ));
+    }
     let rate = match &kernel.rate {
         Some(typed) => values::one("--rate", typed, values::rate)?,
         None => Some(DEFAULT_RATE),
@@ -263,20 +303,15 @@ fn trace(
         sources: resolve_sources(limit)?,
         trace_table: !kernel.no_trace_table,
         dry_run: kernel.dry_run,
-        record: kernel.record.map(|path| Recording { path, limit: record_limit }),
+        record: kernel.record.map(|path| Recording { path, limit: record_limit, anonymize }),
         otlp: resolve_export(export)?,
         output,
     })
 }
 
-fn replay(
-    file: PathBuf,
-    filter: &FilterArgs,
-    limit: &LimitArgs,
-    export: &ExportArgs,
-    output: Output,
-) -> Result<ReplayPlan, Mistake> {
-    if let Some(path) = &output.path
+/// The recording that is read; not the one that is written.
+fn input(file: PathBuf, output: Option<&PathBuf>) -> Result<Input, Mistake> {
+    if let Some(path) = output
         && same_file(&file, path)
     {
         return Err(Mistake::new(
@@ -285,8 +320,32 @@ fn replay(
             "give another file",
         ));
     }
+    Ok(if file == Path::new("-") { Input::Stdin } else { Input::File(file) })
+}
+
+fn anonymize(file: PathBuf, output: Option<PathBuf>, terminal: &Terminal) -> Result<Plan, Mistake> {
+    let output = written_file(output)?;
+    if output.is_none() && terminal.stdout {
+        return Err(Mistake::new(
+            "anonymize",
+            "a recording is no text, and standard output is a terminal",
+            "give -o FILE",
+        ));
+    }
+    Ok(Plan::Anonymize(AnonymizePlan { input: input(file, output.as_ref())?, output }))
+}
+
+fn replay(
+    file: PathBuf,
+    filter: &FilterArgs,
+    limit: &LimitArgs,
+    export: &ExportArgs,
+    anonymize: bool,
+    output: Output,
+) -> Result<ReplayPlan, Mistake> {
     Ok(ReplayPlan {
-        input: if file == Path::new("-") { Input::Stdin } else { Input::File(file) },
+        input: input(file, output.path.as_ref())?,
+        anonymize,
         filter: resolve_filter(filter)?,
         netns: resolve_netns(filter)?.unwrap_or(NetnsChoice::All),
         follow: !filter.no_follow,
@@ -315,6 +374,7 @@ struct Shown {
     limit: LimitArgs,
     kernel: KernelArgs,
     export: ExportArgs,
+    anonymize: bool,
 }
 
 fn tui(
@@ -324,7 +384,7 @@ fn tui(
     color: args::Color,
     terminal: &Terminal,
 ) -> Result<Plan, Mistake> {
-    let Shown { filter, limit, kernel, export } = shown;
+    let Shown { filter, limit, kernel, export, anonymize } = shown;
     let instead = match &file {
         Some(file) => format!("use `nattrace replay {}`, which writes lines", file.display()),
         None => "use nattrace without tui, which writes lines".to_owned(),
@@ -351,10 +411,10 @@ fn tui(
     let color = terminal.color(color, false);
     let output = resolve_output(output, args::Color::Never, terminal)?;
     let watched = match file {
-        None => Watched::Trace(trace(&filter, &limit, kernel, &export, output)?),
+        None => Watched::Trace(trace(&filter, &limit, kernel, &export, anonymize, output)?),
         Some(file) => {
             only_while_traced(&kernel, "a recording")?;
-            Watched::Replay(replay(file, &filter, &limit, &export, output)?)
+            Watched::Replay(replay(file, &filter, &limit, &export, anonymize, output)?)
         }
     };
     Ok(Plan::Tui(Box::new(TuiPlan { watched, color })))
@@ -416,9 +476,9 @@ fn resolve_export(args: &ExportArgs) -> Result<Option<Otlp>, Mistake> {
     args.otlp.as_deref().map(|url| otlp::resolve(url, |name| std::env::var(name).ok())).transpose()
 }
 
-fn resolve_output(args: OutputArgs, color: args::Color, terminal: &Terminal) -> Result<Output, Mistake> {
-    // `-` is standard output, as everywhere.
-    let path = args.output.filter(|path| path != Path::new("-"));
+/// A file to be written; `-` is standard output, as everywhere.
+fn written_file(typed: Option<PathBuf>) -> Result<Option<PathBuf>, Mistake> {
+    let path = typed.filter(|path| path != Path::new("-"));
     if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
         return Err(Mistake::new(
             "-o ''",
@@ -426,17 +486,25 @@ fn resolve_output(args: OutputArgs, color: args::Color, terminal: &Terminal) -> 
             "give one, or leave -o out for standard output",
         ));
     }
+    Ok(path)
+}
+
+fn resolve_output(args: OutputArgs, color: args::Color, terminal: &Terminal) -> Result<Output, Mistake> {
+    let path = written_file(args.output)?;
+    let format = args.format.unwrap_or_default();
+    if format == Format::Pcapng && path.is_none() && terminal.stdout {
+        return Err(Mistake::new(
+            "--format pcapng",
+            "it is no text, and standard output is a terminal",
+            "give -o FILE, or pipe it, as in `nattrace --format pcapng | wireshark -k -i -`",
+        ));
+    }
     let width = match terminal.columns {
         Some(columns) => Width::Columns(columns),
         None if terminal.stdout && path.is_none() => Width::Terminal,
         None => Width::Unbroken,
     };
-    Ok(Output {
-        format: args.format.unwrap_or_default(),
-        color: terminal.color(color, path.is_some()),
-        path,
-        width,
-    })
+    Ok(Output { format, color: terminal.color(color, path.is_some()), path, width })
 }
 
 /// Whether two paths name one file, as far as can be told without opening it.
@@ -486,7 +554,7 @@ mod tests {
         let plan = trace(
             "--proto tcp,6 --saddr 10.0.0.0/8 --daddr 10.1.2.3 --addr 10.0.0.0/8 --sport 1024-65535 --dport 22 \
              --dport 8000-8100 --port 22 --iif enp0 --oif veth21 --mark 0x1/0xf --tcp-flags syn,!ack --netns rtr,web \
-             --no-follow --count 3 --duration 1h30m --rate 0 --format json --record /tmp/r --record-limit 10M -o /tmp/o \
+             --no-follow --count 3 --duration 1h30m --rate 0 --format json --record /tmp/r --anonymize --record-limit 10M -o /tmp/o \
              --sources nft,conntrack --no-trace-table --dry-run",
         );
         assert_eq!(plan.filter.protocols, [6]);
@@ -500,13 +568,14 @@ mod tests {
         assert_eq!((plan.count, plan.duration, plan.rate), (Some(3), Some(Duration::from_mins(90)), None));
         assert_eq!(plan.sources.set, [Source::Nft, Source::Conntrack].into());
         assert_eq!(plan.output.format, Format::Json);
-        assert_eq!(plan.record, Some(Recording { path: "/tmp/r".into(), limit: 10 << 20 }));
+        assert_eq!(plan.record, Some(Recording { path: "/tmp/r".into(), limit: 10 << 20, anonymize: true }));
         assert_eq!(plan.output.path, Some("/tmp/o".into()));
     }
 
     #[test]
     fn options_before_and_after_replay_belong_together() {
-        let Ok(Plan::Replay(plan)) = plan("--dport 22 --format json replay trace.rec --dport 80 --count 2")
+        let Ok(Plan::Replay(plan)) =
+            plan("--dport 22 --format json --anonymize replay trace.rec --dport 80 --count 2")
         else {
             panic!("a replay");
         };
@@ -613,8 +682,14 @@ mod tests {
                 "--otlp h:4318: a URL begins with http:// or https:// and names a host; give one",
             ),
             ("check --format nft", "check --format nft: nft has no grammar for it"),
+            ("check --format pcapng", "check --format pcapng: there are no packets in it"),
             ("replay f -o ./f", "-o ./f: the results would overwrite the recording"),
             ("--record x -o x", "--record x with -o x: the recording and the results"),
+            ("--anonymize", "--anonymize: nothing is recorded, and what is told"),
+            ("--anonymize check", "--anonymize with check: check looks at the kernel"),
+            ("anonymize f -o ./f", "-o ./f: the results would overwrite the recording"),
+            ("--dport 1 anonymize f", "--dport with anonymize: all of a recording is made anew"),
+            ("anonymize", "anonymize: the FILE is missing; name one, as in `nattrace anonymize trace.rec"),
             ("--record-limit 5M", "--record-limit 5M: nothing is recorded; give --record FILE, too"),
             ("--record x --record-limit 5Q", "--record-limit 5Q: not a size"),
             ("--record x --record-limit 9", "--record-limit 9: too small"),
@@ -623,6 +698,21 @@ mod tests {
             let mistake = plan(line).unwrap_err();
             assert!(mistake.starts_with(said), "{line}: {mistake}");
         }
+    }
+
+    #[test]
+    fn what_is_no_text_does_not_go_to_a_terminal() {
+        let terminal = Terminal { stdout: true, ..Terminal::default() };
+        let plan = |line: &str| parse(line.split_whitespace().map(Into::into), &terminal);
+        let Err(Stop::Mistake(mistake)) = plan("nattrace anonymize f") else { panic!("it is refused") };
+        assert!(mistake.to_string().starts_with("anonymize: a recording is no text, and standard output"));
+        for line in ["nattrace --format pcapng", "nattrace replay f --format pcapng -o -"] {
+            let Err(Stop::Mistake(mistake)) = plan(line) else { panic!("{line} is refused") };
+            assert!(mistake.to_string().starts_with("--format pcapng: it is no text, and standard output"));
+        }
+        assert!(plan("nattrace --format pcapng -o f").is_ok());
+        let pipe = Terminal::default();
+        assert!(parse(["nattrace", "--format", "pcapng"].map(Into::into), &pipe).is_ok());
     }
 
     #[test]

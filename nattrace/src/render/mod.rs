@@ -1,4 +1,4 @@
-//! Journeys to text, JSON Lines, and nft's own grammar. Renderers add no knowledge: whatever they say stands
+//! Journeys to text, JSON Lines, nft's own grammar, and pcapng. Renderers add no knowledge: whatever they say stands
 //! in the journey.
 //!
 //! A [`Renderer`] turns each value into bytes and writes them at once, so that a reader at the other end of
@@ -13,6 +13,7 @@ pub(crate) mod layout;
 mod namespaces;
 mod nft;
 pub(crate) mod path;
+mod pcapng;
 mod run;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -46,9 +47,15 @@ pub struct Renderer<W> {
 
 #[derive(Debug)]
 enum Form {
-    Text { text: Text, width: Width, color: bool },
+    Text {
+        text: Text,
+        width: Width,
+        color: bool,
+    },
     Json,
     Nft(nft::Dialect),
+    /// `None` until it is known what the run is.
+    Pcapng(Option<Box<pcapng::Pcapng>>),
 }
 
 impl<W: Write> Renderer<W> {
@@ -62,6 +69,7 @@ impl<W: Write> Renderer<W> {
             },
             Format::Json => Form::Json,
             Format::Nft => Form::Nft(nft::Dialect::default()),
+            Format::Pcapng => Form::Pcapng(None),
         };
         Self { out, namespaces: Namespaces::default(), form }
     }
@@ -78,12 +86,18 @@ impl<W: Write> Renderer<W> {
         }
     }
 
-    /// What this run is. Only JSON has a line for it: the others' readers find it on standard error.
+    /// What this run is. Only JSON and pcapng have a place for it: the others' readers find it on standard error.
     pub fn start(&mut self, start: &Start) -> io::Result<()> {
-        match &self.form {
-            Form::Json => self.write(&json::start(start)?),
-            Form::Text { .. } | Form::Nft(_) => Ok(()),
-        }
+        let bytes = match &mut self.form {
+            Form::Json => json::start(start)?,
+            Form::Pcapng(pcapng) => {
+                let (begun, bytes) = pcapng::Pcapng::begin(start)?;
+                *pcapng = Some(Box::new(begun));
+                bytes
+            }
+            Form::Text { .. } | Form::Nft(_) => return Ok(()),
+        };
+        self.write(&bytes)
     }
 
     /// A finished journey.
@@ -94,18 +108,32 @@ impl<W: Write> Renderer<W> {
             }
             Form::Json => json::journey(journey, &self.namespaces)?,
             Form::Nft(dialect) => nft::journey(journey, dialect).into_bytes(),
+            Form::Pcapng(pcapng) => {
+                if let Some(pcapng) = pcapng {
+                    pcapng.journey(journey, &self.namespaces);
+                }
+                return Ok(());
+            }
         };
         self.write(&bytes)
     }
 
-    /// What came of a connection. nft's grammar has no word for it.
+    /// All journeys that began before this moment have been told: nanoseconds since the epoch. Only pcapng, whose packets
+    /// are in the order of time, has waited for that.
+    pub fn settled(&mut self, before_ns: u64) -> io::Result<()> {
+        let Form::Pcapng(Some(pcapng)) = &mut self.form else { return Ok(()) };
+        let bytes = pcapng.settled(before_ns)?;
+        self.write(&bytes)
+    }
+
+    /// What came of a connection. nft's grammar has no word for it, pcapng no packet.
     pub fn conversation(&mut self, conversation: &Conversation) -> io::Result<()> {
         let bytes = match &mut self.form {
             Form::Text { text, width, color } => {
                 text.conversation(conversation, columns(*width)).paint(*color).into_bytes()
             }
             Form::Json => json::conversation(conversation, &self.namespaces)?,
-            Form::Nft(_) => return Ok(()),
+            Form::Nft(_) | Form::Pcapng(_) => return Ok(()),
         };
         self.write(&bytes)
     }
@@ -117,8 +145,8 @@ impl<W: Write> Renderer<W> {
                 text.loss(loss, journeys, columns(*width)).paint(*color).into_bytes()
             }
             Form::Json => json::loss(loss, journeys)?,
-            // nft has no line for it; whoever runs the program says it on standard error.
-            Form::Nft(_) => return Ok(()),
+            // They have no line for it; whoever runs the program says it on standard error.
+            Form::Nft(_) | Form::Pcapng(_) => return Ok(()),
         };
         self.write(&bytes)
     }
@@ -130,7 +158,8 @@ impl<W: Write> Renderer<W> {
                 text.summary(summary, columns(*width)).paint(*color).into_bytes()
             }
             Form::Json => json::summary(summary)?,
-            Form::Nft(_) => return Ok(()),
+            Form::Pcapng(Some(pcapng)) => pcapng.end()?,
+            Form::Nft(_) | Form::Pcapng(None) => return Ok(()),
         };
         self.write(&bytes)
     }
@@ -142,7 +171,7 @@ impl<W: Write> Renderer<W> {
                 check::text(capabilities, Layout::new(columns(*width))).paint(*color).into_bytes()
             }
             Form::Json => check::json(capabilities)?,
-            Form::Nft(_) => return Ok(()),
+            Form::Nft(_) | Form::Pcapng(_) => return Ok(()),
         };
         self.write(&bytes)
     }

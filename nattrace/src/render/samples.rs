@@ -128,6 +128,7 @@ pub(crate) fn bare(packet: Packet) -> Journey {
         incomplete: Vec::new(),
         trace_ids: Vec::new(),
         traced: Vec::new(),
+        sights: Vec::new(),
     }
 }
 

@@ -22,6 +22,10 @@ pub(crate) trait Audience {
     fn start(&mut self, start: &Start) -> Result<()>;
     /// A finished journey.
     fn journey(&mut self, journey: &Journey) -> Result<()>;
+    /// All journeys that began before this moment have been told: nanoseconds since the epoch.
+    fn settled(&mut self, _before_ns: u64) -> Result<()> {
+        Ok(())
+    }
     /// What came of a connection.
     fn conversation(&mut self, conversation: &Conversation) -> Result<()>;
     /// Events were lost, just now: for who cannot wait for the end, when [`Audience::loss`] says whom it may hurt.
@@ -55,6 +59,10 @@ impl<W: Write> Audience for Renderer<W> {
 
     fn journey(&mut self, journey: &Journey) -> Result<()> {
         Ok(Self::journey(self, journey)?)
+    }
+
+    fn settled(&mut self, before_ns: u64) -> Result<()> {
+        Ok(Self::settled(self, before_ns)?)
     }
 
     fn conversation(&mut self, conversation: &Conversation) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Joins the stages: what the plan asks for becomes sources, their events become journeys, and those go to an
 //! audience: a renderer, and whoever else is to know.
 
+mod anonymize;
 mod appearing;
 mod audience;
 mod check;
@@ -36,5 +37,6 @@ pub fn run(plan: Plan) -> Result<ExitStatus> {
         Plan::Check(plan) => check::run(&plan),
         Plan::Replay(plan) => replay::run(&plan),
         Plan::Tui(plan) => interactive::run(*plan),
+        Plan::Anonymize(plan) => anonymize::run(&plan),
     }
 }

@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::BufWriter;
 
 use anyhow::{Context as _, Result};
+use nattrace_core::anonymize::Anonymizer;
 use nattrace_core::event::{Event, Source};
 use nattrace_core::record::{Header, NftTool, Writer, Written};
 
+use super::anonymize;
 use super::voice::say;
 use crate::cli::plan::Recording;
 use crate::render::{SourceState, Start};
@@ -19,6 +21,7 @@ pub(super) struct Recorder {
     out: Option<Writer<BufWriter<File>>>,
     name: String,
     limit: u64,
+    anonymizer: Option<Anonymizer>,
 }
 
 impl Recorder {
@@ -26,17 +29,30 @@ impl Recorder {
     pub(super) fn create(recording: &Recording) -> Result<Self> {
         let name = format!("--record {}", recording.path.display());
         let file = File::create(&recording.path).with_context(|| name.clone())?;
-        Ok(Self { file: Some(file), out: None, name, limit: recording.limit })
+        let anonymizer = if recording.anonymize { Some(anonymize::anonymizer()?) } else { None };
+        Ok(Self { file: Some(file), out: None, name, limit: recording.limit, anonymizer })
     }
 
-    /// Writes what the recording is of.
-    pub(super) fn start(&mut self, start: &Start, follow: bool, nft: NftTool) -> Result<()> {
+    /// Writes what the recording is of. `introduction` is what will be recorded first.
+    pub(super) fn start(
+        &mut self,
+        start: &Start,
+        follow: bool,
+        nft: NftTool,
+        introduction: &[Event],
+    ) -> Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
         let sources = start.sources.iter().map(|(source, state)| (*source, state_text(state))).collect();
         let mut header =
             Header::new(env!("CARGO_PKG_VERSION"), start.kernel.clone(), start.filter.clone(), sources);
         header.no_follow = !follow;
         header.nft = Some(nft);
+        if let Some(anonymizer) = &mut self.anonymizer {
+            for event in introduction {
+                anonymizer.learn(event);
+            }
+            header = anonymizer.header(&header);
+        }
         let out = Writer::begin(BufWriter::new(file), &header, Some(self.limit));
         self.out = Some(out.with_context(|| self.name.clone())?);
         Ok(())
@@ -45,6 +61,8 @@ impl Recorder {
     /// Writes an event.
     pub(super) fn event(&mut self, event: &Event) -> Result<()> {
         let Some(out) = &mut self.out else { return Ok(()) };
+        let replaced = self.anonymizer.as_mut().map(|anonymizer| anonymizer.event(event));
+        let event = replaced.as_ref().unwrap_or(event);
         if out.event(event).with_context(|| self.name.clone())? == Written::Full {
             say(&format!(
                 "{}: {} bytes, its --record-limit, are written; what comes now is traced, not recorded",

@@ -12,7 +12,7 @@ use nattrace_core::record::{Decoded, Reader};
 use super::audience::Audience;
 use super::report::Report;
 use super::voice::say;
-use super::{output, record};
+use super::{anonymize, output, record};
 use crate::cli::ExitStatus;
 use crate::cli::plan::{Format, Input, NetnsChoice, ReplayPlan};
 use crate::export::{Exporter, Pace};
@@ -20,6 +20,44 @@ use crate::render::Start;
 
 /// How often journeys are checked for their end, where a recording does not say when the live run did.
 const TICK_NS: u64 = 50_000_000;
+
+/// A recording that is to be read.
+pub(super) struct Recorded<'a>(&'a Input);
+
+impl<'a> Recorded<'a> {
+    pub(super) fn of(input: &'a Input) -> Self {
+        Self(input)
+    }
+
+    /// What the user calls it.
+    pub(super) fn name(&self) -> String {
+        match self.0 {
+            Input::Stdin => "standard input".to_owned(),
+            Input::File(path) => path.display().to_string(),
+        }
+    }
+
+    pub(super) fn open(&self) -> Result<Reader<'static>> {
+        let input: Box<dyn BufRead> = match self.0 {
+            Input::Stdin => Box::new(std::io::stdin().lock()),
+            Input::File(path) => Box::new(BufReader::new(File::open(path).with_context(|| self.name())?)),
+        };
+        Reader::open(input).with_context(|| self.name())
+    }
+
+    /// The same, where it can be read more than once.
+    pub(super) fn once_more(&self) -> Result<Option<Reader<'static>>> {
+        match self.0 {
+            Input::File(path) if path.is_file() => self.open().map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Says that a recording is not whole.
+pub(super) fn say_cut_off(name: &str) {
+    say(&format!("{name} ends in the middle of an event: it was cut off"));
+}
 
 /// Tells a recording again.
 pub(super) fn run(plan: &ReplayPlan) -> Result<ExitStatus> {
@@ -32,15 +70,16 @@ pub(crate) fn tell(
     mut audience: Vec<Box<dyn Audience>>,
     stop: impl Fn() -> bool,
 ) -> Result<ExitStatus> {
-    let (input, name): (Box<dyn BufRead>, String) = match &plan.input {
-        Input::Stdin => (Box::new(std::io::stdin().lock()), "standard input".to_owned()),
-        Input::File(path) => {
-            let name = path.display().to_string();
-            (Box::new(BufReader::new(File::open(path).with_context(|| name.clone())?)), name)
-        }
-    };
-    let mut reader = Reader::open(input).with_context(|| name.clone())?;
-    let header = reader.header().clone();
+    let recorded = Recorded::of(&plan.input);
+    let name = recorded.name();
+    let mut anonymizer = if plan.anonymize { Some(anonymize::for_recording(&recorded)?) } else { None };
+    let mut reader = recorded.open()?;
+    let mut header = reader.header().clone();
+    let mut filter = plan.filter.clone();
+    if let Some(anonymizer) = &mut anonymizer {
+        header = anonymizer.header(&header);
+        filter = anonymizer.filter(&filter);
+    }
     let on = |source| record::is_on(&header, source) && plan.sources.set.contains(&source);
     let sources = SourcesOn {
         probes: on(Source::Probes),
@@ -51,7 +90,7 @@ pub(crate) fn tell(
     let follow = plan.follow && !header.no_follow;
     let start = Start {
         kernel: header.kernel.clone(),
-        filter: plan.filter.clone(),
+        filter: filter.clone(),
         sources: header.sources.iter().map(|(source, text)| (*source, record::state_of(text))).collect(),
     };
     if let Some(otlp) = &plan.otlp {
@@ -65,11 +104,12 @@ pub(crate) fn tell(
     report.start(&start)?;
     let options = Options {
         filter: header.filter.clone(),
-        narrowed: (plan.filter != Filter::default()).then(|| plan.filter.clone()),
+        narrowed: (filter != Filter::default()).then_some(filter),
         follow,
         sources,
         asks: true,
         keep_messages: plan.output.format == Format::Nft,
+        keep_sights: plan.output.format == Format::Pcapng,
         ..Options::default()
     };
     let mut assembler = Assembler::new(options);
@@ -81,7 +121,7 @@ pub(crate) fn tell(
         let event = match reader.next().with_context(|| name.clone())? {
             Decoded::Event(event) => *event,
             Decoded::CutOff => {
-                say(&format!("{name} ends in the middle of an event: it was cut off"));
+                say_cut_off(&name);
                 break;
             }
             Decoded::End => break,
@@ -102,6 +142,10 @@ pub(crate) fn tell(
         if !wanted_source(&event, plan) || !namespaces.has(&event, &names) {
             continue;
         }
+        let event = match &mut anonymizer {
+            Some(anonymizer) => anonymizer.event(&event),
+            None => event,
+        };
         last_ns = event.time_ns.max(last_ns);
         let looks = match event.body {
             Body::Clock { quiet } => {
@@ -122,6 +166,9 @@ pub(crate) fn tell(
         }
         for journey in assembler.finished() {
             report.journey(&journey)?;
+        }
+        if looks {
+            report.settled(assembler.settled_ns())?;
         }
     }
     for journey in assembler.finish(last_ns) {

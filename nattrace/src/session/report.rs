@@ -88,6 +88,11 @@ impl Report {
         self.converse(crowded_out)
     }
 
+    /// Tells that all journeys that began before this moment have been told.
+    pub(super) fn settled(&mut self, before_ns: u64) -> Result<()> {
+        self.audience.iter_mut().try_for_each(|one| one.settled(before_ns))
+    }
+
     /// Tells what came of the connections that have been quiet for a while.
     pub(super) fn quiet(&mut self, now_ns: u64) -> Result<()> {
         self.now_ns = self.now_ns.max(now_ns);

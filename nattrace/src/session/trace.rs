@@ -141,6 +141,7 @@ impl<'a> Session<'a> {
             sources,
             asks: kernel.states.is_on(Source::Nft) && nft_tool().version.is_some(),
             keep_messages: plan.output.format == Format::Nft,
+            keep_sights: plan.output.format == Format::Pcapng,
             ..Options::default()
         };
         let (sender, inputs) = mpsc::channel(64);
@@ -177,7 +178,8 @@ impl<'a> Session<'a> {
             let nft = nft_tool();
             self.report.nft(&nft);
             if let Some(recorder) = &mut self.recorder {
-                recorder.start(&start, self.plan.follow, nft)?;
+                let introduction = &self.kernel.introduction;
+                recorder.start(&start, self.plan.follow, nft, introduction)?;
             }
         }
         self.report.start(&start)?;
@@ -545,7 +547,7 @@ impl<'a> Session<'a> {
         for journey in self.assembler.finished() {
             self.report.journey(&journey)?;
         }
-        Ok(())
+        self.report.settled(self.assembler.settled_ns())
     }
 
     /// Detaches, takes what is left in the ring, and tells the rest.
@@ -573,8 +575,8 @@ impl<'a> Session<'a> {
         for journey in rest {
             self.report.journey(&journey)?;
         }
-        // nft's grammar has no word for it.
-        if self.plan.output.format == Format::Nft {
+        // They have no word for it.
+        if matches!(self.plan.output.format, Format::Nft | Format::Pcapng) {
             for (source, lost) in &self.assembler.counters().lost {
                 say(&format!("{} events of {} were lost", lost.events + lost.uncounted, source.name()));
             }

@@ -2,6 +2,7 @@
 //! Every oracle is a pure function from what it saw and what nattrace said to a list of complaints.
 
 pub(crate) mod agreement;
+pub(crate) mod anonymized;
 pub(crate) mod classify;
 pub(crate) mod conntrack;
 pub(crate) mod contract;
@@ -13,6 +14,7 @@ pub(crate) mod legacy;
 pub(crate) mod listing;
 pub(crate) mod monitor;
 pub(crate) mod nft_format;
+pub(crate) mod pcapng;
 pub(crate) mod replay;
 pub(crate) mod schema;
 pub(crate) mod seen;

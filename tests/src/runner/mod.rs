@@ -250,6 +250,9 @@ fn missing(scenario: &Scenario, settings: &Settings) -> Option<String> {
         (Need::TraceTable, _) if !kernel::has_owner_tables() => Some(
             "needs a trace table, which this kernel cannot have: its tables know no owner (5.12 and later do)".to_owned(),
         ),
+        (Need::Tshark, _) if find_program(Path::new("tshark")).is_err() => {
+            Some("needs tshark, which is not on this machine".to_owned())
+        }
         (Need::VerifierRecord, _) if !kernel::tells_verified_instructions() => Some(
             "this kernel does not tell how many instructions the verifier went through (5.16 and later do)".to_owned(),
         ),

@@ -12,6 +12,8 @@ use crate::traffic::random::{self, SETS};
 /// The chain that holds the rules.
 const CHAIN: &str = "dice";
 const IPTABLES_CHAIN: &str = "FORWARD";
+/// What the first chain is called in a recording that was anonymized: there is no other.
+const OTHERS_CHAIN: &str = "chain1";
 /// How often nft may refuse some of the rules: it names ten at a time.
 const ATTEMPTS: usize = 40;
 /// Complaints that are shown.
@@ -68,6 +70,7 @@ impl Stage {
         let trace = self.traces.get(name).with_context(|| format!("no trace is called {name}"))?;
         let recording = trace.recording.as_ref().context("nothing was recorded")?;
         let found = evaluator::compare(recording, &[CHAIN, IPTABLES_CHAIN])?;
+        let of_others = evaluator::compare(&self.of_others(name)?, &[OTHERS_CHAIN, IPTABLES_CHAIN])?;
         #[expect(clippy::cast_precision_loss, reason = "some ten thousand")]
         let share = found.unknown as f64 / found.pairs.max(1) as f64;
         if found.pairs < least {
@@ -83,6 +86,16 @@ impl Stage {
             self.problem(format!(
                 "of {} of {} pairs the evaluator knows nothing",
                 found.unknown, found.pairs
+            ));
+        }
+        // Which elements sets have is known by the names they had.
+        let told = |found: &evaluator::Comparison| (found.pairs, found.matched, found.complaints.len());
+        if told(&of_others) != told(&found) {
+            self.problem(format!(
+                "with other addresses and names the evaluator says something else: {:?} became {:?}, as in {:?}",
+                told(&found),
+                told(&of_others),
+                of_others.complaints.first()
             ));
         }
         for complaint in found.complaints.iter().take(SHOWN) {

@@ -21,7 +21,9 @@ use crate::lab::process::{Ended, Process, read_lossy, tail};
 use crate::oracle::contract::{self, Output};
 use crate::oracle::counters::{self, Counts};
 use crate::oracle::schema;
-use crate::oracle::{agreement, conntrack, legacy, listing, monitor, nft_format, replay, xtables};
+use crate::oracle::{
+    agreement, anonymized, conntrack, legacy, listing, monitor, nft_format, pcapng, replay, xtables,
+};
 use crate::scenario::{Agreement, Counting, Format, Hooks, Mode, Stdout, Trace, Via};
 
 /// The line that says that everything is attached.
@@ -140,6 +142,7 @@ impl Stage {
         match plan.format {
             Format::Json => _ = command.args(["--format", "json"]),
             Format::Nft => _ = command.args(["--format", "nft"]),
+            Format::Pcapng => _ = command.args(["--format", "pcapng"]),
             Format::Text => {}
         }
         command.envs(&plan.env);
@@ -148,6 +151,7 @@ impl Stage {
         }
         if let Some(recording) = &recording {
             command.arg("--record").arg(recording);
+            command.args(plan.anonymize.then_some("--anonymize"));
         }
         if self.settings.withhold_probes && !plan.own_sources {
             command.args(["--sources", "tracepoints,nft,conntrack"]);
@@ -356,6 +360,9 @@ impl Stage {
             if trace.plan.format == Format::Nft && !plain.is_empty() {
                 found.extend(nft_format::complaints(&plain, &trace.results()?, &listed, trace.plan.monitor));
             }
+            if trace.plan.format == Format::Pcapng {
+                found.extend(self.in_wireshark_live(name)?);
+            }
             return Ok(found);
         }
         trace.output = contract::read(&read_lossy(&trace.results)?, !done);
@@ -424,10 +431,16 @@ impl Stage {
         if let Some(flows) = flows {
             ask("conntrack", conntrack::complaints(&conntrack::flows(&flows), journeys));
         }
-        if let Some(recording) = &trace.recording {
+        if trace.plan.anonymize {
+            ask("--record --anonymize", self.recorded_of_others(name)?);
+        } else if let Some(recording) = &trace.recording {
             ask("replay", self.replay(name, recording, code)?);
+            ask("--anonymize", self.anonymized(name)?);
         }
-        if !plain.is_empty() {
+        if trace.plan.pcapng {
+            ask("pcapng", self.in_wireshark(name)?);
+        }
+        if !plain.is_empty() && !trace.plan.anonymize {
             let told = self.in_nfts_words(name)?;
             ask("--format nft", nft_format::complaints(&plain, &told, &listed, trace.plan.monitor));
         }
@@ -486,22 +499,70 @@ impl Stage {
         Ok(found)
     }
 
-    /// What `nattrace replay --format nft` says of the packets in the watched namespaces.
-    fn in_nfts_words(&self, name: &str) -> Result<String> {
-        let trace = &self.traces[name];
-        let Some(recording) = &trace.recording else { bail!("no recording") };
-        let mut inums = Vec::new();
-        for watched in &trace.watched {
-            inums.push(self.lab.namespace(&watched.role)?.inum.to_string());
-        }
+    /// The recording that `nattrace anonymize` makes of a recording.
+    pub(super) fn of_others(&self, name: &str) -> Result<PathBuf> {
+        let recording = self.traces[name].recording.as_ref().context("nothing was recorded")?;
+        let made = recording.with_extension("anonymized");
         let mut command = self.nattrace(None, Via::Setns)?;
-        command.arg("replay").arg(recording).args(["--format", "nft", "--netns", &inums.join(",")]);
-        let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-nft"))?;
+        command.arg("anonymize").arg(recording).arg("-o").arg(&made);
+        let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-anonymize"))?;
+        let ended = process.wait(Duration::from_mins(1), &self.lab.limits)?;
+        if ended != Ended::Code(0) {
+            bail!("nattrace anonymize: {ended}: {}", tail(&read_lossy(&process.stderr)?));
+        }
+        Ok(made)
+    }
+
+    /// A recording that was anonymized as it was made: the same journeys of others, and nothing else of whose they were.
+    fn recorded_of_others(&self, name: &str) -> Result<Vec<String>> {
+        let live = &self.traces[name].output.journeys;
+        let told = contract::read(&read_lossy(&self.replayed(name, "json", &[])?)?, false);
+        let mut found = anonymized::complaints(live, &told.journeys);
+        let recording = self.traces[name].recording.as_ref().context("nothing was recorded")?;
+        found.extend(anonymized::leaks(live, recording)?);
+        Ok(found)
+    }
+
+    /// The recorded events with other addresses and names: the same journeys of others.
+    fn anonymized(&self, name: &str) -> Result<Vec<String>> {
+        let told = self.replayed(name, "json", &["--anonymize"])?;
+        let told = contract::read(&read_lossy(&told)?, false);
+        Ok(anonymized::complaints(&self.traces[name].output.journeys, &told.journeys))
+    }
+
+    /// The recorded events as pcapng, as Wireshark reads it, against the journeys.
+    fn in_wireshark(&self, name: &str) -> Result<Vec<String>> {
+        let packets = self.replayed(name, "pcapng", &[])?;
+        Ok(pcapng::complaints(&self.traces[name].output.journeys, &pcapng::read(&packets)?))
+    }
+
+    /// What was written while packets passed, as Wireshark reads it, against the journeys of the recorded events.
+    fn in_wireshark_live(&self, name: &str) -> Result<Vec<String>> {
+        let told = contract::read(&read_lossy(&self.replayed(name, "json", &[])?)?, false);
+        Ok(pcapng::complaints(&told.journeys, &pcapng::read(&self.traces[name].results)?))
+    }
+
+    /// What a replay in a format has written.
+    fn replayed(&self, name: &str, format: &str, args: &[&str]) -> Result<PathBuf> {
+        let trace = &self.traces[name];
+        let recording = trace.recording.as_ref().with_context(|| format!("{name} was not recorded"))?;
+        let mut command = self.nattrace(None, Via::Setns)?;
+        command.arg("replay").arg(recording).args(["--format", format]).args(args);
+        let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-{format}"))?;
         let ended = process.wait(Duration::from_secs(30), &self.lab.limits)?;
         if !matches!(ended, Ended::Code(0 | 1 | 3)) {
-            bail!("replay --format nft: {ended}: {}", tail(&read_lossy(&process.stderr)?));
+            bail!("replay --format {format}: {ended}: {}", tail(&read_lossy(&process.stderr)?));
         }
-        read_lossy(&process.stdout)
+        Ok(process.stdout.clone())
+    }
+
+    /// What `nattrace replay --format nft` says of the packets in the watched namespaces.
+    fn in_nfts_words(&self, name: &str) -> Result<String> {
+        let mut inums = Vec::new();
+        for watched in &self.traces[name].watched {
+            inums.push(self.lab.namespace(&watched.role)?.inum.to_string());
+        }
+        read_lossy(&self.replayed(name, "nft", &["--netns", &inums.join(",")])?)
     }
 
     /// Strings with `${…}` filled in.

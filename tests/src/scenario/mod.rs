@@ -91,6 +91,8 @@ pub(crate) enum Need {
     Collector,
     /// A kernel for which it is recorded what the verifier goes through.
     VerifierRecord,
+    /// Wireshark's `tshark` and `capinfos`, which guests do not have.
+    Tshark,
 }
 
 /// In which mode something is expected.
@@ -148,6 +150,8 @@ pub(crate) enum Format {
     Text,
     /// The lines of nft, which are compared with nft's.
     Nft,
+    /// Packets, which are compared with the journeys of its recording (`replay`), as Wireshark reads them.
+    Pcapng,
 }
 
 /// Where nattrace's standard output goes.
@@ -549,6 +553,13 @@ pub(crate) struct Trace {
     /// Record the events, replay them, and compare.
     #[serde(default)]
     pub(crate) replay: bool,
+    /// Record with `--anonymize`: the recording tells the same journeys of others, and has nothing of whose they were. Needs
+    /// `replay`.
+    #[serde(default)]
+    pub(crate) anonymize: bool,
+    /// Replay the recording into pcapng, and compare what Wireshark reads; needs `replay`, and `tshark` of the machine.
+    #[serde(default)]
+    pub(crate) pcapng: bool,
     /// The sources are what the arguments say, not what the mode says.
     #[serde(default)]
     pub(crate) own_sources: bool,

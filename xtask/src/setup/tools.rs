@@ -8,7 +8,7 @@ use super::apt;
 use crate::{cache::Cache, process, progress};
 
 /// What must be there, a program or a file, and the Debian package that has it.
-const TOOLS: [(&str, &str); 18] = [
+const TOOLS: [(&str, &str); 20] = [
     ("nft", "nftables"),
     ("iptables", "iptables"),
     ("iptables-legacy", "iptables"),
@@ -23,6 +23,8 @@ const TOOLS: [(&str, &str); 18] = [
     ("xz", "xz-utils"),
     ("setpriv", "util-linux"),
     ("wg", "wireguard-tools"),
+    ("tshark", "tshark"),
+    ("capinfos", "wireshark-common"),
     (QEMU, "qemu-system-x86"),
     ("tmux", "tmux"),
     // What tmux says it is to programs in it.

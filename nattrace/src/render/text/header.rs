@@ -124,7 +124,8 @@ fn icmp_kind(protocol: Option<u8>, icmp: Icmp) -> String {
 }
 
 /// What conntrack makes of it, and a mark that it came with.
-fn details(journey: &Journey) -> Vec<String> {
+/// What else is known of the packet: relations, connection, mark.
+pub(in crate::render) fn details(journey: &Journey) -> Vec<String> {
     let mut details = Vec::new();
     if let Some(relation) = &journey.relation {
         let words = match relation.kind {

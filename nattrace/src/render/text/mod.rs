@@ -10,8 +10,8 @@
 //! Hooks and signs stand left, where the eye runs down; chains in the middle; rules as their owner wrote
 //! them on the right. On a terminal rows are wrapped to its width; elsewhere each stays one line.
 
-mod header;
-mod rows;
+pub(super) mod header;
+pub(super) mod rows;
 pub(crate) mod words;
 
 pub(crate) use words::end as end_in_words;

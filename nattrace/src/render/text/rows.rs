@@ -15,9 +15,15 @@ use crate::render::style::{Role, Span};
 
 /// The rows of a journey, from its first step to its end.
 pub(super) fn rows(journey: &Journey, namespaces: &Namespaces) -> Vec<Row> {
+    by_step(journey, namespaces).into_iter().map(|(_, row)| row).collect()
+}
+
+/// The same, each with the number of the step it tells of; behind the last step's are those of the end.
+pub(in crate::render) fn by_step(journey: &Journey, namespaces: &Namespaces) -> Vec<(usize, Row)> {
     let mut writer = Writer {
         journey,
         rows: Vec::new(),
+        at: 0,
         chains: Chains::default(),
         netns: journey.netns.inum,
         hook: None,
@@ -26,27 +32,30 @@ pub(super) fn rows(journey: &Journey, namespaces: &Namespaces) -> Vec<Row> {
         mark: journey.packet.mark,
         last_rule: None,
     };
-    let usual = |step: &&Step| match step.kind {
+    let usual = |step: &Step| match step.kind {
         StepKind::Connection { event, .. } => words::connection(event).is_none(),
         _ => false,
     };
-    let steps: Vec<&Step> = told_by_steps(journey).iter().filter(|step| !usual(step)).collect();
-    for (i, step) in steps.iter().enumerate() {
-        writer.step(step, steps.get(i + 1).copied(), namespaces);
+    let (first, told) = told_by_steps(journey);
+    let steps: Vec<(usize, &Step)> = (first..).zip(told).filter(|(_, step)| !usual(step)).collect();
+    for (i, (at, step)) in steps.iter().enumerate() {
+        writer.at = *at;
+        writer.step(step, steps.get(i + 1).map(|(_, next)| *next), namespaces);
     }
+    writer.at = journey.steps.len();
     writer.end();
     writer.rows
 }
 
-/// The steps without those at both ends that the header and the last line tell anyway.
-fn told_by_steps(journey: &Journey) -> &[Step] {
-    let mut steps = journey.steps.as_slice();
+/// The steps without those at both ends that the header and the last line tell anyway, and the number of the first.
+fn told_by_steps(journey: &Journey) -> (usize, &[Step]) {
+    let (mut steps, mut at) = (journey.steps.as_slice(), 0);
     if let Some((first, rest)) = steps.split_first()
         && let StepKind::Device { event: DeviceStep::Receive, name } = &first.kind
         && Some(name) == journey.iif.as_ref()
         && first.netns == journey.netns.inum
     {
-        steps = rest;
+        (steps, at) = (rest, 1);
     }
     if let Some((last, rest)) = steps.split_last() {
         let told = match (&last.kind, &journey.outcome) {
@@ -60,12 +69,14 @@ fn told_by_steps(journey: &Journey) -> &[Step] {
             steps = rest;
         }
     }
-    steps
+    (at, steps)
 }
 
 struct Writer<'a> {
     journey: &'a Journey,
-    rows: Vec<Row>,
+    rows: Vec<(usize, Row)>,
+    /// The step that is told.
+    at: usize,
     chains: Chains<'a>,
     netns: NetnsId,
     /// The hook that the last row belongs to.
@@ -284,7 +295,7 @@ impl<'a> Writer<'a> {
     }
 
     fn push(&mut self, label: Span, place: Option<Span>, text: Vec<Span>) {
-        self.rows.push(Row { label, place, text });
+        self.rows.push((self.at, Row { label, place, text }));
     }
 
     fn end(&mut self) {
