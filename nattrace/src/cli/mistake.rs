@@ -70,7 +70,7 @@ pub(super) fn from_clap(error: &clap::Error) -> Mistake {
                     typed,
                     "a word that is neither an option nor a command",
                     "filters are options, as in `nattrace --proto tcp --dport 22`; the commands are \
-                     check, replay and tui",
+                     check, replay, report and tui",
                 )
             } else {
                 Mistake::new(typed, "there is no such command", format!("did you mean {near}?"))
@@ -97,7 +97,10 @@ pub(super) fn from_clap(error: &clap::Error) -> Mistake {
         ),
         ErrorKind::ArgumentConflict => Mistake::new(flag, "given more than once", "give it once"),
         ErrorKind::MissingRequiredArgument => {
-            Mistake::new("replay", "the FILE is missing", "name one, as in `nattrace replay trace.rec`")
+            let usage = get(ContextKind::Usage);
+            let command = if usage.contains("nattrace report") { "report" } else { "replay" };
+            let remedy = format!("name one, as in `nattrace {command} trace.rec`");
+            Mistake::new(command, "the FILE is missing", remedy)
         }
         ErrorKind::InvalidUtf8 => {
             Mistake::new("command line", "it holds bytes that are not UTF-8", "write it in UTF-8")

@@ -75,7 +75,7 @@ pub struct Recording {
 /// `nattrace check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckPlan {
-    /// Where the results go, and how; [`Format::Nft`] is refused.
+    /// Where the results go, and how: as text or JSON.
     pub output: Output,
 }
 
@@ -191,10 +191,15 @@ pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
                 )));
             }
             let output = resolved(output.join(check.output))?;
-            if output.format == Format::Nft {
+            let cause = match output.format {
+                Format::Text | Format::Json => None,
+                Format::Nft => Some("nft has no grammar for it"),
+                Format::Html | Format::Svg | Format::Dot => Some("there are no packets to show"),
+            };
+            if let Some(cause) = cause {
                 return Err(Stop::Mistake(Mistake::new(
-                    "check --format nft",
-                    "nft has no grammar for it",
+                    format!("check --format {}", name_of(output.format)),
+                    cause,
                     "give --format text or json",
                 )));
             }
@@ -217,9 +222,30 @@ pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
             };
             Ok(self::tui(tui.file, shown, output, color, terminal)?)
         }
+        Some(Command::Report(report)) => {
+            only_while_traced(&kernel, "report")?;
+            let made = OutputArgs { format: Some(Format::Html), output: None };
+            let output = resolved(made.join(output).join(report.output))?;
+            if !output.format.is_report() {
+                let name = name_of(output.format);
+                return Err(Stop::Mistake(Mistake::new(
+                    format!("report --format {name}"),
+                    "a report is a page (html) or its picture (svg, dot)",
+                    format!("write `nattrace replay {} --format {name}`", report.file.display()),
+                )));
+            }
+            let (filter, limit) = (filter.join(report.filter), limit.join(report.limit));
+            let plan = replay(report.file, &filter, &limit, &export.join(report.export), output)?;
+            Ok(Plan::Replay(Box::new(plan)))
+        }
         Some(Command::Completions { shell }) => Err(Stop::Print(generated::completions(shell))),
         Some(Command::Man) => Err(Stop::Print(generated::manual())),
     }
+}
+
+/// As it is typed.
+fn name_of(format: Format) -> String {
+    format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn trace(
@@ -426,17 +452,20 @@ fn resolve_output(args: OutputArgs, color: args::Color, terminal: &Terminal) -> 
             "give one, or leave -o out for standard output",
         ));
     }
+    let format = args.format.unwrap_or_default();
+    if format == Format::Html && terminal.stdout && path.is_none() {
+        return Err(Mistake::new(
+            "--format html",
+            "a page on a terminal is of no use",
+            "write it to a file, as in -o report.html",
+        ));
+    }
     let width = match terminal.columns {
         Some(columns) => Width::Columns(columns),
         None if terminal.stdout && path.is_none() => Width::Terminal,
         None => Width::Unbroken,
     };
-    Ok(Output {
-        format: args.format.unwrap_or_default(),
-        color: terminal.color(color, path.is_some()),
-        path,
-        width,
-    })
+    Ok(Output { format, color: terminal.color(color, path.is_some()), path, width })
 }
 
 /// Whether two paths name one file, as far as can be told without opening it.
@@ -601,6 +630,26 @@ mod tests {
     }
 
     #[test]
+    fn a_report_is_a_replay_that_makes_a_page() {
+        for (line, format) in [
+            ("--dport 22 report f --count 2", Format::Html),
+            ("--dport 22 report f --count 2 --format svg", Format::Svg),
+            ("--format dot --dport 22 replay f --count 2", Format::Dot),
+        ] {
+            let Ok(Plan::Replay(plan)) = plan(line) else { panic!("{line}") };
+            assert_eq!((plan.output.format, plan.count, plan.filter.dport.len()), (format, Some(2), 1));
+        }
+        let terminal = Terminal { stdout: true, ..Terminal::default() };
+        let typed = |line: &str| parse(line.split(' ').map(Into::into), &terminal);
+        let Err(Stop::Mistake(mistake)) = typed("nattrace report f") else { panic!("a mistake") };
+        assert_eq!(
+            mistake.to_string(),
+            "--format html: a page on a terminal is of no use; write it to a file, as in -o report.html"
+        );
+        assert!(typed("nattrace report f -o page.html").is_ok());
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for (line, said) in [
             ("--rate 5 replay f", "--rate with replay: it has a meaning only while the kernel is traced"),
@@ -613,6 +662,10 @@ mod tests {
                 "--otlp h:4318: a URL begins with http:// or https:// and names a host; give one",
             ),
             ("check --format nft", "check --format nft: nft has no grammar for it"),
+            ("check --format svg", "check --format svg: there are no packets to show"),
+            ("--rate 5 report f", "--rate with report: it has a meaning only while the kernel is traced"),
+            ("report f --format json", "report --format json: a report is a page (html) or its picture"),
+            ("report f -o ./f", "-o ./f: the results would overwrite the recording"),
             ("replay f -o ./f", "-o ./f: the results would overwrite the recording"),
             ("--record x -o x", "--record x with -o x: the recording and the results"),
             ("--record-limit 5M", "--record-limit 5M: nothing is recorded; give --record FILE, too"),

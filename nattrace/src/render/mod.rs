@@ -1,4 +1,4 @@
-//! Journeys to text, JSON Lines, and nft's own grammar. Renderers add no knowledge: whatever they say stands
+//! Journeys to text, JSON Lines, nft's own grammar, and reports. Renderers add no knowledge: whatever they say stands
 //! in the journey.
 //!
 //! A [`Renderer`] turns each value into bytes and writes them at once, so that a reader at the other end of
@@ -13,6 +13,7 @@ pub(crate) mod layout;
 mod namespaces;
 mod nft;
 pub(crate) mod path;
+mod report;
 mod run;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -34,6 +35,7 @@ pub(crate) use text::end_in_words;
 
 use crate::cli::plan::{Format, Output, Width};
 use layout::Layout;
+use report::Report;
 use text::Text;
 
 /// Writes one run's results in one form.
@@ -46,14 +48,21 @@ pub struct Renderer<W> {
 
 #[derive(Debug)]
 enum Form {
-    Text { text: Text, width: Width, color: bool },
+    Text {
+        text: Text,
+        width: Width,
+        color: bool,
+    },
     Json,
     Nft(nft::Dialect),
+    /// Told at the end.
+    Report(Box<Report>),
 }
 
 impl<W: Write> Renderer<W> {
     /// A renderer for the output that was planned.
     pub fn new(plan: &Output, out: W) -> Self {
+        let report = |form| Form::Report(Box::new(Report::new(form, jiff::tz::TimeZone::system())));
         let form = match plan.format {
             Format::Text => Form::Text {
                 text: Text::new(jiff::tz::TimeZone::system()),
@@ -62,6 +71,9 @@ impl<W: Write> Renderer<W> {
             },
             Format::Json => Form::Json,
             Format::Nft => Form::Nft(nft::Dialect::default()),
+            Format::Html => report(report::Form::Html),
+            Format::Svg => report(report::Form::Svg),
+            Format::Dot => report(report::Form::Dot),
         };
         Self { out, namespaces: Namespaces::default(), form }
     }
@@ -78,10 +90,14 @@ impl<W: Write> Renderer<W> {
         }
     }
 
-    /// What this run is. Only JSON has a line for it: the others' readers find it on standard error.
+    /// What this run is. Only JSON has a line for it, and a report; the others' readers find it on standard error.
     pub fn start(&mut self, start: &Start) -> io::Result<()> {
-        match &self.form {
+        match &mut self.form {
             Form::Json => self.write(&json::start(start)?),
+            Form::Report(report) => {
+                report.start(start);
+                Ok(())
+            }
             Form::Text { .. } | Form::Nft(_) => Ok(()),
         }
     }
@@ -94,6 +110,10 @@ impl<W: Write> Renderer<W> {
             }
             Form::Json => json::journey(journey, &self.namespaces)?,
             Form::Nft(dialect) => nft::journey(journey, dialect).into_bytes(),
+            Form::Report(report) => {
+                report.journey(journey);
+                return Ok(());
+            }
         };
         self.write(&bytes)
     }
@@ -106,6 +126,10 @@ impl<W: Write> Renderer<W> {
             }
             Form::Json => json::conversation(conversation, &self.namespaces)?,
             Form::Nft(_) => return Ok(()),
+            Form::Report(report) => {
+                report.conversation(conversation);
+                return Ok(());
+            }
         };
         self.write(&bytes)
     }
@@ -119,6 +143,10 @@ impl<W: Write> Renderer<W> {
             Form::Json => json::loss(loss, journeys)?,
             // nft has no line for it; whoever runs the program says it on standard error.
             Form::Nft(_) => return Ok(()),
+            Form::Report(report) => {
+                report.loss(loss, journeys);
+                return Ok(());
+            }
         };
         self.write(&bytes)
     }
@@ -131,6 +159,7 @@ impl<W: Write> Renderer<W> {
             }
             Form::Json => json::summary(summary)?,
             Form::Nft(_) => return Ok(()),
+            Form::Report(report) => report.summary(summary, &self.namespaces).into_bytes(),
         };
         self.write(&bytes)
     }
@@ -142,7 +171,8 @@ impl<W: Write> Renderer<W> {
                 check::text(capabilities, Layout::new(columns(*width))).paint(*color).into_bytes()
             }
             Form::Json => check::json(capabilities)?,
-            Form::Nft(_) => return Ok(()),
+            // The command line refuses these.
+            Form::Nft(_) | Form::Report(_) => return Ok(()),
         };
         self.write(&bytes)
     }
