@@ -19,10 +19,14 @@ impl Names<'_> {
         format!("{}, {}", spot.place.name(), self.of(spot.netns, spot.layer))
     }
 
+    /// A namespace.
+    pub(super) fn netns(&self, netns: NetnsId) -> String {
+        format!("netns {}", self.0.name(netns).map_or_else(|| netns.to_string(), str::to_owned))
+    }
+
     fn of(&self, netns: NetnsId, layer: Layer) -> String {
-        let name = self.0.name(netns).map_or_else(|| netns.to_string(), str::to_owned);
         let layer = layer.name().map(|layer| format!(", {layer}")).unwrap_or_default();
-        format!("netns {name}{layer}")
+        format!("{}{layer}", self.netns(netns))
     }
 }
 

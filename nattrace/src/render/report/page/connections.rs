@@ -8,6 +8,7 @@ use nattrace_core::conversation::Conversation;
 use nattrace_core::journey::{Journey, JourneyId, Outcome};
 
 use super::{Context, tables};
+use crate::render::report::names::Names;
 use crate::render::report::words::{Shown, number, packets};
 use crate::render::report::{MAX_CONNECTIONS, Report};
 use crate::render::text::{header, words};
@@ -54,7 +55,7 @@ pub(super) fn section(page: Context<'_>) -> Markup {
                             span class="soft" { (words::numbers(&conversation.journeys)) }
                         }
                         @for finding in &conversation.findings { (tables::finding(finding, None)) }
-                        @if at < MAX_LADDERS { (ladder(conversation, &journeys)) }
+                        @if at < MAX_LADDERS { (ladder(conversation, &journeys, page.names)) }
                         @else { (links(conversation)) }
                     }
                 }
@@ -78,7 +79,11 @@ fn links(conversation: &Conversation) -> Markup {
 }
 
 /// Packets one below the other, between the two ends: a table that looks like a sequence diagram.
-fn ladder(conversation: &Conversation, journeys: &BTreeMap<JourneyId, &Journey>) -> Markup {
+fn ladder(
+    conversation: &Conversation,
+    journeys: &BTreeMap<JourneyId, &Journey>,
+    names: &Names<'_>,
+) -> Markup {
     let mut packets: Vec<&Journey> =
         conversation.journeys.iter().filter_map(|id| journeys.get(id).copied()).collect();
     packets.sort_by_key(|journey| (journey.first_seen_ns, journey.id));
@@ -95,9 +100,11 @@ fn ladder(conversation: &Conversation, journeys: &BTreeMap<JourneyId, &Journey>)
                         th scope="col" class="number" { "Time" }
                         th scope="col" { "Packet" }
                         th scope="col" class="between" {
-                            span class="client" { (conversation.original.source.addr) }
-                            span class="hidden" { " to and from " }
-                            span class="server" { (server.addr) }
+                            div class="ends3" {
+                                span { (conversation.original.source.addr) }
+                                span class="traced" { (Shown(&names.netns(conversation.netns))) }
+                                span { (server.addr) }
+                            }
                         }
                         th scope="col" { "What became of it" }
                     }

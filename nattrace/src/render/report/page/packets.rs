@@ -39,8 +39,10 @@ pub(super) fn section(page: Context<'_>, steps: &mut Steps) -> Markup {
                 }
                 output for="filter-text filter-end" id="filter-count" {}
             }
-            @for chunk in listed.chunks(CHUNK) {
-                div class="chunk" { @for kept in chunk { (list.packet(kept)) } }
+            @for (at, chunk) in listed.chunks(CHUNK).enumerate() {
+                // Only what is far away, and of known height.
+                @let far = at > 0 && chunk.len() == CHUNK;
+                div class={ "chunk" @if far { " far" } } { @for kept in chunk { (list.packet(kept)) } }
             }
         }
     }

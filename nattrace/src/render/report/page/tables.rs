@@ -17,7 +17,8 @@ pub(super) fn hooks(picture: &Picture, names: &Names<'_>, id: &str) -> Markup {
                     summary {
                         span class="hook-name" { (place.name()) }
                         @if picture.lanes.len() > 1 { " " span class="soft" { (Shown(&names.lane(lane))) } }
-                        span class="soft" { " " (packets(node.packets)) }
+                        @let rules = node.rules.iter().filter(|(rule, _)| rule.in_chain.is_some()).count() as u64;
+                        span class="soft" { " " (packets(node.packets)) @if rules > 0 { ", " (number(rules, "rule")) } }
                         (sum(node))
                     }
                     (hook(node))

@@ -38,6 +38,11 @@ impl Tracks {
         if count == 0 { 0 } else { count * TRACK + 8 }
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.iter().all(Vec::is_empty)
+    }
+
     /// How far above its lane a way runs, and its number among all.
     fn of(&self, way: (Spot, Spot)) -> (i32, i32) {
         let mut number = 0;
@@ -117,6 +122,10 @@ fn unused(lane: &Lane, rows: &Rows) -> String {
         Place::RouteOut,
         Place::Output,
     ];
+    if shown.contains(&Place::Local) {
+        let (a, b) = (rows.at(Place::Local), rows.exit(Place::Local));
+        let _ = write!(d, "M{} {}L{} {}", a.x, a.y, b.x, b.y);
+    }
     for from in all {
         for to in next(from) {
             let first_row = |place: Place| rows.at(place).y == rows.at(Place::Route).y;

@@ -46,7 +46,7 @@ impl<'a> Drawing<'a> {
     pub(super) fn in_page(&self, id: &str) -> Markup {
         html! {
             svg class="picture" id={ (id) "-picture" } role="group" xmlns="http://www.w3.org/2000/svg"
-                viewBox={ "0 0 " (WIDTH) " " (self.height) } aria-labelledby={ (id) "-title " (id) "-desc" } {
+                viewBox=(self.view()) aria-labelledby={ (id) "-title " (id) "-desc" } {
                 title id={ (id) "-title" } { (self.title()) }
                 desc id={ (id) "-desc" } { (self.description()) }
                 (self.body(id, true))
@@ -64,7 +64,7 @@ impl<'a> Drawing<'a> {
                 title id="title" { (self.title()) }
                 desc id="desc" { (self.description()) }
                 style { (PreEscaped(THEME)) (PreEscaped(STYLE)) }
-                rect class="paper" width="100%" height="100%" {}
+                rect class="paper" width=(WIDTH) height=(self.height) {}
                 (self.body("picture", false))
             }
             (PreEscaped("\n"))
@@ -91,6 +91,12 @@ impl<'a> Drawing<'a> {
                 (nodes::draw(lane, rows, prefix.as_deref()))
             }
         }
+    }
+
+    /// Without the room at the sides where no way needs it.
+    fn view(&self) -> String {
+        let (left, width) = if self.tracks.is_empty() { (LANE_LEFT - 1, LANE_WIDTH + 2) } else { (0, WIDTH) };
+        format!("{left} 0 {width} {}", self.height)
     }
 
     fn lanes(&self) -> impl Iterator<Item = (&'a Lane, &Rows)> {

@@ -1,6 +1,7 @@
 //! The places, and what stands around them: rewrites and routes above, ends below.
 
 use maud::{Markup, html};
+use nattrace_core::event::Manip;
 use nattrace_core::packet::Endpoint;
 
 use super::geometry::{At, DOT, HALF_HEIGHT, LINE, Room, Rows, half_width, places};
@@ -74,15 +75,15 @@ fn tells(node: &Node) -> String {
 
 fn unseen(place: Place, at: At) -> Markup {
     let at = if place == Place::Local { At { x: at.x + 64, ..at } } else { at };
-    // Below it where the line goes on beside it.
-    let beside = matches!(place, Place::Input | Place::Output);
+    // Where no line leads past.
+    let (x, y, anchor) = match place {
+        Place::Input | Place::Output => (at.x + 11, at.y + 4, "start"),
+        Place::Local | Place::RouteOut => (at.x, at.y + 20, "middle"),
+        _ => (at.x, at.y - 12, "middle"),
+    };
     html! {
         circle class="unseen" cx=(at.x) cy=(at.y) r=(DOT) {}
-        @if beside {
-            text class="unseen" x=(at.x + 11) y=(at.y + 4) { (place.name()) }
-        } @else {
-            text class="unseen" x=(at.x) y=(at.y + 20) text-anchor="middle" { (place.name()) }
-        }
+        text class="unseen" x=(x) y=(y) text-anchor=(anchor) { (place.name()) }
     }
 }
 
@@ -193,15 +194,25 @@ fn label(place: Place, node: &Node) -> (String, Option<String>) {
 
 fn above(node: &Node) -> Vec<Line> {
     let mut lines = Vec::new();
-    let rewrites = &node.rewrites;
-    for (Rewritten { nat, from, to, .. }, _) in rewrites.iter().take(TOLD) {
+    // Who decided is in the table: here, what is written.
+    let mut written: Vec<(Manip, Endpoint, Endpoint)> = Vec::new();
+    for (Rewritten { nat, from, to, .. }, _) in node.rewrites.iter() {
+        if !written.contains(&(*nat, *from, *to)) {
+            written.push((*nat, *from, *to));
+        }
+    }
+    for (nat, from, to) in written.iter().take(TOLD) {
         lines.push(plain("nat strong", format!("⇒ {}", nat.name().to_uppercase())));
         lines.push(plain("nat", end(*from)));
         lines.push(plain("nat", format!("→ {}", end(*to))));
     }
-    if rewrites.iter().len() > TOLD {
-        let more = rewrites.iter().skip(TOLD).map(|(_, count)| count).sum::<u64>() + rewrites.others();
-        lines.push(plain("nat", format!("and {}", number(more, "other"))));
+    if written.len() > TOLD {
+        let more = if node.rewrites.others() > 0 {
+            "many others".to_owned()
+        } else {
+            number((written.len() - TOLD) as u64, "other")
+        };
+        lines.push(plain("nat", format!("and {more}")));
     }
     for (told, _) in node.routes.iter().take(1) {
         lines.push(plain("routed", cut(told, ABOVE)));
