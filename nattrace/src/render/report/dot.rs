@@ -8,7 +8,7 @@ use super::words::packets;
 use crate::render::escape::escape;
 
 /// Writes it: a cluster for each lane, a node for each place where packets were seen, and one for each way they ended.
-pub(super) fn write(picture: &Picture, names: &Names<'_>) -> String {
+pub(super) fn write(picture: &Picture, names: Names<'_>) -> String {
     let mut out = String::from("digraph nattrace {\n");
     out.push_str("  rankdir=LR;\n  node [shape=box, style=rounded, fontname=\"sans-serif\"];\n");
     out.push_str("  edge [fontname=\"sans-serif\"];\n");
@@ -16,10 +16,8 @@ pub(super) fn write(picture: &Picture, names: &Names<'_>) -> String {
         let _ = writeln!(out, "  subgraph cluster_{index} {{\n    label={};", quoted(&[names.lane(lane)]));
         for (place, node) in &lane.nodes {
             let spot = spot(lane, *place);
-            let color = match node.ended().contains_key(&EndKind::Dropped) {
-                true => ", color=\"#b3261e\", penwidth=2",
-                false => "",
-            };
+            let drops = node.ended().contains_key(&EndKind::Dropped);
+            let color = if drops { ", color=\"#b3261e\", penwidth=2" } else { "" };
             let _ = writeln!(out, "    {} [label={}{color}];", id(spot), quoted(&label(*place, node)));
         }
         out.push_str("  }\n");

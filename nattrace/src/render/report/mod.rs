@@ -130,13 +130,11 @@ impl Report {
     /// What came of a connection.
     pub(super) fn conversation(&mut self, conversation: &Conversation) {
         let key = (conversation.netns, conversation.original);
-        let next = self.conversations.len();
-        match self.known.get(&key) {
-            Some(at) => self.conversations[*at] = conversation.clone(),
-            None => {
-                self.known.insert(key, next);
-                self.conversations.push(conversation.clone());
-            }
+        if let Some(at) = self.known.get(&key) {
+            self.conversations[*at] = conversation.clone();
+        } else {
+            self.known.insert(key, self.conversations.len());
+            self.conversations.push(conversation.clone());
         }
     }
 
@@ -150,8 +148,8 @@ impl Report {
         let names = Names(namespaces);
         match self.form {
             Form::Html => page::write(self, summary, namespaces),
-            Form::Svg => Drawing::new(&self.whole, &names).alone().into_string(),
-            Form::Dot => dot::write(&self.whole, &names),
+            Form::Svg => Drawing::new(&self.whole, names).alone().into_string(),
+            Form::Dot => dot::write(&self.whole, names),
         }
     }
 }

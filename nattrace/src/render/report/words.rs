@@ -48,13 +48,11 @@ pub(super) fn class(role: Role) -> Option<&'static str> {
 
 /// At most so many characters.
 pub(super) fn cut(text: &str, most: usize) -> Cow<'_, str> {
-    match text.char_indices().nth(most) {
-        None => Cow::Borrowed(text),
-        Some(_) => {
-            let kept: String = text.chars().take(most.saturating_sub(1)).collect();
-            Cow::Owned(format!("{}…", kept.trim_end()))
-        }
+    if text.chars().count() <= most {
+        return Cow::Borrowed(text);
     }
+    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    Cow::Owned(format!("{}…", kept.trim_end()))
 }
 
 /// At most two lines of so many characters, broken between words where that is possible.

@@ -79,11 +79,7 @@ fn links(conversation: &Conversation) -> Markup {
 }
 
 /// Packets one below the other, between the two ends: a table that looks like a sequence diagram.
-fn ladder(
-    conversation: &Conversation,
-    journeys: &BTreeMap<JourneyId, &Journey>,
-    names: &Names<'_>,
-) -> Markup {
+fn ladder(conversation: &Conversation, journeys: &BTreeMap<JourneyId, &Journey>, names: Names<'_>) -> Markup {
     let mut packets: Vec<&Journey> =
         conversation.journeys.iter().filter_map(|id| journeys.get(id).copied()).collect();
     packets.sort_by_key(|journey| (journey.first_seen_ns, journey.id));

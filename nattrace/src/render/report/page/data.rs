@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::render::layout::Row;
 use crate::render::report::words::class;
+use crate::render::style::Span;
 
 /// A row as the script takes it: label, place, and the parts of the text, each with its class.
 type Told = (Part, Option<String>, Vec<Part>);
@@ -31,21 +32,19 @@ impl Steps {
     }
 
     fn row(&mut self, row: &Row) -> usize {
-        let part = |span: &crate::render::style::Span| (span.text().to_owned(), class(span.role));
+        let part = |span: &Span| (span.text().to_owned(), class(span.role));
         let told: Told = (
             part(&row.label),
             row.place.as_ref().map(|place| place.text().to_owned()),
             row.text.iter().map(part).collect(),
         );
         let next = self.rows.len();
-        match self.known.get(&told) {
-            Some(at) => *at,
-            None => {
-                self.rows.push(told.clone());
-                self.known.insert(told, next);
-                next
-            }
-        }
+        let Some(at) = self.known.get(&told) else {
+            self.rows.push(told.clone());
+            self.known.insert(told, next);
+            return next;
+        };
+        *at
     }
 
     /// All of it, as a block of data that no browser runs.
@@ -87,7 +86,7 @@ impl serde_json::ser::Formatter for InScript {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::style::{Role, Span};
+    use crate::render::style::Role;
 
     #[test]
     fn no_text_ends_the_script() {

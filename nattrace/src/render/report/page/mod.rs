@@ -21,6 +21,7 @@ use super::words::Shown;
 use crate::render::filter::filter_flags;
 use crate::render::namespaces::Namespaces;
 use crate::render::run::{SourceState, Summary};
+use crate::render::style::{Role, Span};
 use crate::render::text::words;
 
 const PAGE: &str = include_str!("../page.css");
@@ -32,13 +33,13 @@ struct Context<'a> {
     report: &'a Report,
     summary: &'a Summary,
     namespaces: &'a Namespaces,
-    names: &'a Names<'a>,
+    names: Names<'a>,
 }
 
 /// The whole page.
 pub(super) fn write(report: &Report, summary: &Summary, namespaces: &Namespaces) -> String {
     let names = Names(namespaces);
-    let page = Context { report, summary, namespaces, names: &names };
+    let page = Context { report, summary, namespaces, names };
     let style = [THEME, STYLE, PAGE].concat();
     // Nothing is loaded from anywhere, and no other script or style than these is obeyed.
     let policy = format!(
@@ -47,7 +48,7 @@ pub(super) fn write(report: &Report, summary: &Summary, namespaces: &Namespaces)
         hash(SCRIPT)
     );
     let lines = words::summary(summary);
-    let sum: String = lines.first().into_iter().flatten().map(|span| span.text()).collect();
+    let sum: String = lines.first().into_iter().flatten().map(Span::text).collect();
     let mut steps = data::Steps::default();
     let packets = packets::section(page, &mut steps);
     let markup = html! {
@@ -136,8 +137,8 @@ fn header(page: Context<'_>) -> Markup {
 }
 
 /// The page tells the causes itself.
-fn is_cause(line: &[crate::render::style::Span]) -> bool {
-    line.first().is_some_and(|span| span.role == crate::render::style::Role::Drop)
+fn is_cause(line: &[Span]) -> bool {
+    line.first().is_some_and(|span| span.role == Role::Drop)
 }
 
 /// When the first packet was seen, and the last, as far as they are listed.

@@ -6,9 +6,9 @@ use nattrace_core::journey::Journey;
 use super::Context;
 use super::data::Steps;
 use crate::render::layout::Row;
-use crate::render::report::Kept;
 use crate::render::report::picture::EndKind;
 use crate::render::report::words::{Shown, packets};
+use crate::render::report::{Kept, MAX_CAUSES};
 use crate::render::style::{Role, Span};
 use crate::render::text::{self, Earlier, header, words};
 
@@ -62,7 +62,7 @@ fn ends(page: Context<'_>) -> Vec<(String, String)> {
     let kinds = kinds.into_iter().filter(|(_, count)| *count > 0);
     let mut ends: Vec<_> = kinds.map(|(kind, _)| (kind.name().to_owned(), kind.name().to_owned())).collect();
     if page.summary.causes.len() > 1 {
-        let shown = page.summary.causes.iter().take(crate::render::report::MAX_CAUSES);
+        let shown = page.summary.causes.iter().take(MAX_CAUSES);
         ends.extend(
             shown.map(|total| (format!("cause-{}", total.first), format!("dropped by {}", total.text))),
         );

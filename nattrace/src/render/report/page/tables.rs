@@ -6,10 +6,10 @@ use nattrace_core::findings::Finding;
 use crate::render::report::names::Names;
 use crate::render::report::picture::{EndKind, Node, Picture, Place, RuleLine, Spot};
 use crate::render::report::words::{Shown, number, packets};
-use crate::render::text::words;
+use crate::render::text::{restates_end, words};
 
 /// Each hook's rules, behind its name; `id` as in the drawing.
-pub(super) fn hooks(picture: &Picture, names: &Names<'_>, id: &str) -> Markup {
+pub(super) fn hooks(picture: &Picture, names: Names<'_>, id: &str) -> Markup {
     html! {
         @for (index, lane) in picture.lanes.iter().enumerate() {
             @for (place, node) in lane.nodes.iter().filter(|(place, _)| place.is_hook()) {
@@ -43,24 +43,25 @@ fn sum(node: &Node) -> Markup {
 
 fn hook(node: &Node) -> Markup {
     html! {
-        @if node.rules.is_empty() {
+        @if node.rules.is_empty() && node.near.is_empty() {
             p class="soft" { "No rule matched here." }
         } @else {
             div class="scroll" {
                 table class="rules" {
-                    caption { "Rules that matched" }
+                    caption { "Rules" }
                     thead {
                         tr { th scope="col" class="number" { "Packets" } th scope="col" { "Chain" } th scope="col" { "Rule" } th scope="col" { "Verdict" } }
                     }
                     tbody {
-                        @for (rule, count) in node.rules.iter() { (rule_row(rule, count)) }
+                        @for (rule, count) in node.rules.iter() { (rule_row(rule, count, false)) }
+                        @for (rule, count) in node.near.iter() { (rule_row(rule, count, true)) }
                     }
                 }
             }
             (left_out(node.rules.others(), "match of other rules", "matches of other rules"))
         }
         @if !node.rewrites.is_empty() { (rewrites(node)) }
-        @for (finding, count) in node.findings.iter().filter(|(finding, _)| !crate::render::text::restates_end(finding)) {
+        @for (finding, count) in node.findings.iter().filter(|(finding, _)| !restates_end(finding)) {
             (self::finding(finding, (count != node.packets).then_some(count)))
         }
         @let ends: Vec<_> = node.ends.iter().collect();
@@ -75,8 +76,13 @@ fn hook(node: &Node) -> Markup {
     }
 }
 
-fn rule_row(rule: &RuleLine, count: u64) -> Markup {
-    let class = if rule.drops { "drops" } else { "matched" };
+/// `near`: it did not match, and would have done otherwise.
+fn rule_row(rule: &RuleLine, count: u64, near: bool) -> Markup {
+    let class = match (near, rule.drops) {
+        (true, _) => "near",
+        (_, true) => "drops",
+        _ => "matched",
+    };
     html! {
         tr class=(class) {
             td class="number" { (count) }
@@ -84,6 +90,7 @@ fn rule_row(rule: &RuleLine, count: u64) -> Markup {
             td { code { (Shown(&rule.text)) } }
             td {
                 @match &rule.verdict {
+                    _ if near => span class="warn" { "≈ did not match, see below" },
                     Some(verdict) if rule.drops => span class="drop" { "✗ " (Shown(verdict)) },
                     Some(verdict) => (Shown(verdict)),
                     None => span class="soft" { "not known" },
@@ -155,7 +162,7 @@ fn left_out(count: u64, one: &str, many: &str) -> Markup {
 }
 
 /// All that the picture shows, for those who do not see it.
-pub(super) fn table(picture: &Picture, names: &Names<'_>) -> Markup {
+pub(super) fn table(picture: &Picture, names: Names<'_>) -> Markup {
     html! {
         details class="as-table" {
             summary { "The picture as a table" }

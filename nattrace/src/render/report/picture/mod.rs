@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use nattrace_core::event::{HookPoint, Manip, NetnsId, Verdict};
 use nattrace_core::findings::Finding;
-use nattrace_core::journey::{DropCause, Journey, Outcome, RuleRef, Step, StepKind};
+use nattrace_core::journey::{DropCause, Journey, Outcome, RuleRef, RuleStep, Step, StepKind};
 use nattrace_core::packet::Endpoint;
 
 pub(super) use counted::Counted;
@@ -249,6 +249,8 @@ pub(super) struct Node {
     pub(super) takers: Counted<String>,
     /// Rules that matched, and policies that decided.
     pub(super) rules: Counted<RuleLine>,
+    /// Rules that findings name: they nearly matched, or were not come to.
+    pub(super) near: Counted<RuleLine>,
     /// Rewrites.
     pub(super) rewrites: Counted<Rewritten>,
     /// How packets ended here.
@@ -265,6 +267,7 @@ impl Default for Node {
             routes: Counted::new(MAX_KINDS),
             takers: Counted::new(MAX_KINDS),
             rules: Counted::new(MAX_RULES),
+            near: Counted::new(MAX_KINDS),
             rewrites: Counted::new(MAX_KINDS),
             ends: Counted::new(MAX_KINDS),
             findings: Counted::new(MAX_KINDS),
@@ -355,6 +358,12 @@ impl Picture {
                 // Steps are numbered within their journey: other packets' are others.
                 node.findings.add(Finding { steps: Vec::new(), ..finding.clone() });
             }
+            let Some(near) = &finding.near else { continue };
+            let beside = journey.steps.iter().position(|step| is_of_chain(step, near));
+            let at = beside.and_then(|step| walk.of_step.get(step)).or(at);
+            if let Some(node) = at.and_then(|at| self.node(walk.spots[*at])) {
+                node.near.add(line_of(near));
+            }
         }
         if let Some(node) = self.node(walk.spots[walk.end]) {
             node.ends.add(End {
@@ -433,6 +442,20 @@ impl Node {
 
 fn tells_device(step: Option<&Step>) -> bool {
     matches!(step.map(|step| &step.kind), Some(StepKind::Device { .. }))
+}
+
+/// Whether a step is of the chain that this rule is in.
+fn is_of_chain(step: &Step, near: &RuleRef) -> bool {
+    match &step.kind {
+        StepKind::Rule(RuleStep { rule, .. }) => {
+            (rule.backend, rule.family, &rule.table, &rule.chain)
+                == (near.backend, near.family, &near.table, &near.chain)
+        }
+        StepKind::Policy { backend, family, table, chain, .. } => {
+            (*backend, *family, table, chain) == (near.backend, near.family, &near.table, &near.chain)
+        }
+        _ => false,
+    }
 }
 
 /// A rule without what it decided.

@@ -130,9 +130,9 @@ fn unused(lane: &Lane, rows: &Rows) -> String {
         for to in next(from) {
             let first_row = |place: Place| rows.at(place).y == rows.at(Place::Route).y;
             let bends = *to == Place::Input || from == Place::Output;
-            let shows = shown.contains(&from) && shown.contains(to) || first_row(from) && first_row(*to);
+            let along = shown.contains(&from) && shown.contains(to) || first_row(from) && first_row(*to);
             let below = rows.whole && bends && (shown.contains(&from) || shown.contains(to));
-            if shows || below {
+            if along || below {
                 let (a, b) = (rows.exit(from), rows.at(*to));
                 let _ = write!(d, "M{} {}L{} {}", a.x, a.y, b.x, b.y);
             }

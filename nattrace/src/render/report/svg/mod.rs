@@ -9,6 +9,7 @@ use maud::{Markup, PreEscaped, html};
 use super::names::Names;
 use super::picture::{Lane, Picture, Place};
 use super::words::{Shown, packets};
+use crate::render::escape::escape;
 use edges::Tracks;
 use geometry::{LANE_LEFT, LANE_WIDTH, Rows, WIDTH};
 
@@ -19,7 +20,7 @@ pub(super) const STYLE: &str = include_str!("../picture.css");
 /// Lanes with their places on the paper.
 pub(super) struct Drawing<'a> {
     picture: &'a Picture,
-    names: &'a Names<'a>,
+    names: Names<'a>,
     rows: Vec<Rows>,
     tracks: Tracks,
     height: i32,
@@ -27,7 +28,7 @@ pub(super) struct Drawing<'a> {
 
 impl<'a> Drawing<'a> {
     /// Sets everything in its place.
-    pub(super) fn new(picture: &'a Picture, names: &'a Names<'a>) -> Self {
+    pub(super) fn new(picture: &'a Picture, names: Names<'a>) -> Self {
         let tracks = Tracks::new(picture);
         let mut rows = Vec::new();
         let mut top = 4;
@@ -129,6 +130,6 @@ impl<'a> Drawing<'a> {
                 }
             }
         }
-        crate::render::escape::escape(&format!("{}.", ends.join("; "))).into_owned()
+        escape(&format!("{}.", ends.join("; "))).into_owned()
     }
 }
