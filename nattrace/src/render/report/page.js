@@ -20,9 +20,11 @@ function steps(packet) {
   for (const index of data.packets[packet.dataset.steps]) {
     const [label, place, text] = data.rows[index];
     const row = element("tr");
-    const head = element("th");
-    head.scope = "row";
-    head.append(part(label));
+    const head = element(label[0] ? "th" : "td");
+    if (label[0]) {
+      head.scope = "row";
+      head.append(part(label));
+    }
     const cell = element("td");
     cell.append(...text.map(part));
     row.append(head);

@@ -118,13 +118,15 @@ fn unanswered(page: Context<'_>, number: usize, index: usize, conversation: &Con
 /// A picture, and what it shows in words.
 fn figure(page: Context<'_>, picture: &Picture, id: &str) -> Markup {
     html! {
-        figure {
-            div class="scroll" { (Drawing::new(picture, page.names).in_page(id)) }
-            figcaption {
-                "Numbers at arrows are packets. " span class="dot" aria-hidden="true" {} " nothing was seen there. "
-                span class="nat" { "⇒" } " rewritten. A hook opens its rules."
-                @if picture.beyond > 0 {
-                    " " (packets(picture.beyond)) " went through further namespaces that are not drawn."
+        div class="shown" {
+            figure {
+                div class="scroll" { (Drawing::new(picture, page.names).in_page(id)) }
+                figcaption {
+                    "Numbers at arrows are packets. " span class="dot" aria-hidden="true" {} " nothing was seen there. "
+                    span class="nat" { "⇒" } " rewritten. A hook opens its rules."
+                    @if picture.beyond > 0 {
+                        " " (packets(picture.beyond)) " went through further namespaces that are not drawn."
+                    }
                 }
             }
             div class="hooks" { (tables::hooks(picture, page.names, id)) }

@@ -147,7 +147,7 @@ fn table(rows: &[Row]) -> Markup {
                 tbody {
                     @for row in rows {
                         tr {
-                            th scope="row" { (row.label) }
+                            @if row.label.text().is_empty() { td {} } @else { th scope="row" { (row.label) } }
                             @if let Some(place) = &row.place {
                                 td class="place" { (place.text()) }
                                 td { @for span in &row.text { (span) } }

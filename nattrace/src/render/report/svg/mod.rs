@@ -47,9 +47,9 @@ impl<'a> Drawing<'a> {
     pub(super) fn in_page(&self, id: &str) -> Markup {
         html! {
             svg class="picture" id={ (id) "-picture" } role="group" xmlns="http://www.w3.org/2000/svg"
-                viewBox=(self.view()) aria-labelledby={ (id) "-title " (id) "-desc" } {
-                title id={ (id) "-title" } { (self.title()) }
-                desc id={ (id) "-desc" } { (self.description()) }
+                viewBox=(self.view()) aria-labelledby={ (id) "-picture-title " (id) "-picture-desc" } {
+                title id={ (id) "-picture-title" } { (self.title()) }
+                desc id={ (id) "-picture-desc" } { (self.description()) }
                 (self.body(id, true))
             }
         }

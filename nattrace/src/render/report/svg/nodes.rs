@@ -55,11 +55,13 @@ pub(super) fn draw(lane: &Lane, rows: &Rows, links: Option<&str>) -> Markup {
                 Some(node) => {
                     @let spot = Spot { netns: lane.netns, layer: lane.layer, place };
                     @if let (Some(prefix), true) = (links, place.is_hook()) {
-                        a class="hook" href={ "#" (prefix) "-" (place.id()) }
-                            aria-label={ (place.name()) ": " (tells(node)) } { (seen(spot, node, at)) }
+                        a class="hook" href={ "#" (prefix) "-" (place.id()) } aria-label=(tells(place, node)) {
+                            (seen(spot, node, at, false))
+                        }
                     } @else {
-                        (seen(spot, node, at))
+                        (seen(spot, node, at, true))
                     }
+                    (around(place, node, at))
                 }
                 None => (unseen(place, at)),
             }
@@ -67,10 +69,12 @@ pub(super) fn draw(lane: &Lane, rows: &Rows, links: Option<&str>) -> Markup {
     }
 }
 
-/// What a hook's link leads to.
-fn tells(node: &Node) -> String {
+/// What a hook's link is called: what is written in its box, and what came of its packets.
+fn tells(place: Place, node: &Node) -> String {
+    let (name, under) = label(place, node);
+    let under = under.map(|under| format!(" {under}")).unwrap_or_default();
     let ended = node.ended().into_iter().map(|(kind, count)| format!(", {count} {}", kind.name()));
-    format!("{}{}", packets(node.packets), ended.collect::<String>())
+    format!("{name}{under}: {}{}", packets(node.packets), ended.collect::<String>())
 }
 
 fn unseen(place: Place, at: At) -> Markup {
@@ -87,7 +91,8 @@ fn unseen(place: Place, at: At) -> Markup {
     }
 }
 
-fn seen(spot: Spot, node: &Node, at: At) -> Markup {
+/// `tells`: with all that is known of it, where nothing else tells that.
+fn seen(spot: Spot, node: &Node, at: At, tells: bool) -> Markup {
     let place = spot.place;
     let half = half_width(place);
     let (left, wide) = match place {
@@ -109,16 +114,15 @@ fn seen(spot: Spot, node: &Node, at: At) -> Markup {
     let middle = left + wide / 2;
     html! {
         g class=(class) data-place=(names::id(spot)) data-packets=(node.packets) {
-            title { (Shown(&told(place, node))) }
+            @if tells { title { (Shown(&told(place, node))) } }
             rect x=(left) y=(at.y - HALF_HEIGHT) width=(wide) height=(HALF_HEIGHT * 2) rx=(corner) {}
             @match under {
                 Some(under) => {
-                    text class="name" x=(middle) y=(at.y - 1) text-anchor="middle" { (Shown(&name)) }
+                    text class="name" x=(middle) y=(at.y - 1) text-anchor="middle" { (Shown(&name)) } " "
                     text class="under" x=(middle) y=(at.y + 12) text-anchor="middle" { (Shown(&under)) }
                 }
                 None => text class="name" x=(middle) y=(at.y + 4) text-anchor="middle" { (Shown(&name)) }
             }
-            (around(place, node, at))
         }
     }
 }
