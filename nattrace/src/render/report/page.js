@@ -189,12 +189,10 @@ for (const fix of document.querySelectorAll(".fix")) {
   fix.append(button);
 }
 
-// Paper cannot be unfolded.
+// Paper cannot be unfolded. Packets that repeat another one's way stay a line.
 let folded = [];
 addEventListener("beforeprint", () => {
-  packets.slice(0, 100).forEach(fill);
-  folded = Array.from(document.querySelectorAll("details:not([open], .as-table)"))
-    .filter((one) => !one.matches(".packet") || one.matches(".filled, :not([data-steps])"));
+  folded = Array.from(document.querySelectorAll("details:not([open], .as-table, [data-steps])"));
   for (const one of folded) one.open = true;
 });
 addEventListener("afterprint", () => {

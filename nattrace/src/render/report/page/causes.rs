@@ -74,7 +74,7 @@ fn cause(page: Context<'_>, number: usize, total: &Total, group: &Group) -> Mark
                 a class="soft" href={ "#packet-" (total.first.0) } { "from #" (total.first) " on" }
             }
             @for (finding, count) in group.findings.iter() {
-                (tables::finding(finding, (count != total.count).then_some(count)))
+                (tables::finding(finding, (count != total.count).then_some(count), true))
             }
             @if group.findings.others() > 0 {
                 p class="soft" { "and other reasons for " (packets(group.findings.others())) }
@@ -109,7 +109,7 @@ fn unanswered(page: Context<'_>, number: usize, index: usize, conversation: &Con
                 a href={ "#connection-" (index) } { "⇄ " (Shown(&connections::ends(conversation))) } " "
                 span class="warn" { (Shown(&conversation.text)) }
             }
-            @for finding in &conversation.findings { (tables::finding(finding, None)) }
+            @for finding in &conversation.findings { (tables::finding(finding, None, true)) }
             (figure(page, &Picture::of(journeys), &id))
         }
     }

@@ -54,7 +54,7 @@ pub(super) fn section(page: Context<'_>) -> Markup {
                             (Shown(&conversation.text)) " "
                             span class="soft" { (words::numbers(&conversation.journeys)) }
                         }
-                        @for finding in &conversation.findings { (tables::finding(finding, None)) }
+                        @for finding in &conversation.findings { (tables::finding(finding, None, true)) }
                         @if at < MAX_LADDERS { (ladder(conversation, &journeys, page.names)) }
                         @else { (links(conversation)) }
                     }

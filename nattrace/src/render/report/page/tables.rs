@@ -62,7 +62,8 @@ fn hook(node: &Node) -> Markup {
         }
         @if !node.rewrites.is_empty() { (rewrites(node)) }
         @for (finding, count) in node.findings.iter().filter(|(finding, _)| !restates_end(finding)) {
-            (self::finding(finding, (count != node.packets).then_some(count)))
+            // What to type stands with the cause.
+            (self::finding(finding, (count != node.packets).then_some(count), false))
         }
         @let ends: Vec<_> = node.ends.iter().collect();
         @if !ends.is_empty() {
@@ -134,8 +135,8 @@ fn rewrites(node: &Node) -> Markup {
     }
 }
 
-/// A finding with its fix; `count` where it is not that of all packets here.
-pub(super) fn finding(finding: &Finding, count: Option<u64>) -> Markup {
+/// A finding, with its fix or without; `count` where it is not that of all packets here.
+pub(super) fn finding(finding: &Finding, count: Option<u64>, fix: bool) -> Markup {
     html! {
         dl class="finding" {
             dt { (words::certainty(finding.certainty)) }
@@ -143,7 +144,7 @@ pub(super) fn finding(finding: &Finding, count: Option<u64>) -> Markup {
                 (Shown(&finding.text))
                 @if let Some(count) = count { " " span class="soft" { "(" (packets(count)) ")" } }
             }
-            @if !finding.fix.is_empty() {
+            @if fix && !finding.fix.is_empty() {
                 dt { "fix" }
                 dd class="fix" {
                     pre { code { @for (line, command) in finding.fix.iter().enumerate() { @if line > 0 { "\n" } (Shown(command)) } } }

@@ -13,6 +13,8 @@ use crate::render::report::words::{Shown, cut, number, packets, two_lines};
 const ABOVE: usize = 21;
 /// Characters that have room below or beside it.
 const BELOW: usize = 24;
+/// Characters of names of devices: one of full length (`IFNAMSIZ`).
+const DEVICES: usize = 15;
 /// Rewrites, and ends, that are told in the picture; the table has them all.
 const TOLD: usize = 2;
 
@@ -173,13 +175,16 @@ fn rows_high(rows: usize) -> i32 {
 fn label(place: Place, node: &Node) -> (String, Option<String>) {
     match place {
         Place::DeviceIn | Place::DeviceOut => {
-            let mut names = node.devices.iter().map(|(name, _)| name.as_str());
-            match (names.next(), node.devices.iter().len()) {
-                (Some(name), 1) => (cut(name, 15).into_owned(), Some(place.name().to_owned())),
-                (Some(name), more) => {
-                    (cut(name, 15).into_owned(), Some(format!("and {}", number(more as u64 - 1, "other"))))
-                }
-                (None, _) => (place.name().to_owned(), None),
+            let names: Vec<&str> = node.devices.iter().map(|(name, _)| name.as_str()).collect();
+            let all = names.join(", ");
+            match names.as_slice() {
+                [] => (place.name().to_owned(), None),
+                _ if all.chars().count() <= DEVICES => (all, Some(place.name().to_owned())),
+                [one] => (cut(one, DEVICES).into_owned(), Some(place.name().to_owned())),
+                [one, more @ ..] => (
+                    cut(one, DEVICES).into_owned(),
+                    Some(format!("and {}", number(more.len() as u64, "other"))),
+                ),
             }
         }
         _ if place.is_hook() => {
@@ -199,23 +204,22 @@ fn label(place: Place, node: &Node) -> (String, Option<String>) {
 fn above(node: &Node) -> Vec<Line> {
     let mut lines = Vec::new();
     // Who decided is in the table: here, what is written.
-    let mut written: Vec<(Manip, Endpoint, Endpoint)> = Vec::new();
-    for (Rewritten { nat, from, to, .. }, _) in node.rewrites.iter() {
-        if !written.contains(&(*nat, *from, *to)) {
-            written.push((*nat, *from, *to));
+    let mut written: Vec<((Manip, Endpoint, Endpoint), u64)> = Vec::new();
+    for (Rewritten { nat, from, to, .. }, count) in node.rewrites.iter() {
+        let what = (*nat, *from, *to);
+        match written.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, known)) => *known += count,
+            None => written.push((what, count)),
         }
     }
-    for (nat, from, to) in written.iter().take(TOLD) {
-        lines.push(plain("nat strong", format!("⇒ {}", nat.name().to_uppercase())));
+    for ((nat, from, to), count) in written.iter().take(TOLD) {
+        lines.push(plain("nat strong", format!("⇒ {count} {}", nat.name().to_uppercase())));
         lines.push(plain("nat", end(*from)));
         lines.push(plain("nat", format!("→ {}", end(*to))));
     }
     if written.len() > TOLD {
-        let more = if node.rewrites.others() > 0 {
-            "many others".to_owned()
-        } else {
-            number((written.len() - TOLD) as u64, "other")
-        };
+        let others = number((written.len() - TOLD) as u64, "other");
+        let more = if node.rewrites.others() > 0 { "many others".to_owned() } else { others };
         lines.push(plain("nat", format!("and {more}")));
     }
     for (told, _) in node.routes.iter().take(1) {
