@@ -35,7 +35,9 @@ use svg::Drawing;
 const MAX_PACKETS: usize = 10_000;
 /// Causes that have a picture of their own.
 const MAX_CAUSES: usize = 20;
-/// Connections that are listed.
+/// Causes that are gathered: the worst of them are shown.
+const MAX_GROUPS: usize = 200;
+/// Connections that are listed; as many again of those that something is to be said of.
 const MAX_CONNECTIONS: usize = 1_000;
 /// Different findings of one cause.
 const MAX_FINDINGS: usize = 8;
@@ -65,6 +67,10 @@ pub(super) struct Report {
     /// By when they were told first; told again, they are told better.
     conversations: Vec<Conversation>,
     known: BTreeMap<(NetnsId, Tuple), usize>,
+    /// How many of them have findings.
+    silent: usize,
+    /// There were more.
+    more_conversations: bool,
     losses: Vec<(Loss, Vec<JourneyId>)>,
 }
 
@@ -95,6 +101,8 @@ impl Report {
             journeys: Vec::new(),
             conversations: Vec::new(),
             known: BTreeMap::new(),
+            silent: 0,
+            more_conversations: false,
             losses: Vec::new(),
         }
     }
@@ -111,7 +119,8 @@ impl Report {
             return;
         }
         let cause = self.causes.add(journey);
-        if let Some(first) = cause {
+        let has_room = |first: &JourneyId| self.drops.contains_key(first) || self.drops.len() < MAX_GROUPS;
+        if let Some(first) = cause.filter(has_room) {
             let group = self.drops.entry(first).or_insert_with(|| Group {
                 picture: Picture::default(),
                 findings: Counted::new(MAX_FINDINGS),
@@ -130,12 +139,21 @@ impl Report {
     /// What came of a connection.
     pub(super) fn conversation(&mut self, conversation: &Conversation) {
         let key = (conversation.netns, conversation.original);
+        let is_silent = !conversation.findings.is_empty();
         if let Some(at) = self.known.get(&key) {
-            self.conversations[*at] = conversation.clone();
+            let known = &mut self.conversations[*at];
+            self.silent -= usize::from(!known.findings.is_empty());
+            *known = conversation.clone();
         } else {
+            let others = self.conversations.len() - self.silent;
+            if (if is_silent { self.silent } else { others }) >= MAX_CONNECTIONS {
+                self.more_conversations = true;
+                return;
+            }
             self.known.insert(key, self.conversations.len());
             self.conversations.push(conversation.clone());
         }
+        self.silent += usize::from(is_silent);
     }
 
     /// Events that were lost.

@@ -154,6 +154,10 @@ function filter() {
   for (const chunk of document.querySelectorAll(".chunk")) {
     chunk.hidden = chunk.querySelector(".packet:not([hidden])") === null;
   }
+  tell(shown);
+}
+
+function tell(shown) {
   count.textContent = shown === packets.length ? `all ${shown}` : `${shown} of ${packets.length}`;
 }
 
@@ -170,7 +174,7 @@ text.addEventListener("input", () => {
 end.addEventListener("change", filter);
 form.addEventListener("submit", (event) => event.preventDefault());
 form.hidden = false;
-filter();
+tell(packets.length);
 
 // A fix can be copied.
 for (const fix of document.querySelectorAll(".fix")) {

@@ -144,6 +144,48 @@ fn what_has_no_room_is_said() {
 }
 
 #[test]
+fn a_connection_that_nobody_answered_has_room_behind_a_thousand_others() {
+    let mut report = Report::new(Form::Html, TimeZone::UTC);
+    let other = |port: u16| {
+        let mut conversation = samples::conversation();
+        conversation.original.source.port = Some(port);
+        conversation
+    };
+    (1..=1001).for_each(|port| report.conversation(&other(port)));
+    let mut silent = other(2000);
+    silent.findings = broken().findings;
+    report.conversation(&silent);
+    // Told again, it has been answered.
+    report.conversation(&other(2000));
+    report.conversation(&silent);
+    assert_eq!((report.conversations.len(), report.silent), (MAX_CONNECTIONS + 1, 1));
+    let page = report.summary(&Summary::default(), &at_home());
+    assert!(page.contains("There were more connections, which have no room here."));
+    assert!(
+        page.find("10.2.1.2:2000").expect("the silent one") < page.find("id=\"connections\"").expect("all")
+    );
+}
+
+#[test]
+fn causes_that_come_late_are_told_still() {
+    let journeys: Vec<Journey> = (1..=MAX_GROUPS as u64 + 5)
+        .flat_map(|id| {
+            let mut journey = broken();
+            if let Outcome::Dropped(DropCause::Rule { rule, .. }) = &mut journey.outcome {
+                rule.handle = id;
+            }
+            // The last one is the worst.
+            let times = if id == MAX_GROUPS as u64 + 5 { 3 } else { 1 };
+            (0..times).map(move |time| Journey { id: JourneyId(id * 10 + time), ..journey.clone() })
+        })
+        .collect();
+    let page = report(Form::Html, &journeys);
+    assert!(page.contains("<span class=\"drop\">✗ 3 dropped</span> by rule &quot;drop&quot; (inet filter allowed_dnats handle 205)"));
+    assert!(page.contains("It came after 200 other causes: no picture is made of it."));
+    assert!(page.contains("And 185 more causes"));
+}
+
+#[test]
 fn nothing_is_told_as_nothing() {
     let page = report(Form::Html, &[]);
     assert!(page.contains("No packet matched.") && !page.contains("<svg class=\"picture\""));

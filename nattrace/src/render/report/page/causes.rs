@@ -9,7 +9,7 @@ use super::{Context, connections, tables};
 use crate::render::report::picture::Picture;
 use crate::render::report::svg::Drawing;
 use crate::render::report::words::{Shown, number, packets};
-use crate::render::report::{Group, MAX_CAUSES};
+use crate::render::report::{Group, MAX_CAUSES, MAX_GROUPS};
 
 /// Connections that have a finding of their own and are told with a picture; the others stand among the connections.
 const MAX_SILENT: usize = 10;
@@ -35,9 +35,7 @@ pub(super) fn section(page: Context<'_>) -> Markup {
                 p { (nothing(page)) }
             }
             @for (index, total) in shown.enumerate() {
-                @if let Some(group) = page.report.drops.get(&total.first) {
-                    (cause(page, index + 1, total, group))
-                }
+                (cause(page, index + 1, total, page.report.drops.get(&total.first)))
             }
             @if causes.len() > MAX_CAUSES {
                 h3 { "And " (number((causes.len() - MAX_CAUSES) as u64, "more cause")) }
@@ -63,7 +61,7 @@ fn nothing(page: Context<'_>) -> &'static str {
     if page.summary.journeys.total() == 0 { "No packet matched." } else { "No packet was dropped." }
 }
 
-fn cause(page: Context<'_>, number: usize, total: &Total, group: &Group) -> Markup {
+fn cause(page: Context<'_>, number: usize, total: &Total, group: Option<&Group>) -> Markup {
     let id = format!("cause-{number}");
     let listed = page.report.journeys.iter().filter(|kept| kept.cause == Some(total.first));
     let talks = connections::of(page.report, listed.map(|kept| &kept.journey));
@@ -73,11 +71,15 @@ fn cause(page: Context<'_>, number: usize, total: &Total, group: &Group) -> Mark
                 span class="drop" { "✗ " (total.count) " dropped" } " by " (Shown(&total.text)) " "
                 a class="soft" href={ "#packet-" (total.first.0) } { "from #" (total.first) " on" }
             }
-            @for (finding, count) in group.findings.iter() {
-                (tables::finding(finding, (count != total.count).then_some(count), true))
-            }
-            @if group.findings.others() > 0 {
-                p class="soft" { "and other reasons for " (packets(group.findings.others())) }
+            @if let Some(group) = group {
+                @for (finding, count) in group.findings.iter() {
+                    (tables::finding(finding, (count != total.count).then_some(count), true))
+                }
+                @if group.findings.others() > 0 {
+                    p class="soft" { "and other reasons for " (packets(group.findings.others())) }
+                }
+            } @else {
+                p class="soft" { "It came after " (MAX_GROUPS) " other causes: no picture is made of it." }
             }
             @if !talks.is_empty() {
                 p class="to-connections" {
@@ -89,7 +91,7 @@ fn cause(page: Context<'_>, number: usize, total: &Total, group: &Group) -> Mark
                     @if talks.len() > NAMED { ", and " (talks.len() - NAMED) " more" }
                 }
             }
-            (figure(page, &group.picture, &id))
+            @if let Some(group) = group { (figure(page, &group.picture, &id)) }
         }
     }
 }
@@ -110,6 +112,10 @@ fn unanswered(page: Context<'_>, number: usize, index: usize, conversation: &Con
                 span class="warn" { (Shown(&conversation.text)) }
             }
             @for finding in &conversation.findings { (tables::finding(finding, None, true)) }
+            @let all = conversation.sent.packets + conversation.answered.packets;
+            @if (journeys.len() as u64) < all {
+                p class="soft" { "The picture is of " (journeys.len()) " of its " (packets(all)) "." }
+            }
             (figure(page, &Picture::of(journeys), &id))
         }
     }

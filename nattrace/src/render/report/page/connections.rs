@@ -8,15 +8,17 @@ use nattrace_core::conversation::Conversation;
 use nattrace_core::journey::{Journey, JourneyId, Outcome};
 
 use super::{Context, tables};
+use crate::render::report::Report;
 use crate::render::report::names::Names;
-use crate::render::report::words::{Shown, number, packets};
-use crate::render::report::{MAX_CONNECTIONS, Report};
+use crate::render::report::words::{Shown, packets};
 use crate::render::text::{header, words};
 
 /// Connections whose packets are shown one below the other.
 const MAX_LADDERS: usize = 100;
 /// Of these the first ones are shown unfolded.
 const UNFOLDED: usize = 3;
+/// Connections that are printed.
+const PRINTED: usize = 50;
 
 /// The connections that these journeys belong to, in order.
 pub(super) fn of<'a>(report: &Report, journeys: impl Iterator<Item = &'a Journey>) -> Vec<usize> {
@@ -25,7 +27,6 @@ pub(super) fn of<'a>(report: &Report, journeys: impl Iterator<Item = &'a Journey
             let original = journey.connection.as_ref()?.original?;
             report.known.get(&(journey.netns.inum, original)).copied()
         })
-        .filter(|index| *index < MAX_CONNECTIONS)
         .collect();
     found.into_iter().collect()
 }
@@ -40,7 +41,7 @@ pub(super) fn section(page: Context<'_>) -> Markup {
     let conversations = &page.report.conversations;
     let journeys: BTreeMap<JourneyId, &Journey> =
         page.report.journeys.iter().map(|kept| (kept.journey.id, &kept.journey)).collect();
-    let mut order: Vec<usize> = (0..conversations.len().min(MAX_CONNECTIONS)).collect();
+    let mut order: Vec<usize> = (0..conversations.len()).collect();
     order.sort_by_key(|index| !is_troubled(&conversations[*index]));
     html! {
         @if !conversations.is_empty() {
@@ -48,7 +49,7 @@ pub(super) fn section(page: Context<'_>) -> Markup {
                 h2 id="connections-title" { "Connections" }
                 @for (at, index) in order.iter().enumerate() {
                     @let conversation = &conversations[*index];
-                    details class="connection" id={ "connection-" (index) } open[at < UNFOLDED] {
+                    details class={ "connection" @if at >= PRINTED { " screen" } } id={ "connection-" (index) } open[at < UNFOLDED] {
                         summary {
                             span class="title" { "⇄ " (Shown(&ends(conversation))) } " "
                             (Shown(&conversation.text)) " "
@@ -59,9 +60,10 @@ pub(super) fn section(page: Context<'_>) -> Markup {
                         @else { (links(conversation)) }
                     }
                 }
-                @if conversations.len() > MAX_CONNECTIONS {
-                    p class="soft" { "and " (number((conversations.len() - MAX_CONNECTIONS) as u64, "more connection")) ", which have no room here" }
+                @if page.report.more_conversations {
+                    p class="soft" { "There were more connections, which have no room here." }
                 }
+                @if order.len() > PRINTED { p class="printed soft" { "The first " (PRINTED) " connections are on paper." } }
             }
         }
     }

@@ -16,6 +16,8 @@ use crate::render::text::{self, Earlier, header, words};
 const WRITTEN: usize = 100;
 /// Packets that are set together: those out of sight cost nothing.
 const CHUNK: usize = 50;
+/// So many times these are printed.
+const PRINTED: usize = 2;
 
 /// The list. The steps that the page itself does not have go to `steps`.
 pub(super) fn section(page: Context<'_>, steps: &mut Steps) -> Markup {
@@ -39,10 +41,13 @@ pub(super) fn section(page: Context<'_>, steps: &mut Steps) -> Markup {
                 }
                 output for="filter-text filter-end" id="filter-count" {}
             }
+            @if listed.len() > PRINTED * CHUNK {
+                p class="printed soft" { "The first " (PRINTED * CHUNK) " packets are on paper." }
+            }
             @for (at, chunk) in listed.chunks(CHUNK).enumerate() {
                 // Only what is far away, and of known height.
                 @let far = at > 0 && chunk.len() == CHUNK;
-                div class={ "chunk" @if far { " far" } } { @for kept in chunk { (list.packet(kept)) } }
+                div class={ "chunk" @if far { " far" } @if at >= PRINTED { " screen" } } { @for kept in chunk { (list.packet(kept)) } }
             }
         }
     }

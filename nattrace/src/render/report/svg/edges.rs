@@ -126,13 +126,14 @@ fn unused(lane: &Lane, rows: &Rows) -> String {
         let (a, b) = (rows.at(Place::Local), rows.exit(Place::Local));
         let _ = write!(d, "M{} {}L{} {}", a.x, a.y, b.x, b.y);
     }
+    let in_first_row = |place: Place| rows.at(place).y == rows.at(Place::Route).y;
+    // Bridges and ARP do not route, and have no way from input to output.
+    let is_there = |place: Place| !matches!(place, Place::Local | Place::RouteOut) || shown.contains(&place);
     for from in all {
         for to in next(from) {
-            let first_row = |place: Place| rows.at(place).y == rows.at(Place::Route).y;
-            let bends = *to == Place::Input || from == Place::Output;
-            let along = shown.contains(&from) && shown.contains(to) || first_row(from) && first_row(*to);
-            let below = rows.whole && bends && (shown.contains(&from) || shown.contains(to));
-            if along || below {
+            let drawn =
+                in_first_row(from) && in_first_row(*to) || rows.whole && is_there(from) && is_there(*to);
+            if drawn {
                 let (a, b) = (rows.exit(from), rows.at(*to));
                 let _ = write!(d, "M{} {}L{} {}", a.x, a.y, b.x, b.y);
             }
@@ -202,7 +203,9 @@ fn around(a: &Rows, from: Place, b: &Rows, to: Place) -> Line {
         () => (-1, 1),
     };
     let start = At { x: start.x + 14, y: start.y + start_side * HALF_HEIGHT };
-    let end = At { x: end.x - 14, y: end.y + end_side * (HALF_HEIGHT + 3) };
+    // Beside the lane's name, which stands above the first device.
+    let beside = if to == Place::DeviceIn { 34 } else { -14 };
+    let end = At { x: end.x + beside, y: end.y + end_side * (HALF_HEIGHT + 3) };
     let bow = if same_lane { 46 } else { (start.y - end.y).abs() / 2 + 10 };
     let (c1, c2) = (start.y + start_side * bow, end.y + end_side * bow);
     let d = format!("M{} {}C{} {c1} {} {c2} {} {}", start.x, start.y, start.x, end.x, end.x, end.y);
