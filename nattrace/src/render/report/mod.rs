@@ -37,7 +37,7 @@ const MAX_PACKETS: usize = 10_000;
 const MAX_CAUSES: usize = 20;
 /// Causes that are gathered: the worst of them are shown.
 const MAX_GROUPS: usize = 200;
-/// Connections that are listed; as many again of those that something is to be said of.
+/// Connections that are listed; as many again of those that went wrong.
 const MAX_CONNECTIONS: usize = 1_000;
 /// Different findings of one cause.
 const MAX_FINDINGS: usize = 8;
@@ -67,8 +67,8 @@ pub(super) struct Report {
     /// By when they were told first; told again, they are told better.
     conversations: Vec<Conversation>,
     known: BTreeMap<(NetnsId, Tuple), usize>,
-    /// How many of them have findings.
-    silent: usize,
+    /// How many of them went wrong.
+    troubled: usize,
     /// There were more.
     more_conversations: bool,
     losses: Vec<(Loss, Vec<JourneyId>)>,
@@ -101,7 +101,7 @@ impl Report {
             journeys: Vec::new(),
             conversations: Vec::new(),
             known: BTreeMap::new(),
-            silent: 0,
+            troubled: 0,
             more_conversations: false,
             losses: Vec::new(),
         }
@@ -139,21 +139,21 @@ impl Report {
     /// What came of a connection.
     pub(super) fn conversation(&mut self, conversation: &Conversation) {
         let key = (conversation.netns, conversation.original);
-        let is_silent = !conversation.findings.is_empty();
+        let troubled = is_troubled(conversation);
         if let Some(at) = self.known.get(&key) {
             let known = &mut self.conversations[*at];
-            self.silent -= usize::from(!known.findings.is_empty());
+            self.troubled -= usize::from(is_troubled(known));
             *known = conversation.clone();
         } else {
-            let others = self.conversations.len() - self.silent;
-            if (if is_silent { self.silent } else { others }) >= MAX_CONNECTIONS {
+            let others = self.conversations.len() - self.troubled;
+            if (if troubled { self.troubled } else { others }) >= MAX_CONNECTIONS {
                 self.more_conversations = true;
                 return;
             }
             self.known.insert(key, self.conversations.len());
             self.conversations.push(conversation.clone());
         }
-        self.silent += usize::from(is_silent);
+        self.troubled += usize::from(troubled);
     }
 
     /// Events that were lost.
@@ -170,4 +170,10 @@ impl Report {
             Form::Dot => dot::write(&self.whole, names),
         }
     }
+}
+
+/// Whether packets of it were dropped, or it was not answered.
+fn is_troubled(conversation: &Conversation) -> bool {
+    let Conversation { sent, answered, findings, .. } = conversation;
+    sent.dropped + answered.dropped > 0 || !findings.is_empty()
 }

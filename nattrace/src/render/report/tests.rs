@@ -158,7 +158,7 @@ fn a_connection_that_nobody_answered_has_room_behind_a_thousand_others() {
     // Told again, it has been answered.
     report.conversation(&other(2000));
     report.conversation(&silent);
-    assert_eq!((report.conversations.len(), report.silent), (MAX_CONNECTIONS + 1, 1));
+    assert_eq!((report.conversations.len(), report.troubled), (MAX_CONNECTIONS + 1, 1));
     let page = report.summary(&Summary::default(), &at_home());
     assert!(page.contains("There were more connections, which have no room here."));
     assert!(

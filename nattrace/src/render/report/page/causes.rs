@@ -88,7 +88,9 @@ fn cause(page: Context<'_>, number: usize, total: &Total, group: Option<&Group>)
                         @if at > 0 { ", " }
                         a href={ "#connection-" (index) } { (Shown(&connections::ends(&page.report.conversations[*index]))) }
                     }
-                    @if talks.len() > NAMED { ", and " (talks.len() - NAMED) " more" }
+                    // How many there are is not known where some had no room.
+                    @if page.report.more_conversations { ", and more" }
+                    @else if talks.len() > NAMED { ", and " (talks.len() - NAMED) " more" }
                 }
             }
             @if let Some(group) = group { (figure(page, &group.picture, &id)) }

@@ -8,9 +8,9 @@ use nattrace_core::conversation::Conversation;
 use nattrace_core::journey::{Journey, JourneyId, Outcome};
 
 use super::{Context, tables};
-use crate::render::report::Report;
 use crate::render::report::names::Names;
 use crate::render::report::words::{Shown, packets};
+use crate::render::report::{Report, is_troubled};
 use crate::render::text::{header, words};
 
 /// Connections whose packets are shown one below the other.
@@ -67,11 +67,6 @@ pub(super) fn section(page: Context<'_>) -> Markup {
             }
         }
     }
-}
-
-fn is_troubled(conversation: &Conversation) -> bool {
-    let Conversation { sent, answered, findings, .. } = conversation;
-    sent.dropped + answered.dropped > 0 || !findings.is_empty()
 }
 
 fn links(conversation: &Conversation) -> Markup {

@@ -99,7 +99,7 @@ fn header(page: Context<'_>) -> Markup {
             h1 { @for span in &sum { (span) } }
             dl class="run" {
                 @if let Some((first, last)) = times(page.report) {
-                    div { dt { "Seen" } dd { (first) @if first != last { " to " (last) } } }
+                    div { dt { "Seen" } dd { (first) " to " (last) } }
                 }
                 @if let Some(start) = &page.report.start {
                     @let flags = filter_flags(&start.filter);
@@ -145,9 +145,8 @@ fn is_cause(line: &[Span]) -> bool {
 fn times(report: &Report) -> Option<(String, String)> {
     let first = report.journeys.iter().map(|kept| kept.journey.first_seen_ns).min()?;
     let last = report.journeys.iter().map(|kept| kept.journey.last_seen_ns).max()?;
-    let date = |ns| words::date(ns, &report.zone);
-    Some((
-        format!("{} {}", date(first), words::time_of_day(first, &report.zone)),
-        words::time_of_day(last, &report.zone),
-    ))
+    let (begin, end) = (words::date(first, &report.zone), words::date(last, &report.zone));
+    let time = |ns| words::time_of_day(ns, &report.zone);
+    let end = if begin == end { time(last) } else { format!("{end} {}", time(last)) };
+    Some((format!("{begin} {}", time(first)), end))
 }
