@@ -193,26 +193,50 @@ fn border(at: At, neighbour: At, place: Place, gap: i32) -> At {
     }
 }
 
-/// A way that is not of the path: from below the one to below the other, or between lanes.
+/// A way that is not of the path: around what lies between, or from lane to lane.
 fn around(a: &Rows, from: Place, b: &Rows, to: Place) -> Line {
     let (start, end) = (a.exit(from), b.at(to));
     let same_lane = a.top == b.top;
+    if same_lane && start.x == end.x {
+        return beside(start, half_width(from), end, half_width(to));
+    }
     let (start_side, end_side) = match () {
         () if same_lane => (1, 1),
         () if start.y < end.y => (1, -1),
         () => (-1, 1),
     };
-    let start = At { x: start.x + 14, y: start.y + start_side * HALF_HEIGHT };
-    // Beside the lane's name, which stands above the first device.
-    let beside = if to == Place::DeviceIn { 34 } else { -14 };
-    let end = At { x: end.x + beside, y: end.y + end_side * (HALF_HEIGHT + 3) };
+    // Beside the texts, and the name of a lane, which stands above its first device.
+    let right = to == Place::DeviceIn;
+    let start = At { x: start.x + half_width(from) - 10, y: start.y + start_side * HALF_HEIGHT };
+    let end = At {
+        x: end.x + (half_width(to) - 16) * if right { 1 } else { -1 },
+        y: end.y + end_side * (HALF_HEIGHT + 3),
+    };
     let bow = if same_lane { 46 } else { (start.y - end.y).abs() / 2 + 10 };
-    let (c1, c2) = (start.y + start_side * bow, end.y + end_side * bow);
-    let d = format!("M{} {}C{} {c1} {} {c2} {} {}", start.x, start.y, start.x, end.x, end.x, end.y);
-    // The middle of a cubic curve.
-    let middle = |a: i32, b: i32, c: i32, d: i32| (a + 3 * b + 3 * c + d) / 8;
-    let label = At { x: middle(start.x, start.x, end.x, end.x), y: middle(start.y, c1, c2, end.y) + 4 };
-    Line { d, label, anchor: "middle" }
+    let controls = (At { y: start.y + start_side * bow, ..start }, At { y: end.y + end_side * bow, ..end });
+    let label = middle(start, controls, end);
+    Line { d: curve(start, controls, end), label: At { y: label.y + 4, ..label }, anchor: "middle" }
+}
+
+/// Between two places of one column, on their left: on the right there may be words.
+fn beside(start: At, start_half: i32, end: At, end_half: i32) -> Line {
+    let bow = 16 + (start.y - end.y).abs() / 4;
+    let start = At { x: start.x - start_half, y: start.y - (start.y - end.y).signum() * 8 };
+    let end = At { x: end.x - end_half - 3, y: end.y + (start.y - end.y).signum() * 6 };
+    let left = start.x.min(end.x) - bow;
+    let controls = (At { x: left, ..start }, At { x: left, ..end });
+    let label = middle(start, controls, end);
+    Line { d: curve(start, controls, end), label: At { x: label.x - 5, y: label.y + 4 }, anchor: "end" }
+}
+
+fn curve(start: At, (first, second): (At, At), end: At) -> String {
+    format!("M{} {}C{} {} {} {} {} {}", start.x, start.y, first.x, first.y, second.x, second.y, end.x, end.y)
+}
+
+/// The middle of a cubic curve.
+fn middle(start: At, (first, second): (At, At), end: At) -> At {
+    let of = |a: i32, b: i32, c: i32, d: i32| (a + 3 * b + 3 * c + d) / 8;
+    At { x: of(start.x, first.x, second.x, end.x), y: of(start.y, first.y, second.y, end.y) }
 }
 
 /// From a device on the right to a device on the left: around, above the lane that it leads to.

@@ -64,7 +64,8 @@ impl Rows {
     pub(super) fn new(top: i32, room: Room, whole: bool) -> Self {
         let lines = |count: usize| LINE * i32::try_from(count).unwrap_or(0);
         let first = top + TITLE + lines(room.above) + HALF_HEIGHT;
-        let second = first + ROW.max(HALF_HEIGHT * 2 + lines(room.below) + 12);
+        let below = HALF_HEIGHT + lines(room.below);
+        let second = first + ROW.max(below + HALF_HEIGHT + 12).max(below + lines(room.beside) / 2 + 14);
         let third = second + (ROW - 14).max(lines(room.beside) / 2 + HALF_HEIGHT + 20);
         let under = |y: i32, count| y + HALF_HEIGHT + lines(count) + 16;
         let bottom = if whole { under(third, room.last) } else { under(first, room.below) };

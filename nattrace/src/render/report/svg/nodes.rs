@@ -223,7 +223,7 @@ fn above(node: &Node) -> Vec<Line> {
         lines.push(plain("nat", format!("and {more}")));
     }
     for (told, _) in node.routes.iter().take(1) {
-        lines.push(plain("routed", cut(told, ABOVE)));
+        lines.push(plain("routed", cut(told, ABOVE - 3)));
     }
     if node.routes.iter().len() > 1 {
         lines.push(plain("routed", format!("and {}", number(node.routes.iter().len() as u64 - 1, "other"))));
