@@ -78,7 +78,7 @@ fn bad_values_name_the_flag_the_cause_and_the_remedy() {
         ),
         (
             &["--format", "xml"],
-            "nattrace: --format xml: there is no such choice; give one of text, json, nft, pcapng",
+            "nattrace: --format xml: there is no such choice; give one of text, json, nft, pcapng, html, svg, dot",
         ),
     ] {
         assert_eq!(refusal(args), said);
@@ -131,6 +131,7 @@ fn words_and_options_that_do_not_exist() {
         (&["--count", "1", "--count", "2"], "nattrace: --count: given more than once; give it once"),
         (&["--no-follow=x"], "nattrace: --no-follow x: the option takes no value; write --no-follow alone"),
         (&["replay"], "nattrace: replay: the FILE is missing; name one, as in `nattrace replay trace.rec`"),
+        (&["report"], "nattrace: report: the FILE is missing; name one, as in `nattrace report trace.rec`"),
         (
             &["replay", "f", "--rate", "1"],
             "nattrace: --rate: the option has no meaning for this command; leave --rate out",
@@ -199,6 +200,7 @@ fn help_goes_to_standard_output_and_ends_with_examples() {
             "--color",
             "check",
             "replay",
+            "report",
         ] {
             assert!(help.contains(flag), "{flag} is not in the help");
         }
@@ -206,7 +208,7 @@ fn help_goes_to_standard_output_and_ends_with_examples() {
         assert!(help.find("Examples:").expect("examples") > help.find("--color").expect("options"));
         assert!(help.lines().all(|line| line.chars().count() <= 100));
     }
-    for command in ["check", "replay"] {
+    for command in ["check", "replay", "report"] {
         assert_eq!(nattrace(&[command, "--help"]).status.code(), Some(0));
     }
 }

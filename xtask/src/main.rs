@@ -40,6 +40,8 @@ enum Verb {
     Guest(verbs::guest::Args),
     /// Make one static file and a Debian package, for machines without a toolchain
     Dist,
+    /// Take the picture of a report that the README shows
+    Picture,
     /// Record every scenario, for the unit tests of replays
     Record(verbs::record::Args),
     /// Record how much each kernel's verifier goes through for each program
@@ -71,6 +73,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Demo(args) => verbs::demo::run(&cache, &args),
         Verb::Guest(args) => verbs::guest::run(&cache, &args),
         Verb::Dist => verbs::dist::run(&cache),
+        Verb::Picture => verbs::picture::run(&cache),
         Verb::Record(args) => verbs::record::run(&cache, &args),
         Verb::Verifier(args) => verbs::verifier::run(&cache, &args),
     }

@@ -36,15 +36,17 @@ pub struct Total {
 pub struct Causes(BTreeMap<Key, Total>);
 
 impl Causes {
-    /// Counts a journey, if it ended in a drop.
-    pub fn add(&mut self, journey: &Journey) {
-        let Outcome::Dropped(cause) = &journey.outcome else { return };
+    /// Counts a journey, if it ended in a drop. Gives the first journey of the same cause: it stands for the cause.
+    pub fn add(&mut self, journey: &Journey) -> Option<JourneyId> {
+        let Outcome::Dropped(cause) = &journey.outcome else { return None };
         let (mut key, mut text) = describe(cause);
         if self.0.len() >= MAX_CAUSES && !self.0.contains_key(&key) {
             (key, text) = (Key::Others, "others".to_owned());
         }
         let code = journey.findings.first().map(|finding| finding.code);
-        self.0.entry(key).or_insert(Total { code, text, count: 0, first: journey.id }).count += 1;
+        let total = self.0.entry(key).or_insert(Total { code, text, count: 0, first: journey.id });
+        total.count += 1;
+        Some(total.first)
     }
 
     /// The causes, the most frequent first; of equals the one that was met first.

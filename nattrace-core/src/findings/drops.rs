@@ -72,7 +72,14 @@ fn dropped_by_rule(journey: &Journey, cause: &DropCause) -> Option<Finding> {
     }
     steps.reverse();
     steps.push(at);
-    Some(Finding { code: "dropped-by-rule", text, fix: Vec::new(), certainty: Certainty::Certain, steps })
+    Some(Finding {
+        code: "dropped-by-rule",
+        text,
+        fix: Vec::new(),
+        certainty: Certainty::Certain,
+        steps,
+        near: None,
+    })
 }
 
 fn dropped_by_policy(journey: &Journey, cause: &DropCause) -> Option<Finding> {
@@ -87,7 +94,7 @@ fn dropped_by_policy(journey: &Journey, cause: &DropCause) -> Option<Finding> {
         backend.owner(*family)
     );
     let certainty = Certainty::Certain;
-    Some(Finding { code: "dropped-by-policy", text, fix: Vec::new(), certainty, steps: vec![at] })
+    Some(Finding { code: "dropped-by-policy", text, fix: Vec::new(), certainty, steps: vec![at], near: None })
 }
 
 fn dropped_by_kernel(journey: &Journey, drop: &KernelDrop) -> Option<Finding> {
@@ -103,7 +110,7 @@ fn dropped_by_kernel(journey: &Journey, drop: &KernelDrop) -> Option<Finding> {
     };
     let certainty = if drop.likely { Certainty::Likely } else { Certainty::Certain };
     let code = drop.cause.unwrap_or("dropped-by-kernel");
-    Some(Finding { code, text, fix: fix.iter().cloned().collect(), certainty, steps: vec![at] })
+    Some(Finding { code, text, fix: fix.iter().cloned().collect(), certainty, steps: vec![at], near: None })
 }
 
 /// A packet can only be a reply when the first packet of its connection got through here: conntrack confirms
@@ -126,6 +133,7 @@ fn reply_dropped(journey: &Journey, cause: Option<&Finding>) -> Option<Finding> 
         fix: Vec::new(),
         certainty: Certainty::Certain,
         steps: cause.map(|finding| finding.steps.clone()).unwrap_or_default(),
+        near: None,
     })
 }
 

@@ -8,6 +8,8 @@ pub use causes::{Causes, Total};
 pub use drops::find;
 pub(crate) use no_answer::Way;
 
+use crate::journey::RuleRef;
+
 /// How sure a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Certainty {
@@ -30,6 +32,8 @@ pub struct Finding {
     pub certainty: Certainty,
     /// Indices of the steps that prove it.
     pub steps: Vec<usize>,
+    /// The rule that would have done otherwise, where it is about one: it nearly matched, or was not come to.
+    pub near: Option<RuleRef>,
 }
 
 /// Whether a shell and nft take an element as it is: addresses, numbers and plain names.

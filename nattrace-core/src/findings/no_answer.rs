@@ -111,6 +111,7 @@ impl Way {
                 fix: self.masquerade("hairpin"),
                 certainty: Certainty::Likely,
                 steps: Vec::new(),
+                near: None,
             };
         }
         let next_hop = self.next_hop();
@@ -152,6 +153,7 @@ impl Way {
             fix: Vec::new(),
             certainty: Certainty::Certain,
             steps: Vec::new(),
+            near: None,
         }
     }
 
@@ -182,6 +184,7 @@ impl Way {
             fix: self.masquerade("way_back"),
             certainty: Certainty::Likely,
             steps: Vec::new(),
+            near: None,
         })
     }
 

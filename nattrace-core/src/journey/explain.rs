@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::assemble::Assembler;
 use super::open::{Draft, Note, Open};
 use super::release::Closed;
-use super::{Backend, RouteDecision, StepKind};
+use super::{Backend, RouteDecision, RuleRef, StepKind};
 use crate::evaluate::{Answer, Asks, Expressions, Failure, Lookup, Moment, is_for_others};
 use crate::event::{NetnsId, NfFamily, SetAnswer, Verdict};
 use crate::findings::{Certainty, Finding, is_plain_element};
@@ -225,6 +225,19 @@ impl<'a> Place<'a> {
         match self.backend {
             Backend::Nft => "handle",
             Backend::Legacy => "rule",
+        }
+    }
+
+    /// A rule, for who looks for it.
+    fn refer(&self, rule: &Candidate<'_>, chain: &str) -> RuleRef {
+        RuleRef {
+            backend: self.backend,
+            family: self.family,
+            table: self.table.to_owned(),
+            chain: chain.to_owned(),
+            handle: rule.handle,
+            text: Some(rule.text.to_owned()),
+            nft_text: None,
         }
     }
 
@@ -517,6 +530,7 @@ fn missed(place: &Place<'_>, open: &Open, passed: &[Passed<'_>], miss: &Miss<'_>
             fix: remedy::add_element(place, lookup).into_iter().collect(),
             certainty: Certainty::Certain,
             steps: Vec::new(),
+            near: Some(place.refer(miss.rule, miss.chain)),
         },
         None => Finding {
             code: "rule-nearly-matched",
@@ -527,6 +541,7 @@ fn missed(place: &Place<'_>, open: &Open, passed: &[Passed<'_>], miss: &Miss<'_>
             fix: remedy::let_through(place, open, passed).into_iter().collect(),
             certainty: Certainty::Likely,
             steps: Vec::new(),
+            near: Some(place.refer(miss.rule, miss.chain)),
         },
     }
 }
@@ -546,6 +561,7 @@ fn not_judged(rule: &Candidate<'_>, part: &str, count: usize) -> Finding {
         fix: Vec::new(),
         certainty: Certainty::Certain,
         steps: Vec::new(),
+        near: None,
     }
 }
 
@@ -563,5 +579,6 @@ fn not_allowed(place: &Place<'_>, open: &Open, passed: &[Passed<'_>], judged: us
         fix: fix.into_iter().collect(),
         certainty: Certainty::Certain,
         steps: Vec::new(),
+        near: None,
     }
 }

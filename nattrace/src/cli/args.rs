@@ -30,6 +30,10 @@ Examples:
     nattrace replay trace.rec --proto icmpv6
     nattrace tui trace.rec
 
+  The same as a page to mail to a colleague, or its picture alone:
+    nattrace report trace.rec -o report.html
+    nattrace report trace.rec --dport 22 --format svg -o path.svg
+
   Send it to somebody who is not to know whose it is:
     nattrace anonymize trace.rec -o public.rec
 
@@ -54,7 +58,7 @@ packet is selected. It runs until Ctrl-C.";
     about = ABOUT,
     max_term_width = 100,
     after_help = EXAMPLES,
-    override_usage = "nattrace [FILTERS] [OPTIONS]\n       nattrace replay FILE [FILTERS] [OPTIONS]\n       nattrace tui [FILE] [FILTERS] [OPTIONS]\n       nattrace anonymize FILE [-o FILE]\n       nattrace check\n       nattrace completions SHELL | man"
+    override_usage = "nattrace [FILTERS] [OPTIONS]\n       nattrace replay FILE [FILTERS] [OPTIONS]\n       nattrace report FILE [FILTERS] [OPTIONS] -o PAGE\n       nattrace tui [FILE] [FILTERS] [OPTIONS]\n       nattrace anonymize FILE [-o FILE]\n       nattrace check\n       nattrace completions SHELL | man"
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -83,6 +87,8 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Tell again what --record kept: no kernel, no root needed
     Replay(Box<ReplayArgs>),
+    /// Make a page of what --record kept, or, with --format svg or dot, its picture alone
+    Report(Box<ReplayArgs>),
     /// Look around in packets as they come, or in a recording, on the whole screen; ? there shows the keys
     Tui(Box<TuiArgs>),
     /// Make a recording that a stranger may have: addresses and names are replaced
@@ -249,7 +255,8 @@ pub(super) struct DisguiseArgs {
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
     /// text for people [default], json for programs (JSON Lines), nft for what reads `nft monitor trace`,
-    /// pcapng for Wireshark
+    /// pcapng for Wireshark; html for a page of it all [default of report], svg and dot for its picture alone, these
+    /// three at the end
     #[arg(long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
     pub(super) format: Option<Format>,
     /// Write the results there instead of to standard output
@@ -269,6 +276,19 @@ pub enum Format {
     Nft,
     /// For Wireshark and its kin: packets at each hook, with comments.
     Pcapng,
+    /// A page of it all, at the end.
+    Html,
+    /// The picture of where packets went, at the end.
+    Svg,
+    /// The same for graphviz.
+    Dot,
+}
+
+impl Format {
+    /// Whether it is told at the end, all at once.
+    pub(super) fn is_report(self) -> bool {
+        matches!(self, Self::Html | Self::Svg | Self::Dot)
+    }
 }
 
 /// `--color`.

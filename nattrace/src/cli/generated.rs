@@ -14,6 +14,7 @@ const SYNOPSIS: &str = "\
 .nf
 nattrace [FILTERS] [OPTIONS]
 nattrace replay FILE [FILTERS] [OPTIONS]
+nattrace report FILE [FILTERS] [OPTIONS] -o PAGE
 nattrace tui [FILE] [FILTERS] [OPTIONS]
 nattrace check
 .fi

@@ -70,7 +70,7 @@ pub(super) fn from_clap(error: &clap::Error) -> Mistake {
                     typed,
                     "a word that is neither an option nor a command",
                     "filters are options, as in `nattrace --proto tcp --dport 22`; the commands are \
-                     check, replay, tui and anonymize",
+                     check, replay, report, tui and anonymize",
                 )
             } else {
                 Mistake::new(typed, "there is no such command", format!("did you mean {near}?"))
@@ -98,8 +98,13 @@ pub(super) fn from_clap(error: &clap::Error) -> Mistake {
         ErrorKind::ArgumentConflict => Mistake::new(flag, "given more than once", "give it once"),
         ErrorKind::MissingRequiredArgument => {
             let usage = get(ContextKind::Usage);
-            let (command, more) =
-                if usage.contains(" anonymize ") { ("anonymize", " -o public.rec") } else { ("replay", "") };
+            let (command, more) = if usage.contains(" anonymize ") {
+                ("anonymize", " -o public.rec")
+            } else if usage.contains("nattrace report") {
+                ("report", "")
+            } else {
+                ("replay", "")
+            };
             let remedy = format!("name one, as in `nattrace {command} trace.rec{more}`");
             Mistake::new(command, "the FILE is missing", remedy)
         }

@@ -208,13 +208,18 @@ pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
                 )));
             }
             let output = resolved(output.join(check.output))?;
-            let without = match output.format {
-                Format::Nft => Some(("check --format nft", "nft has no grammar for it")),
-                Format::Pcapng => Some(("check --format pcapng", "there are no packets in it")),
+            let cause = match output.format {
                 Format::Text | Format::Json => None,
+                Format::Nft => Some("nft has no grammar for it"),
+                Format::Pcapng => Some("there are no packets in it"),
+                Format::Html | Format::Svg | Format::Dot => Some("there are no packets to show"),
             };
-            if let Some((typed, cause)) = without {
-                return Err(Stop::Mistake(Mistake::new(typed, cause, "give --format text or json")));
+            if let Some(cause) = cause {
+                return Err(Stop::Mistake(Mistake::new(
+                    format!("check --format {}", name_of(output.format)),
+                    cause,
+                    "give --format text or json",
+                )));
             }
             Ok(Plan::Check(CheckPlan { output }))
         }
@@ -249,9 +254,32 @@ pub(super) fn resolve(args: Args, terminal: &Terminal) -> Result<Plan, Stop> {
             }
             Ok(anonymize(file, output, terminal)?)
         }
+        Some(Command::Report(report)) => {
+            only_while_traced(&kernel, "report")?;
+            let made = OutputArgs { format: Some(Format::Html), output: None };
+            let output = resolved(made.join(output).join(report.output))?;
+            if !output.format.is_report() {
+                let name = name_of(output.format);
+                return Err(Stop::Mistake(Mistake::new(
+                    format!("report --format {name}"),
+                    "a report is a page (html) or its picture (svg, dot)",
+                    format!("write `nattrace replay {} --format {name}`", report.file.display()),
+                )));
+            }
+            let (filter, limit) = (filter.join(report.filter), limit.join(report.limit));
+            let export = export.join(report.export);
+            let anonymize = disguise.anonymize || report.disguise.anonymize;
+            let plan = replay(report.file, &filter, &limit, &export, anonymize, output)?;
+            Ok(Plan::Replay(Box::new(plan)))
+        }
         Some(Command::Completions { shell }) => Err(Stop::Print(generated::completions(shell))),
         Some(Command::Man) => Err(Stop::Print(generated::manual())),
     }
+}
+
+/// As it is typed.
+fn name_of(format: Format) -> String {
+    format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn trace(
@@ -492,11 +520,19 @@ fn written_file(typed: Option<PathBuf>) -> Result<Option<PathBuf>, Mistake> {
 fn resolve_output(args: OutputArgs, color: args::Color, terminal: &Terminal) -> Result<Output, Mistake> {
     let path = written_file(args.output)?;
     let format = args.format.unwrap_or_default();
-    if format == Format::Pcapng && path.is_none() && terminal.stdout {
+    let on_terminal = path.is_none() && terminal.stdout;
+    if format == Format::Pcapng && on_terminal {
         return Err(Mistake::new(
             "--format pcapng",
             "it is no text, and standard output is a terminal",
             "give -o FILE, or pipe it, as in `nattrace --format pcapng | wireshark -k -i -`",
+        ));
+    }
+    if format == Format::Html && on_terminal {
+        return Err(Mistake::new(
+            "--format html",
+            "a page on a terminal is of no use",
+            "write it to a file, as in -o report.html",
         ));
     }
     let width = match terminal.columns {
@@ -670,6 +706,26 @@ mod tests {
     }
 
     #[test]
+    fn a_report_is_a_replay_that_makes_a_page() {
+        for (line, format) in [
+            ("--dport 22 report f --count 2", Format::Html),
+            ("--dport 22 report f --count 2 --format svg", Format::Svg),
+            ("--format dot --dport 22 replay f --count 2", Format::Dot),
+        ] {
+            let Ok(Plan::Replay(plan)) = plan(line) else { panic!("{line}") };
+            assert_eq!((plan.output.format, plan.count, plan.filter.dport.len()), (format, Some(2), 1));
+        }
+        let terminal = Terminal { stdout: true, ..Terminal::default() };
+        let typed = |line: &str| parse(line.split(' ').map(Into::into), &terminal);
+        let Err(Stop::Mistake(mistake)) = typed("nattrace report f") else { panic!("a mistake") };
+        assert_eq!(
+            mistake.to_string(),
+            "--format html: a page on a terminal is of no use; write it to a file, as in -o report.html"
+        );
+        assert!(typed("nattrace report f -o page.html").is_ok());
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for (line, said) in [
             ("--rate 5 replay f", "--rate with replay: it has a meaning only while the kernel is traced"),
@@ -683,6 +739,10 @@ mod tests {
             ),
             ("check --format nft", "check --format nft: nft has no grammar for it"),
             ("check --format pcapng", "check --format pcapng: there are no packets in it"),
+            ("check --format svg", "check --format svg: there are no packets to show"),
+            ("--rate 5 report f", "--rate with report: it has a meaning only while the kernel is traced"),
+            ("report f --format json", "report --format json: a report is a page (html) or its picture"),
+            ("report f -o ./f", "-o ./f: the results would overwrite the recording"),
             ("replay f -o ./f", "-o ./f: the results would overwrite the recording"),
             ("--record x -o x", "--record x with -o x: the recording and the results"),
             ("--anonymize", "--anonymize: nothing is recorded, and what is told"),

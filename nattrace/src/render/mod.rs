@@ -1,4 +1,4 @@
-//! Journeys to text, JSON Lines, nft's own grammar, and pcapng. Renderers add no knowledge: whatever they say stands
+//! Journeys to text, JSON Lines, nft's own grammar, pcapng, and reports. Renderers add no knowledge: whatever they say stands
 //! in the journey.
 //!
 //! A [`Renderer`] turns each value into bytes and writes them at once, so that a reader at the other end of
@@ -14,6 +14,7 @@ mod namespaces;
 mod nft;
 pub(crate) mod path;
 mod pcapng;
+mod report;
 mod run;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -35,6 +36,7 @@ pub(crate) use text::end_in_words;
 
 use crate::cli::plan::{Format, Output, Width};
 use layout::Layout;
+use report::Report;
 use text::Text;
 
 /// Writes one run's results in one form.
@@ -56,11 +58,14 @@ enum Form {
     Nft(nft::Dialect),
     /// `None` until it is known what the run is.
     Pcapng(Option<Box<pcapng::Pcapng>>),
+    /// Told at the end.
+    Report(Box<Report>),
 }
 
 impl<W: Write> Renderer<W> {
     /// A renderer for the output that was planned.
     pub fn new(plan: &Output, out: W) -> Self {
+        let report = |form| Form::Report(Box::new(Report::new(form, jiff::tz::TimeZone::system())));
         let form = match plan.format {
             Format::Text => Form::Text {
                 text: Text::new(jiff::tz::TimeZone::system()),
@@ -70,6 +75,9 @@ impl<W: Write> Renderer<W> {
             Format::Json => Form::Json,
             Format::Nft => Form::Nft(nft::Dialect::default()),
             Format::Pcapng => Form::Pcapng(None),
+            Format::Html => report(report::Form::Html),
+            Format::Svg => report(report::Form::Svg),
+            Format::Dot => report(report::Form::Dot),
         };
         Self { out, namespaces: Namespaces::default(), form }
     }
@@ -86,7 +94,7 @@ impl<W: Write> Renderer<W> {
         }
     }
 
-    /// What this run is. Only JSON and pcapng have a place for it: the others' readers find it on standard error.
+    /// What this run is. JSON and pcapng have a place for it, and a report; the others' readers find it on standard error.
     pub fn start(&mut self, start: &Start) -> io::Result<()> {
         let bytes = match &mut self.form {
             Form::Json => json::start(start)?,
@@ -94,6 +102,10 @@ impl<W: Write> Renderer<W> {
                 let (begun, bytes) = pcapng::Pcapng::begin(start)?;
                 *pcapng = Some(Box::new(begun));
                 bytes
+            }
+            Form::Report(report) => {
+                report.start(start);
+                return Ok(());
             }
             Form::Text { .. } | Form::Nft(_) => return Ok(()),
         };
@@ -112,6 +124,10 @@ impl<W: Write> Renderer<W> {
                 if let Some(pcapng) = pcapng {
                     pcapng.journey(journey, &self.namespaces);
                 }
+                return Ok(());
+            }
+            Form::Report(report) => {
+                report.journey(journey);
                 return Ok(());
             }
         };
@@ -134,6 +150,10 @@ impl<W: Write> Renderer<W> {
             }
             Form::Json => json::conversation(conversation, &self.namespaces)?,
             Form::Nft(_) | Form::Pcapng(_) => return Ok(()),
+            Form::Report(report) => {
+                report.conversation(conversation);
+                return Ok(());
+            }
         };
         self.write(&bytes)
     }
@@ -147,6 +167,10 @@ impl<W: Write> Renderer<W> {
             Form::Json => json::loss(loss, journeys)?,
             // They have no line for it; whoever runs the program says it on standard error.
             Form::Nft(_) | Form::Pcapng(_) => return Ok(()),
+            Form::Report(report) => {
+                report.loss(loss, journeys);
+                return Ok(());
+            }
         };
         self.write(&bytes)
     }
@@ -160,6 +184,7 @@ impl<W: Write> Renderer<W> {
             Form::Json => json::summary(summary)?,
             Form::Pcapng(Some(pcapng)) => pcapng.end()?,
             Form::Nft(_) | Form::Pcapng(None) => return Ok(()),
+            Form::Report(report) => report.summary(summary, &self.namespaces).into_bytes(),
         };
         self.write(&bytes)
     }
@@ -171,7 +196,8 @@ impl<W: Write> Renderer<W> {
                 check::text(capabilities, Layout::new(columns(*width))).paint(*color).into_bytes()
             }
             Form::Json => check::json(capabilities)?,
-            Form::Nft(_) | Form::Pcapng(_) => return Ok(()),
+            // The command line refuses these.
+            Form::Nft(_) | Form::Pcapng(_) | Form::Report(_) => return Ok(()),
         };
         self.write(&bytes)
     }

@@ -196,6 +196,7 @@ pub(crate) fn broken() -> Journey {
             fix: vec!["nft add element inet filter allow_in { 192.168.70.10 . 22 }".to_owned()],
             certainty: Certainty::Certain,
             steps: vec![6, 7],
+            near: None,
         }],
         ..article()
     }

@@ -6,6 +6,7 @@
 mod apt;
 mod apt_sources;
 mod bpf_linker;
+pub(crate) mod browser;
 pub(crate) mod collector;
 pub(crate) mod kernel;
 mod rust_src;

@@ -43,11 +43,16 @@ pub(crate) const QEMU_SAFE: u32 = 10;
 
 /// Installs the programs that are missing, or says which to install by hand.
 pub(crate) fn install_missing(cache: &Cache) -> Result<()> {
-    if missing().is_empty() {
+    install(cache, &TOOLS)
+}
+
+/// The same for these programs.
+pub(super) fn install(cache: &Cache, tools: &[(&str, &'static str)]) -> Result<()> {
+    if missing(tools).is_empty() {
         return Ok(());
     }
     let _lock = cache.lock()?;
-    let packages = missing();
+    let packages = missing(tools);
     if packages.is_empty() {
         return Ok(());
     }
@@ -68,7 +73,7 @@ pub(crate) fn install_missing(cache: &Cache) -> Result<()> {
         .filter(|(packages, _)| !packages.is_empty())
         .try_for_each(|(packages, suite)| apt::install(cache, packages, suite.as_deref()))
         .with_context(|| format!("install them by hand: apt-get install --no-install-recommends {names}"))?;
-    let packages = missing();
+    let packages = missing(tools);
     if !packages.is_empty() {
         bail!("apt installed {names}, yet something of {} is still missing", packages.join(" "));
     }
@@ -76,12 +81,12 @@ pub(crate) fn install_missing(cache: &Cache) -> Result<()> {
 }
 
 /// The packages of all that is missing, each once.
-fn missing() -> Vec<&'static str> {
+fn missing(tools: &[(&str, &'static str)]) -> Vec<&'static str> {
     let absent = |tool: &str| {
         if tool.starts_with('/') { !Path::new(tool).exists() } else { process::find(tool).is_none() }
     };
     let mut packages: Vec<_> =
-        TOOLS.iter().filter(|(tool, _)| absent(tool)).map(|(_, package)| *package).collect();
+        tools.iter().filter(|(tool, _)| absent(tool)).map(|(_, package)| *package).collect();
     packages.dedup();
     packages
 }

@@ -3,6 +3,7 @@
 pub(crate) mod demo;
 pub(crate) mod dist;
 pub(crate) mod guest;
+pub(crate) mod picture;
 pub(crate) mod record;
 pub(crate) mod run;
 pub(crate) mod setup;

@@ -29,6 +29,9 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     if !args.build_only && !args.env {
         setup::tools::install_missing(cache)?;
         setup::collector::get(cache)?;
+        if setup::browser::is_available() {
+            setup::browser::install_missing(cache)?;
+        }
         for series in &args.kernel {
             setup::kernel::get(cache, series)?;
         }

@@ -47,6 +47,7 @@ pub(super) fn nearly(
         fix: fix.into_iter().collect(),
         certainty: Certainty::Likely,
         steps: Vec::new(),
+        near: Some(place.refer(miss.rule, miss.chain)),
     }
 }
 
@@ -127,6 +128,7 @@ pub(super) fn late(place: &Place<'_>, found: &Late<'_>) -> Finding {
         fix: insert(place, way, taken_by, rule.text).into_iter().collect(),
         certainty: Certainty::Likely,
         steps: Vec::new(),
+        near: Some(place.refer(rule, way.chain)),
     }
 }
 
@@ -175,6 +177,7 @@ pub(super) fn for_others(
         fix: fix.unwrap_or_default(),
         certainty: Certainty::Likely,
         steps: Vec::new(),
+        near: Some(place.refer(rule, chain)),
     }
 }
 
@@ -203,6 +206,7 @@ pub(super) fn without_hook(place: &Place<'_>, rule: &Candidate<'_>, found: &Nowh
         fix,
         certainty: Certainty::Likely,
         steps: Vec::new(),
+        near: Some(place.refer(rule, chain)),
     }
 }
 

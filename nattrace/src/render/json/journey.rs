@@ -601,6 +601,9 @@ struct FindingBody<'a> {
     fix: &'a [String],
     certainty: &'static str,
     steps: &'a [usize],
+    /// The rule that would have done otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    near: Option<RuleBody<'a>>,
 }
 
 fn finding(finding: &Finding) -> FindingBody<'_> {
@@ -613,6 +616,7 @@ fn finding(finding: &Finding) -> FindingBody<'_> {
             Certainty::Likely => "likely",
         },
         steps: &finding.steps,
+        near: finding.near.as_ref().map(rule),
     }
 }
 

@@ -19,11 +19,23 @@ pub(super) fn header(
     layout: Layout,
     out: &mut Lines,
 ) {
+    let left = left(journey);
+    let right = right(journey, namespaces, zone);
+    layout.header(&left, &right, out);
+}
+
+/// Which packet, and what conntrack makes of it.
+pub(in crate::render) fn left(journey: &Journey) -> Vec<Span> {
     let mut left = title(journey);
     let details = details(journey);
     if !details.is_empty() {
         left.push(Span::new(Role::Faint, format!("  {}", details.join("  "))));
     }
+    left
+}
+
+/// Where it came from, and when.
+pub(in crate::render) fn right(journey: &Journey, namespaces: &Namespaces, zone: &TimeZone) -> Vec<Span> {
     let mut right = Vec::new();
     let first_hook = journey.steps.iter().find_map(|step| match &step.kind {
         StepKind::Hook { hook, .. } => Some(*hook),
@@ -42,7 +54,7 @@ pub(super) fn header(
     }
     let gap = if right.is_empty() { "" } else { "  " };
     right.push(Span::new(Role::Faint, format!("{gap}{}", time_of_day(journey.first_seen_ns, zone))));
-    layout.header(&left, &right, out);
+    right
 }
 
 /// Number, protocol, ends and what kind of packet it is.

@@ -10,18 +10,17 @@
 //! Hooks and signs stand left, where the eye runs down; chains in the middle; rules as their owner wrote
 //! them on the right. On a terminal rows are wrapped to its width; elsewhere each stays one line.
 
+mod earlier;
 pub(super) mod header;
 pub(super) mod rows;
 pub(crate) mod words;
 
 pub(crate) use words::end as end_in_words;
 
-use std::collections::BTreeMap;
-
 use jiff::tz::TimeZone;
 use nattrace_core::conversation::Conversation;
 use nattrace_core::event::Loss;
-use nattrace_core::findings::{Certainty, Finding};
+use nattrace_core::findings::Finding;
 use nattrace_core::journey::{Journey, JourneyId};
 
 use super::layout::{Layout, Lines, Row};
@@ -30,14 +29,14 @@ use super::run::Summary;
 use super::style::{Role, Span};
 pub(crate) use header::{kind, title};
 
-/// First transmissions that later ones may refer to: enough for every retransmission timer, and little memory.
-const REMEMBERED: usize = 1024;
+pub(super) use earlier::Earlier;
+pub(super) use rows::rows;
 
 /// The state that blocks depend on: what was shown before.
 #[derive(Debug)]
 pub(crate) struct Text {
     zone: TimeZone,
-    shown: BTreeMap<JourneyId, Shown>,
+    earlier: Earlier,
     last: Last,
 }
 
@@ -51,17 +50,10 @@ enum Last {
     Line,
 }
 
-/// What a later block may want to say of an earlier one.
-#[derive(Debug)]
-struct Shown {
-    first_seen_ns: u64,
-    end: String,
-}
-
 impl Text {
     /// Nothing was shown yet; times are told in this zone.
     pub(crate) fn new(zone: TimeZone) -> Self {
-        Self { zone, shown: BTreeMap::new(), last: Last::Nothing }
+        Self { zone, earlier: Earlier::default(), last: Last::Nothing }
     }
 
     /// A finished journey: its block, or one line where it repeats an earlier one.
@@ -76,7 +68,7 @@ impl Text {
         match journey.retransmission_of {
             Some(first) if journey.same_path => self.repetition(journey, first, layout, &mut out),
             None if let Some(first) = journey.like
-                && self.shown.contains_key(&first)
+                && self.earlier.has(first)
                 && journey.incomplete.is_empty() =>
             {
                 self.begin(Last::Line, &mut out);
@@ -90,7 +82,7 @@ impl Text {
                 self.block(journey, namespaces, layout, &mut out);
             }
         }
-        self.remember(journey);
+        self.earlier.remember(journey);
         out
     }
 
@@ -104,7 +96,7 @@ impl Text {
     ) -> Lines {
         let mut text = Self::new(zone.clone());
         if let Some(earlier) = earlier {
-            text.remember(earlier);
+            text.earlier.remember(earlier);
         }
         let mut out = Lines::default();
         text.block(journey, namespaces, Layout::new(width), &mut out);
@@ -114,8 +106,8 @@ impl Text {
     fn block(&self, journey: &Journey, namespaces: &Namespaces, layout: Layout, out: &mut Lines) {
         header::header(journey, namespaces, &self.zone, layout, out);
         let mut rows = Vec::new();
-        rows.extend(journey.retransmission_of.map(|first| self.difference(journey, first)));
-        rows.extend(rows::rows(journey, namespaces));
+        rows.extend(journey.retransmission_of.map(|first| again(self.earlier.difference(journey, first))));
+        rows.extend(self::rows(journey, namespaces));
         layout.rows(&rows, out);
         for finding in journey.findings.iter().filter(|finding| !restates_end(finding)) {
             self::finding(finding, layout, out);
@@ -130,51 +122,22 @@ impl Text {
         }
     }
 
-    fn remember(&mut self, journey: &Journey) {
-        let shown = Shown { first_seen_ns: journey.first_seen_ns, end: words::end(journey) };
-        self.shown.insert(journey.id, shown);
-        if self.shown.len() > REMEMBERED {
-            self.shown.pop_first();
-        }
-    }
-
     /// One line: in the first one's block when nothing came between, else one that stands for itself.
     fn repetition(&mut self, journey: &Journey, first: JourneyId, layout: Layout, out: &mut Lines) {
-        let after = self.after(journey, first);
+        let after = self.earlier.after(journey, first);
         if self.last == Last::Block(first) {
             let told = format!("retransmitted{after} as #{}: same path, same end", journey.id);
-            let text = vec![Span::new(Role::Plain, told)];
-            layout.rows(&[row(Span::new(Role::Other, "↻ again"), text)], out);
+            layout.rows(&[again(told)], out);
             return;
         }
         self.begin(Last::Line, out);
         let mut line = title(journey);
-        let end = words::end(journey);
         line.extend([
             Span::new(Role::Plain, "  "),
             Span::new(Role::Other, "↻"),
-            Span::new(Role::Plain, format!(" retransmits #{first}{after}: same path, {end}")),
+            Span::new(Role::Plain, format!(" {}", self.earlier.repetition(journey, first))),
         ]);
         layout.paragraph(&line, out);
-    }
-
-    /// A retransmission with a block of its own, mostly for going another way, says what the first one did.
-    fn difference(&self, journey: &Journey, first: JourneyId) -> Row {
-        let after = self.after(journey, first);
-        let told = match self.shown.get(&first).map(|shown| &shown.end) {
-            _ if journey.same_path => format!("retransmits #{first}{after}: same path, same end"),
-            Some(end) if *end == words::end(journey) => {
-                format!("retransmits #{first}{after}; same end by another path")
-            }
-            Some(end) => format!("retransmits #{first}{after}, but ends otherwise: #{first} was {end}"),
-            None => format!("retransmits #{first}; path or end differ"),
-        };
-        row(Span::new(Role::Other, "↻ again"), vec![Span::new(Role::Plain, told)])
-    }
-
-    fn after(&self, journey: &Journey, first: JourneyId) -> String {
-        let since = self.shown.get(&first).and_then(|s| journey.first_seen_ns.checked_sub(s.first_seen_ns));
-        since.map_or_else(String::new, |since| format!(" after {}", words::time_span(since)))
     }
 
     /// What came of a connection: one line, where it says more than its packet does.
@@ -227,22 +190,23 @@ impl Text {
 }
 
 /// Whether a finding says only what the line above it, "✗ DROPPED by ..", says already.
-fn restates_end(finding: &Finding) -> bool {
+pub(super) fn restates_end(finding: &Finding) -> bool {
     matches!(finding.code, "dropped-by-rule" | "dropped-by-policy") && finding.fix.is_empty()
 }
 
 fn finding(finding: &Finding, layout: Layout, out: &mut Lines) {
-    let certainty = match finding.certainty {
-        Certainty::Certain => "why",
-        Certainty::Likely => "likely why",
-    };
     let why = vec![Span::new(Role::Plain, &finding.text)];
-    layout.rows(&[row(Span::new(Role::Label, certainty), why)], out);
+    layout.rows(&[row(Span::new(Role::Label, words::certainty(finding.certainty)), why)], out);
     for (i, command) in finding.fix.iter().enumerate() {
         let label = if i == 0 { "fix" } else { "" };
         let command = vec![Span::new(Role::Command, command)];
         layout.command(&row(Span::new(Role::Label, label), command), out);
     }
+}
+
+/// A row about the first transmission.
+pub(super) fn again(told: String) -> Row {
+    row(Span::new(Role::Other, "↻ again"), vec![Span::new(Role::Plain, told)])
 }
 
 fn row(label: Span, text: Vec<Span>) -> Row {

@@ -14,7 +14,7 @@ use crate::render::namespaces::Namespaces;
 use crate::render::style::{Role, Span};
 
 /// The rows of a journey, from its first step to its end.
-pub(super) fn rows(journey: &Journey, namespaces: &Namespaces) -> Vec<Row> {
+pub(in crate::render) fn rows(journey: &Journey, namespaces: &Namespaces) -> Vec<Row> {
     by_step(journey, namespaces).into_iter().map(|(_, row)| row).collect()
 }
 
@@ -216,16 +216,9 @@ impl<'a> Writer<'a> {
             text.push(Span::new(Role::Plain, " in the packet it quotes"));
         }
         if *port_unasked {
-            let port = from.port.map_or_else(String::new, |port| format!(" {port}"));
-            text.push(Span::new(
-                Role::Plain,
-                format!("  unasked: port{port} is taken, or its source is mapped so already"),
-            ));
-        } else if let (Some(function), RewrittenBy::Other) = (function, by) {
-            text.push(Span::new(
-                Role::Faint,
-                format!("  written by {}, without NAT", words::writer(function)),
-            ));
+            text.push(Span::new(Role::Plain, format!("  {}", words::unasked(*from))));
+        } else if let Some(told) = words::written(function.as_deref(), *by) {
+            text.push(Span::new(Role::Faint, format!("  {told}")));
         } else {
             text.extend(self.rewritten_by(rule.as_ref(), *by, *decided_for, *older));
         }
@@ -240,25 +233,11 @@ impl<'a> Writer<'a> {
         decided_for: Option<JourneyId>,
         older: bool,
     ) -> Option<Span> {
+        let above = rule.is_some_and(|rule| self.last_rule == Some(rule));
         let told = match by {
-            RewrittenBy::Rule => match rule {
-                Some(rule) if self.last_rule == Some(rule) => return None,
-                Some(rule) => format!("by a rule of {}", rule.chain_of()),
-                None => "by a rule that was not seen".to_owned(),
-            },
-            RewrittenBy::Connection => match decided_for {
-                Some(journey) => format!("as decided for #{journey}"),
-                None if older => "as its connection is mapped since before this trace".to_owned(),
-                None => "as its connection is mapped".to_owned(),
-            },
-            RewrittenBy::IcmpError => "of an ICMP error, as the connection it is about is mapped".to_owned(),
-            RewrittenBy::Flowtable => "by the flowtable's fast path".to_owned(),
-            RewrittenBy::Ipvs => "by IPVS".to_owned(),
-            RewrittenBy::Other => match rule {
-                Some(rule) if self.last_rule == Some(rule) => "written by the rule, without NAT".to_owned(),
-                Some(rule) => format!("written by a rule of {}, without NAT", rule.chain_of()),
-                None => "not by a NAT rule that was seen".to_owned(),
-            },
+            RewrittenBy::Rule if above => return None,
+            RewrittenBy::Other if above => "written by the rule, without NAT".to_owned(),
+            _ => words::rewritten_by(rule, by, decided_for, older),
         };
         Some(Span::new(Role::Faint, format!("  {told}")))
     }

@@ -374,6 +374,7 @@ fn ends_that_no_rule_decided() {
         fix: vec![],
         certainty: Certainty::Certain,
         steps: vec![0],
+        near: None,
     }];
     kernel.findings = vec![Finding {
         code: "rp-filter",
@@ -386,6 +387,7 @@ fn ends_that_no_rule_decided() {
         ],
         certainty: Certainty::Likely,
         steps: vec![],
+        near: None,
     }];
     let mut told_below = Journey { id: JourneyId(8), ..kernel.clone() };
     told_below.findings[0].text = "The reverse path filter refused it. Check the route back.".into();

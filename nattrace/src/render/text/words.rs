@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nattrace_core::conntrack::Tuple;
 use nattrace_core::event::{HookPoint, Loss};
+use nattrace_core::findings::Certainty;
 use nattrace_core::journey::{
-    Backend, ConnectionStep, DropCause, Journey, JourneyId, KernelDrop, MatchedRoute, Outcome, RouteDecision,
-    RuleRef, RuleStep, StepKind,
+    Backend, ConnectionStep, DropCause, Journey, JourneyId, KernelDrop, MatchedRoute, Outcome, RewrittenBy,
+    RouteDecision, RuleRef, RuleStep, StepKind,
 };
 use nattrace_core::packet::{Endpoint, protocol};
 
@@ -107,7 +108,7 @@ pub(crate) fn end(journey: &Journey) -> String {
 }
 
 /// A rule whose text is not known.
-pub(super) fn unknown_rule(step: &RuleStep) -> String {
+pub(in crate::render) fn unknown_rule(step: &RuleStep) -> String {
     let rule = step.rule.in_chain();
     match (step.rule.backend, step.or_end) {
         (Backend::Nft, _) => format!("rule {rule}, text not known"),
@@ -131,7 +132,11 @@ pub(super) fn kernel_drop(text: &str, reason: Option<&str>, function: Option<&st
     kernel_details(reason, function).map_or_else(|| text.to_owned(), |details| format!("{details}: {text}"))
 }
 
-pub(super) fn delivered(protocol: &str, local: Option<Endpoint>, function: Option<&str>) -> String {
+pub(in crate::render) fn delivered(
+    protocol: &str,
+    local: Option<Endpoint>,
+    function: Option<&str>,
+) -> String {
     let mut told = format!("to {protocol}");
     if let Some(local) = local {
         told = format!("{told} {local}");
@@ -152,7 +157,7 @@ pub(super) fn devices(iif: Option<&str>, oif: Option<&str>) -> String {
 }
 
 /// `from_here`: the packet was made on this host, so that "forward" means only "out".
-pub(super) fn route(
+pub(in crate::render) fn route(
     decision: RouteDecision,
     oif: Option<&str>,
     gateway: Option<IpAddr>,
@@ -195,13 +200,21 @@ pub(super) fn route(
 }
 
 /// `3.1 s`, `40 ms`, `2 min 5 s`.
-pub(super) fn time_span(nanoseconds: u64) -> String {
+pub(in crate::render) fn time_span(nanoseconds: u64) -> String {
     let milliseconds = nanoseconds / 1_000_000;
     match milliseconds {
         0..1 => "less than 1 ms".to_owned(),
         1..1000 => format!("{milliseconds} ms"),
         1000..60_000 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),
         _ => format!("{} min {} s", milliseconds / 60_000, milliseconds % 60_000 / 1000),
+    }
+}
+
+/// How sure a finding is.
+pub(in crate::render) fn certainty(certainty: Certainty) -> &'static str {
+    match certainty {
+        Certainty::Certain => "why",
+        Certainty::Likely => "likely why",
     }
 }
 
@@ -213,8 +226,16 @@ pub(crate) fn time_of_day(nanoseconds: u64, zone: &TimeZone) -> String {
     }
 }
 
+/// The day on the user's calendar, and in which zone.
+pub(in crate::render) fn date(nanoseconds: u64, zone: &TimeZone) -> String {
+    match Timestamp::from_nanosecond(i128::from(nanoseconds)) {
+        Ok(time) => time.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d (UTC%:z)").to_string(),
+        Err(_) => String::new(),
+    }
+}
+
 /// The last lines of a run.
-pub(super) fn summary(summary: &Summary) -> Vec<Vec<Span>> {
+pub(in crate::render) fn summary(summary: &Summary) -> Vec<Vec<Span>> {
     let mut lines = Vec::new();
     let tally = summary.journeys;
     if tally.total() == 0 {
@@ -287,8 +308,47 @@ pub(crate) fn tally(tally: Tally) -> Vec<Span> {
     line
 }
 
+/// Who decided a rewrite.
+pub(in crate::render) fn rewritten_by(
+    rule: Option<&RuleRef>,
+    by: RewrittenBy,
+    decided_for: Option<JourneyId>,
+    older: bool,
+) -> String {
+    match by {
+        RewrittenBy::Rule => match rule {
+            Some(rule) => format!("by a rule of {}", rule.chain_of()),
+            None => "by a rule that was not seen".to_owned(),
+        },
+        RewrittenBy::Connection => match decided_for {
+            Some(journey) => format!("as decided for #{journey}"),
+            None if older => "as its connection is mapped since before this trace".to_owned(),
+            None => "as its connection is mapped".to_owned(),
+        },
+        RewrittenBy::IcmpError => "of an ICMP error, as the connection it is about is mapped".to_owned(),
+        RewrittenBy::Flowtable => "by the flowtable's fast path".to_owned(),
+        RewrittenBy::Ipvs => "by IPVS".to_owned(),
+        RewrittenBy::Other => match rule {
+            Some(rule) => format!("written by a rule of {}, without NAT", rule.chain_of()),
+            None => "not by a NAT rule that was seen".to_owned(),
+        },
+    }
+}
+
+/// A source port that changed though nothing asked for it.
+pub(in crate::render) fn unasked(from: Endpoint) -> String {
+    let port = from.port.map_or_else(String::new, |port| format!(" {port}"));
+    format!("unasked: port{port} is taken, or its source is mapped so already")
+}
+
+/// Who wrote a new address past NAT, where the kernel's function is known.
+pub(in crate::render) fn written(function: Option<&str>, by: RewrittenBy) -> Option<String> {
+    let function = function.filter(|_| by == RewrittenBy::Other)?;
+    Some(format!("written by {}, without NAT", writer(function)))
+}
+
 /// Who writes into headers by the kernel's function of this name.
-pub(super) fn writer(function: &str) -> String {
+fn writer(function: &str) -> String {
     let who = match function {
         "do_xdp_generic" => "an XDP program",
         "nfqnl_recv_verdict" => "the program that reads the queue",
@@ -330,7 +390,7 @@ pub(crate) fn connection_ends(original: Tuple, reply: Option<Tuple>) -> String {
 }
 
 /// `#1–#3 #7`, or the first ones of many.
-pub(super) fn numbers(journeys: &[JourneyId]) -> String {
+pub(in crate::render) fn numbers(journeys: &[JourneyId]) -> String {
     const SHOWN: usize = 6;
     let mut sorted: Vec<u64> = journeys.iter().map(|id| id.0).collect();
     sorted.sort_unstable();

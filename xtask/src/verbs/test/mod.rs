@@ -1,5 +1,6 @@
 //! `cargo xtask test`
 
+mod browser;
 mod checks;
 mod report;
 mod scenarios;
@@ -83,6 +84,10 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     if !args.host && filter.is_none() {
         let started = Instant::now();
         add("packages", started, checks::packages(cache));
+    }
+    if !args.host && filter.is_none_or(|filter| browser::NAME.contains(filter)) {
+        let started = Instant::now();
+        add(browser::NAME, started, browser::run(cache, &programs)?);
     }
     let started = Instant::now();
     add("host", started, scenarios::on_host(cache, &programs, filter, &results.join("host"))?);

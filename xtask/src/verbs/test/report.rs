@@ -40,6 +40,15 @@ impl Report {
         })
     }
 
+    /// The output of `node --test --test-reporter=spec`.
+    pub(super) fn of_node() -> Self {
+        Self::new(|line| match Tally::of_node(line) {
+            Some(tally) => Line::Count(tally),
+            None if line.starts_with("ℹ ") => Line::Noise,
+            None => Line::Text,
+        })
+    }
+
     fn new(read_line: fn(&str) -> Line) -> Self {
         Self { read_line, partial: Vec::new(), after_blank: true, tally: None }
     }

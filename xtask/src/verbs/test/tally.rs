@@ -40,6 +40,18 @@ impl Tally {
         Some(Self { passed: count("passed")?, failed: count("failed")?, skipped: count("ignored")? })
     }
 
+    /// Reads one of the lines that close a run of node's tests: `ℹ pass 3`.
+    pub(super) fn of_node(line: &str) -> Option<Self> {
+        let (what, count) = line.trim().strip_prefix("ℹ ")?.split_once(' ')?;
+        let count = count.parse().ok()?;
+        match what {
+            "pass" => Some(Self { passed: count, ..Self::default() }),
+            "fail" | "cancelled" => Some(Self { failed: count, ..Self::default() }),
+            "skipped" | "todo" => Some(Self { skipped: count, ..Self::default() }),
+            _ => None,
+        }
+    }
+
     /// The same, but with a failure where the runner says it failed and counts none.
     pub(super) fn or_failed(self, succeeded: bool) -> Self {
         if succeeded || self.failed > 0 { self } else { self + Self::one(false) }
@@ -87,6 +99,14 @@ mod tests {
         let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 9 filtered out; finished in 0.01s";
         assert_eq!(Tally::of_cargo(line), Some(Tally { passed: 3, failed: 2, skipped: 1 }));
         assert_eq!(Tally::of_cargo("running 3 tests"), None);
+    }
+
+    #[test]
+    fn reads_node() {
+        let lines =
+            ["ℹ tests 6", "ℹ pass 3", "ℹ fail 1", "ℹ cancelled 1", "ℹ skipped 1", "ℹ duration_ms 12.5"];
+        let tally: Tally = lines.into_iter().filter_map(Tally::of_node).sum();
+        assert_eq!(tally, Tally { passed: 3, failed: 2, skipped: 1 });
     }
 
     #[test]
