@@ -130,8 +130,7 @@ impl Conversations {
     /// Adds an ended journey. Gives the conversation that had to make room, if there was one.
     pub fn add(&mut self, journey: &Journey) -> Option<Conversation> {
         let connection = journey.connection.as_ref()?;
-        let original = connection.original?;
-        let key = (journey.netns.inum, original);
+        let key = journey.conversation()?;
         let talk = self.open.entry(key).or_insert_with(|| Talk::new(connection));
         talk.add(journey, connection);
         if self.open.len() <= MAX_CONVERSATIONS {
@@ -453,6 +452,7 @@ mod tests {
             packet: Packet { protocol: Some(protocol), tcp_flags, ..datagram(end(1, 1000), end(2, 1222)) },
             iif: None,
             connection: Some(connection(direction, protocol)),
+            connection_netns: 1,
             steps: Vec::new(),
             outcome,
             findings: Vec::new(),
@@ -476,6 +476,20 @@ mod tests {
         assert_eq!(rest.len(), 1);
         assert!(all.rest(u64::MAX).is_empty(), "nothing is told twice");
         rest.remove(0).text
+    }
+
+    #[test]
+    fn packets_that_begin_in_different_namespaces_are_of_one_connection() {
+        let mut all = Conversations::new(true);
+        for (id, direction, begins_in) in [(1, THERE, 7), (2, BACK, 9)] {
+            let mut journey = journey(id, direction, None, sent());
+            journey.netns.inum = begins_in;
+            assert_eq!(all.add(&journey), None);
+        }
+        let rest = all.rest(u64::MAX);
+        let told: Vec<_> =
+            rest.iter().map(|one| (one.netns, one.sent.packets, one.answered.packets)).collect();
+        assert_eq!(told, [(1, 1, 1)]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub use sight::Sight;
 
 use std::net::IpAddr;
 
-use crate::conntrack::Connection;
+use crate::conntrack::{Connection, Tuple};
 use crate::event::{HookPoint, HookVerdict, Manip, NetnsId, NfFamily, PacketId, TraceMessage, Verdict};
 use crate::fib::RoutePrefix;
 use crate::findings::Finding;
@@ -55,6 +55,8 @@ pub struct Journey {
     pub iif: Option<String>,
     /// The connection, `None` when untracked or not known.
     pub connection: Option<Connection>,
+    /// Whose conntrack has it: where the packet is tracked in several namespaces, the first that told.
+    pub connection_netns: NetnsId,
     /// What happened, in order.
     pub steps: Vec<Step>,
     /// How it ended.
@@ -78,6 +80,14 @@ pub struct Journey {
     pub traced: Vec<Traced>,
     /// The packet's headers each time they were seen; empty unless [`Options::keep_sights`] asks for it.
     pub sights: Vec<Sight>,
+}
+
+impl Journey {
+    /// What tells its connection from others: whose conntrack has it, and how it looked before any rewrite.
+    #[must_use]
+    pub fn conversation(&self) -> Option<(NetnsId, Tuple)> {
+        Some((self.connection_netns, self.connection.as_ref()?.original?))
+    }
 }
 
 /// How a packet belongs to others.

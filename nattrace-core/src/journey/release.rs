@@ -166,6 +166,7 @@ impl Assembler {
             packet: open.packet,
             iif: open.iif,
             connection: open.connection,
+            connection_netns: open.connection_netns,
             steps: open
                 .drafts
                 .into_iter()

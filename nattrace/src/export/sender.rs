@@ -14,7 +14,7 @@ use super::queue::{Item, Queue};
 
 /// How long items are gathered for one request.
 const LINGER: Duration = Duration::from_secs(1);
-/// After the first failure; twice as long after each further one.
+/// After the first failure; twice as long after each further one for which the server names no time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// And no longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -57,10 +57,14 @@ fn deliver(queue: &Queue, poster: &Poster, batch: Vec<Item>, resource: &Resource
                 if queue.failed(&why, true) {
                     notify(&format!("--otlp {}: {why}; trying again", poster.url()));
                 }
-                if !queue.pause(after.map_or_else(|| spread(pause), |after| after.max(LEAST_PAUSE))) {
+                // A server that names a time is well enough to be believed: only silence makes the next pause longer.
+                let wait = after.map_or_else(|| spread(pause), |after| after.max(LEAST_PAUSE));
+                if !queue.pause(wait) {
                     return false;
                 }
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                if after.is_none() {
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
             }
         }
     }

@@ -118,6 +118,7 @@ pub(crate) fn bare(packet: Packet) -> Journey {
         packet,
         iif: None,
         connection: None,
+        connection_netns: RTR,
         steps: Vec::new(),
         outcome: Outcome::Consumed,
         findings: Vec::new(),

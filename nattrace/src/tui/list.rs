@@ -112,7 +112,7 @@ impl List {
 
     /// A packet's journey ended.
     pub(crate) fn add(&mut self, journey: Journey, namespaces: &Namespaces, zone: &TimeZone) {
-        let tuple = journey.connection.as_ref().and_then(|known| Some((journey.netns.inum, known.original?)));
+        let tuple = journey.conversation();
         let number = self.first + self.packets.len() as u64;
         let key = match tuple.and_then(|tuple| self.by_tuple.get(&tuple)) {
             Some(known) => *known,

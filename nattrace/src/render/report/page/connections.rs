@@ -22,12 +22,8 @@ const PRINTED: usize = 50;
 
 /// The connections that these journeys belong to, in order.
 pub(super) fn of<'a>(report: &Report, journeys: impl Iterator<Item = &'a Journey>) -> Vec<usize> {
-    let found: BTreeSet<usize> = journeys
-        .filter_map(|journey| {
-            let original = journey.connection.as_ref()?.original?;
-            report.known.get(&(journey.netns.inum, original)).copied()
-        })
-        .collect();
+    let found: BTreeSet<usize> =
+        journeys.filter_map(|journey| report.known.get(&journey.conversation()?).copied()).collect();
     found.into_iter().collect()
 }
 
