@@ -1,5 +1,7 @@
 //! Headers as they were sent.
 
+use std::net::IpAddr;
+
 use super::{Anonymizer, mac};
 use crate::event::TraceMessage;
 use crate::packet::{Headers, Packet, decode, decode_arp};
@@ -8,6 +10,8 @@ use crate::packet::{Headers, Packet, decode, decode_arp};
 const ETHERNET: [usize; 2] = [14, 18];
 /// `ARPHRD_ETHER` and `ARPHRD_LOOPBACK` (include/uapi/linux/if_arp.h, v6.12).
 const WITH_MAC: [u16; 2] = [1, 772];
+/// Length of the IPv6 header.
+const IPV6: usize = 40;
 /// Behind it, options may hold addresses (RFC 791: routes and their records).
 const IPV4: usize = 20;
 /// An option that says nothing (RFC 791 §3.1).
@@ -24,7 +28,9 @@ impl Anonymizer {
             return;
         }
         let Some(new) = self.network(message) else {
-            message.network_header.clear();
+            if !self.before_extensions(&mut message.network_header) {
+                message.network_header.clear();
+            }
             message.transport_header.clear();
             return;
         };
@@ -44,6 +50,25 @@ impl Anonymizer {
         headers.at_moment_of(&packet)
     }
 
+    /// IPv6's header where what follows it was left out, so that nobody knows what the transport header is of. Whether it
+    /// was one.
+    fn before_extensions(&mut self, header: &mut Vec<u8>) -> bool {
+        if header.len() < IPV6 || header.first().is_none_or(|first| first >> 4 != 6) {
+            return false;
+        }
+        header.truncate(IPV6);
+        for at in [8, 24] {
+            let Some(octets) = header.get(at..).and_then(|rest| rest.first_chunk::<16>()) else {
+                return false;
+            };
+            let mut addr = IpAddr::from(*octets);
+            self.addr(&mut addr);
+            let (IpAddr::V6(addr), Some(place)) = (addr, header.get_mut(at..at + 16)) else { return false };
+            place.copy_from_slice(&addr.octets());
+        }
+        true
+    }
+
     fn link(&mut self, message: &mut TraceMessage) {
         let types = [message.iif_type, message.oif_type];
         let is_ethernet = types.into_iter().flatten().all(|kind| WITH_MAC.contains(&kind));
@@ -59,9 +84,9 @@ impl Anonymizer {
         self.macs(bytes, &[8, 18]);
         for at in [14, 24] {
             let Some(place) = bytes.get_mut(at..at + 4) else { continue };
-            let mut addr = std::net::IpAddr::from([place[0], place[1], place[2], place[3]]);
+            let mut addr = IpAddr::from([place[0], place[1], place[2], place[3]]);
             self.addr(&mut addr);
-            if let std::net::IpAddr::V4(addr) = addr {
+            if let IpAddr::V4(addr) = addr {
                 place.copy_from_slice(&addr.octets());
             }
         }

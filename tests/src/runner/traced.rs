@@ -470,11 +470,7 @@ impl Stage {
     /// `nattrace replay` of the recorded events must tell the same journeys.
     fn replay(&self, name: &str, recording: &Path, code: i32) -> Result<Vec<String>> {
         let trace = &self.traces[name];
-        let mut command = self.nattrace(None, Via::Setns)?;
-        command.arg("replay").arg(recording).args(["--format", "json"]);
-        // Which packets there are is in the recording; when enough were told is not.
-        let count = trace.plan.args.iter().skip_while(|arg| *arg != "--count").take(2);
-        command.args(count);
+        let command = self.replay_command(name, recording, "json")?;
         let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-replay"))?;
         let ended = process.wait(Duration::from_secs(30), &self.lab.limits)?;
         let printed = read_lossy(&process.stdout)?;
@@ -542,12 +538,20 @@ impl Stage {
         Ok(pcapng::complaints(&told.journeys, &pcapng::read(&self.traces[name].results)?))
     }
 
+    /// Which packets there are is in a recording; when enough were told is not.
+    fn replay_command(&self, name: &str, recording: &Path, format: &str) -> Result<std::process::Command> {
+        let mut command = self.nattrace(None, Via::Setns)?;
+        command.arg("replay").arg(recording).args(["--format", format]);
+        command.args(self.traces[name].plan.args.iter().skip_while(|arg| *arg != "--count").take(2));
+        Ok(command)
+    }
+
     /// What a replay in a format has written.
     fn replayed(&self, name: &str, format: &str, args: &[&str]) -> Result<PathBuf> {
         let trace = &self.traces[name];
         let recording = trace.recording.as_ref().with_context(|| format!("{name} was not recorded"))?;
-        let mut command = self.nattrace(None, Via::Setns)?;
-        command.arg("replay").arg(recording).args(["--format", format]).args(args);
+        let mut command = self.replay_command(name, recording, format)?;
+        command.args(args);
         let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-{format}"))?;
         let ended = process.wait(Duration::from_secs(30), &self.lab.limits)?;
         if !matches!(ended, Ended::Code(0 | 1 | 3)) {
@@ -612,9 +616,15 @@ fn end_witness(process: Option<Process>, namespace: &Namespace, limits: &Limits)
     Ok(Some(printed))
 }
 
-/// What was told, without what the run was asked for: a replay is asked for nothing.
+/// What was told, without what the run was asked for, and what it did beside telling (the summary's last member): a replay
+/// is asked for nothing.
 fn lines_after_start(output: &str) -> String {
-    output.split_inclusive('\n').skip(1).collect()
+    let lines = output.lines().skip(1);
+    let told = lines.map(|line| match line.split_once(r#","otlp":{"sent":"#) {
+        Some((before, _)) => format!("{before}}}\n"),
+        None => format!("{line}\n"),
+    });
+    told.collect()
 }
 
 /// The kernel's log, to be read from now on.
