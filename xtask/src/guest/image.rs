@@ -75,7 +75,9 @@ const STARTERS: [&str; 10] =
 const TOOLS_IF_THERE: [&str; 5] = ["bpftool", "ebtables", "perf", "strace", "tcpdump"];
 
 /// Data of those programs, where this machine has it.
-const DATA_IF_THERE: [&str; 8] = [
+const DATA_IF_THERE: [&str; 9] = [
+    // tmux wants a locale that knows UTF-8.
+    "/usr/lib/locale/C.utf8",
     "/etc/protocols",
     "/etc/services",
     "/etc/ethertypes",
