@@ -78,7 +78,16 @@ impl Header {
             nft: None,
         }
     }
+
+    /// Whether a source was on.
+    #[must_use]
+    pub fn is_on(&self, source: Source) -> bool {
+        self.sources.get(&source).is_some_and(|state| state == ON)
+    }
 }
+
+/// What a header says of a source that was on; of another, why it was not.
+pub const ON: &str = "on";
 
 /// Why something is not a recording, or cannot be read or written as one.
 #[derive(Debug, Error)]

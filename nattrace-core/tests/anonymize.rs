@@ -1,17 +1,19 @@
 //! A recording that was anonymized tells the same journeys of others, and nothing of whose they were.
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use common::{MS, recorded, told_every};
 use nattrace_core::anonymize::Anonymizer;
-use nattrace_core::event::{Body, Event, Source};
-use nattrace_core::journey::{Assembler, DropCause, Journey, Options, Outcome, SourcesOn, StepKind};
+use nattrace_core::event::{Body, Event};
+use nattrace_core::journey::{DropCause, Journey, Options, Outcome, SourcesOn, StepKind};
 use nattrace_core::packet::{Endpoint, has_right_checksum};
-use nattrace_core::record::{Decoded, Header, Reader, decode};
+use nattrace_core::record::{Header, decode};
 use serde_json::Value;
 
-const MS: u64 = 1_000_000;
 const KEY: [u8; 16] = *b"a key of a test.";
 
 fn recordings() -> Vec<PathBuf> {
@@ -29,18 +31,6 @@ fn recordings() -> Vec<PathBuf> {
     paths
 }
 
-/// A recording, as it is.
-fn read(path: &Path) -> (Header, Vec<Event>) {
-    let bytes = std::fs::read(path).expect("a recording");
-    let mut reader = Reader::open(bytes.as_slice()).expect("a recording");
-    let header = reader.header().clone();
-    let mut events = Vec::new();
-    while let Decoded::Event(event) = reader.next().expect("a whole recording") {
-        events.push(*event);
-    }
-    (header, events)
-}
-
 fn anonymized(header: &Header, events: &[Event]) -> (Header, Vec<Event>) {
     let mut anonymizer = Anonymizer::new(KEY);
     for event in events {
@@ -50,28 +40,9 @@ fn anonymized(header: &Header, events: &[Event]) -> (Header, Vec<Event>) {
 }
 
 fn replay(header: &Header, events: &[Event]) -> Vec<Journey> {
-    let on = |source| header.sources.get(&source).is_some_and(|state| state == "on");
-    let sources = SourcesOn {
-        probes: on(Source::Probes),
-        tracepoints: on(Source::Tracepoints),
-        nft: on(Source::Nft),
-        conntrack: on(Source::Conntrack),
-    };
+    let sources = SourcesOn::where_on(|source| header.is_on(source));
     let options = Options { filter: header.filter.clone(), sources, asks: true, ..Options::default() };
-    let mut assembler = Assembler::new(options);
-    let mut journeys = Vec::new();
-    let (mut now, mut told_at) = (0, 0);
-    for event in events {
-        now = event.time_ns.max(now);
-        assembler.push(event.clone());
-        if now - told_at >= 50 * MS {
-            told_at = now;
-            assembler.expire(now);
-            journeys.extend(assembler.finished());
-        }
-    }
-    journeys.extend(assembler.finish(now));
-    journeys
+    told_every(50 * MS, options, events.to_vec())
 }
 
 /// What must be the same before and after.
@@ -183,7 +154,7 @@ fn one_to_one<T: Ord + Clone + std::fmt::Debug>(
 #[test]
 fn journeys_are_the_same_with_other_addresses_and_names() {
     for path in recordings() {
-        let (header, events) = read(&path);
+        let (header, events) = recorded(&path);
         let (new_header, new_events) = anonymized(&header, &events);
         let (before, after) = (replay(&header, &events), replay(&new_header, &new_events));
         let shapes = |journeys: &[Journey]| journeys.iter().map(shape).collect::<Vec<_>>();
@@ -202,7 +173,7 @@ fn journeys_are_the_same_with_other_addresses_and_names() {
 fn what_comes_piece_by_piece_is_replaced_alike() {
     // As a recording of a running trace is: rules first, then the rest as it comes.
     for path in recordings() {
-        let (header, events) = read(&path);
+        let (header, events) = recorded(&path);
         let (_, whole) = anonymized(&header, &events);
         let mut anonymizer = Anonymizer::new(KEY);
         let introduces = |event: &&Event| {
@@ -278,7 +249,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 fn nothing_of_the_original_is_left() {
     let mut all = Vec::new();
     for path in recordings() {
-        let (header, events) = read(&path);
+        let (header, events) = recorded(&path);
         let (new_header, new_events) = anonymized(&header, &events);
         let json = |header: &Header, events: &[Event]| {
             let events = events.iter().map(|event| serde_json::to_value(event).expect("JSON"));
@@ -436,7 +407,7 @@ fn whatever_text_an_event_can_have_does_not_come_through() {
         ["Zqx7canary", "10.77.66.55", "zqx-7.canary \"Zqx7\" Zqx7:canary", "-A Zqx7 -j Zqx8 --zqx9"];
     let (mut tried, mut seen) = (0, BTreeMap::new());
     for path in recordings() {
-        let (_, events) = read(&path);
+        let (_, events) = recorded(&path);
         for event in events {
             let value = serde_json::to_value(&event).expect("JSON");
             let mut found = Vec::new();
@@ -467,7 +438,7 @@ fn whatever_text_an_event_can_have_does_not_come_through() {
 #[test]
 fn headers_fit_what_is_told_of_them() {
     for path in recordings() {
-        let (header, events) = read(&path);
+        let (header, events) = recorded(&path);
         let (_, new) = anonymized(&header, &events);
         for (before, after) in events.iter().zip(&new) {
             let (Body::NftTrace(before), Body::NftTrace(after)) = (&before.body, &after.body) else {

@@ -9,37 +9,13 @@ use std::fmt::Write;
 use std::path::Path;
 
 use common::*;
-use nattrace_core::event::Source;
-use nattrace_core::journey::{Assembler, Journey, JourneyId, Options, SourcesOn};
-use nattrace_core::record::{Decoded, Reader};
+use nattrace_core::journey::{Journey, JourneyId, Options, SourcesOn};
 
 /// Replays a recording, telling the time every `tick_ns`.
 fn replay(path: &Path, tick_ns: u64) -> Vec<Journey> {
-    let bytes = std::fs::read(path).expect("a recording");
-    let mut reader = Reader::open(bytes.as_slice()).expect("a recording");
-    let header = reader.header().clone();
-    let on = |source| header.sources.get(&source).is_some_and(|state| state == "on");
-    let sources = SourcesOn {
-        probes: on(Source::Probes),
-        tracepoints: on(Source::Tracepoints),
-        nft: on(Source::Nft),
-        conntrack: on(Source::Conntrack),
-    };
-    let options = Options { filter: header.filter.clone(), sources, ..Options::default() };
-    let mut assembler = Assembler::new(options);
-    let mut journeys = Vec::new();
-    let (mut now, mut told_at) = (0, 0);
-    while let Decoded::Event(event) = reader.next().expect("a whole recording") {
-        now = event.time_ns.max(now);
-        assembler.push(*event);
-        if now - told_at >= tick_ns {
-            told_at = now;
-            assembler.expire(now);
-            journeys.extend(assembler.finished());
-        }
-    }
-    journeys.extend(assembler.finish(now));
-    journeys
+    let (header, events) = recorded(path);
+    let sources = SourcesOn::where_on(|source| header.is_on(source));
+    told_every(tick_ns, Options { filter: header.filter, sources, ..Options::default() }, events)
 }
 
 fn text(journeys: &[Journey]) -> String {

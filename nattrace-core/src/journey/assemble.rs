@@ -53,6 +53,16 @@ impl Default for SourcesOn {
 }
 
 impl SourcesOn {
+    /// Those that are on.
+    pub fn where_on(is_on: impl Fn(Source) -> bool) -> Self {
+        Self {
+            probes: is_on(Source::Probes),
+            tracepoints: is_on(Source::Tracepoints),
+            nft: is_on(Source::Nft),
+            conntrack: is_on(Source::Conntrack),
+        }
+    }
+
     /// Whether a source is on.
     #[must_use]
     pub fn has(self, source: Source) -> bool {

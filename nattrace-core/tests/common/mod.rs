@@ -12,6 +12,8 @@
     reason = "each test binary uses its own part of this; a test may panic"
 )]
 
+use std::path::Path;
+
 use nattrace_core::conntrack::{Connection, Direction, State, Tuple};
 use nattrace_core::event::{
     Body, Circumstances, Commit, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, Hook, HookPoint,
@@ -22,6 +24,7 @@ use nattrace_core::journey::{
     Assembler, DeviceStep, DropCause, Journey, KernelDrop, Options, Outcome, SourcesOn, Step, StepKind,
 };
 use nattrace_core::packet::{Endpoint, Family, Packet};
+use nattrace_core::record::{Decoded, Header, Reader};
 use nattrace_core::ruleset::{BaseChain, Chain, Listing, Rule, Table};
 
 pub const MS: u64 = 1_000_000;
@@ -443,6 +446,36 @@ pub fn rules_only(filter: nattrace_core::filter::Filter) -> Options {
 pub fn dport(port: u16) -> nattrace_core::filter::Filter {
     let range = nattrace_core::filter::PortRange { first: port, last: port };
     nattrace_core::filter::Filter { dport: vec![range], ..Default::default() }
+}
+
+/// A recording, as it is.
+pub fn recorded(path: &Path) -> (Header, Vec<Event>) {
+    let bytes = std::fs::read(path).expect("a recording");
+    let mut reader = Reader::open(bytes.as_slice()).expect("a recording");
+    let header = reader.header().clone();
+    let mut events = Vec::new();
+    while let Decoded::Event(event) = reader.next().expect("a whole recording") {
+        events.push(*event);
+    }
+    (header, events)
+}
+
+/// Plays recorded events, telling the time at the first of them that is `tick_ns` later than when it was told last.
+pub fn told_every(tick_ns: u64, options: Options, events: Vec<Event>) -> Vec<Journey> {
+    let mut assembler = Assembler::new(options);
+    let mut journeys = Vec::new();
+    let (mut now, mut told_at) = (0, 0);
+    for event in events {
+        now = event.time_ns.max(now);
+        assembler.push(event);
+        if now - told_at >= tick_ns {
+            told_at = now;
+            assembler.expire(now);
+            journeys.extend(assembler.finished());
+        }
+    }
+    journeys.extend(assembler.finish(now));
+    journeys
 }
 
 /// Plays events as a program would, telling the time every 50 ms.

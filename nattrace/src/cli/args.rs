@@ -62,17 +62,7 @@ packet is selected. It runs until Ctrl-C.";
 )]
 pub(super) struct Args {
     #[command(flatten)]
-    pub(super) filter: FilterArgs,
-    #[command(flatten)]
-    pub(super) limit: LimitArgs,
-    #[command(flatten)]
-    pub(super) kernel: KernelArgs,
-    #[command(flatten)]
-    pub(super) export: ExportArgs,
-    #[command(flatten)]
-    pub(super) disguise: DisguiseArgs,
-    #[command(flatten)]
-    pub(super) output: OutputArgs,
+    pub(super) run: RunArgs,
     /// Colour: auto (on a terminal, unless NO_COLOR is set), always, never
     #[arg(long, value_enum, value_name = "WHEN", default_value_t, global = true, help_heading = "Output")]
     #[arg(hide_possible_values = true, hide_default_value = true)]
@@ -138,6 +128,13 @@ pub(super) struct TuiArgs {
     /// A file made with --record, - for standard input; without one, the running kernel is traced
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+/// All that can be asked of a run, before the name of a command and after it.
+#[derive(Debug, Default, ClapArgs)]
+pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) filter: FilterArgs,
     #[command(flatten)]
@@ -303,8 +300,36 @@ pub(super) enum Color {
     Never,
 }
 
+impl From<ReplayArgs> for RunArgs {
+    fn from(args: ReplayArgs) -> Self {
+        let ReplayArgs { file: _, filter, limit, export, disguise, output } = args;
+        Self { filter, limit, kernel: KernelArgs::default(), export, disguise, output }
+    }
+}
+
+impl RunArgs {
+    /// As [`FilterArgs::join`].
+    pub(super) fn join(self, after: Self) -> Self {
+        Self {
+            filter: self.filter.join(after.filter),
+            limit: self.limit.join(after.limit),
+            kernel: self.kernel.join(after.kernel),
+            export: self.export.join(after.export),
+            disguise: DisguiseArgs { anonymize: after.disguise.anonymize || self.disguise.anonymize },
+            output: self.output.join(after.output),
+        }
+    }
+
+    /// As [`FilterArgs::given`], but for where and how the results are written.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let Self { filter, limit, kernel, export, disguise, output: _ } = self;
+        let given = filter.given().or(limit.given()).or(kernel.given());
+        given.or(export.given()).or(disguise.anonymize.then_some("--anonymize"))
+    }
+}
+
 impl FilterArgs {
-    /// Options before and after `replay` belong together.
+    /// Options before and after the name of a command belong together.
     pub(super) fn join(mut self, after: Self) -> Self {
         let lists = [
             (&mut self.proto, after.proto),
@@ -397,20 +422,13 @@ impl KernelArgs {
 
 impl ExportArgs {
     /// As [`FilterArgs::join`].
-    pub(super) fn join(self, after: Self) -> Self {
+    fn join(self, after: Self) -> Self {
         Self { otlp: after.otlp.or(self.otlp) }
     }
 
     /// As [`FilterArgs::given`].
-    pub(super) fn given(&self) -> Option<&'static str> {
+    fn given(&self) -> Option<&'static str> {
         self.otlp.is_some().then_some("--otlp")
-    }
-}
-
-impl DisguiseArgs {
-    /// As [`FilterArgs::given`].
-    pub(super) fn given(&self) -> Option<&'static str> {
-        self.anonymize.then_some("--anonymize")
     }
 }
 

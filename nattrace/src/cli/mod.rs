@@ -1,7 +1,7 @@
 //! The command line: flags as typed, then a plan that nothing after it needs flags for.
 //!
 //! ```text
-//! argv ── args (clap: strings as typed) ── values (each checked) ── plan (ready to run) ──▶ session
+//! argv ── args (clap: strings as typed) ── resolve (values: each checked) ── plan (ready to run) ──▶ session
 //! ```
 //!
 //! Every mistake is one line that names the flag, what is wrong with it, and what to type instead.
@@ -13,6 +13,7 @@ mod impossible;
 mod mistake;
 mod otlp;
 pub mod plan;
+mod resolve;
 mod terminal;
 mod values;
 
@@ -60,7 +61,7 @@ where
             }
             _ => Stop::Mistake(mistake::from_clap(&error)),
         })?;
-    plan::resolve(typed, terminal)
+    resolve::resolve(typed, terminal)
 }
 
 /// The value of `--color` in a command line that asks for help.

@@ -5,8 +5,8 @@ use std::io::BufWriter;
 
 use anyhow::{Context as _, Result};
 use nattrace_core::anonymize::Anonymizer;
-use nattrace_core::event::{Event, Source};
-use nattrace_core::record::{Header, NftTool, Writer, Written};
+use nattrace_core::event::Event;
+use nattrace_core::record::{Header, NftTool, ON, Writer, Written};
 
 use super::anonymize;
 use super::voice::say;
@@ -86,17 +86,12 @@ impl Recorder {
 /// `on`, or why not: as JSON output has it.
 pub(super) fn state_text(state: &SourceState) -> String {
     match state {
-        SourceState::On => "on".to_owned(),
+        SourceState::On => ON.to_owned(),
         SourceState::Off(why) => why.clone(),
     }
 }
 
 /// The other way round.
 pub(super) fn state_of(text: &str) -> SourceState {
-    if text == "on" { SourceState::On } else { SourceState::Off(text.to_owned()) }
-}
-
-/// Which sources a recording has.
-pub(super) fn is_on(header: &Header, source: Source) -> bool {
-    header.sources.get(&source).is_some_and(|state| state == "on")
+    if text == ON { SourceState::On } else { SourceState::Off(text.to_owned()) }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 
 use anyhow::{Context as _, Result};
-use nattrace_core::event::{Body, Event, Source};
+use nattrace_core::event::{Body, Event};
 use nattrace_core::filter::Filter;
 use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
 use nattrace_core::record::{Decoded, Reader};
@@ -80,13 +80,7 @@ pub(crate) fn tell(
         header = anonymizer.header(&header);
         filter = anonymizer.filter(&filter);
     }
-    let on = |source| record::is_on(&header, source) && plan.sources.set.contains(&source);
-    let sources = SourcesOn {
-        probes: on(Source::Probes),
-        tracepoints: on(Source::Tracepoints),
-        nft: on(Source::Nft),
-        conntrack: on(Source::Conntrack),
-    };
+    let sources = SourcesOn::where_on(|source| header.is_on(source) && plan.sources.set.contains(&source));
     let follow = plan.follow && !header.no_follow;
     let start = Start {
         kernel: header.kernel.clone(),

@@ -129,12 +129,7 @@ impl<'a> Session<'a> {
         audience: Vec<Box<dyn Audience>>,
         recorder: Option<Recorder>,
     ) -> Result<Self> {
-        let sources = SourcesOn {
-            probes: kernel.states.is_on(Source::Probes),
-            tracepoints: kernel.states.is_on(Source::Tracepoints),
-            nft: kernel.states.is_on(Source::Nft),
-            conntrack: kernel.states.is_on(Source::Conntrack),
-        };
+        let sources = SourcesOn::where_on(|source| kernel.states.is_on(source));
         let options = Options {
             filter: plan.filter.clone(),
             follow: plan.follow,

@@ -102,13 +102,7 @@ fn read(recording: &Path, chains: &[&str]) -> Result<(Vec<Journey>, Vec<Rule>)> 
     let name = recording.display().to_string();
     let file = BufReader::new(File::open(recording).with_context(|| name.clone())?);
     let mut reader = Reader::open(file).with_context(|| name.clone())?;
-    let is_on = |source| reader.header().sources.get(&source).is_some_and(|state| state == "on");
-    let sources = SourcesOn {
-        probes: is_on(nattrace_core::event::Source::Probes),
-        tracepoints: is_on(nattrace_core::event::Source::Tracepoints),
-        nft: is_on(nattrace_core::event::Source::Nft),
-        conntrack: is_on(nattrace_core::event::Source::Conntrack),
-    };
+    let sources = SourcesOn::where_on(|source| reader.header().is_on(source));
     let mut assembler = Assembler::new(Options { sources, ..Options::default() });
     let (mut rules, mut last_ns, mut journeys) = (Vec::new(), 0, Vec::new());
     while let Decoded::Event(event) = reader.next().with_context(|| name.clone())? {

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use maud::{Markup, html};
 
 use super::Drawing;
-use super::geometry::{At, DOT, HALF_HEIGHT, LANE_LEFT, LANE_WIDTH, Rows, between, half_width, next, places};
+use super::geometry::{
+    At, BELOW, DOT, FIRST_ROW, HALF_HEIGHT, LANE_LEFT, LANE_WIDTH, Rows, between, half_width, next, places,
+};
 use crate::render::report::names;
 use crate::render::report::picture::{Lane, Picture, Place, Spot};
 
@@ -109,19 +111,6 @@ fn width(count: u64, most: u64) -> String {
 fn unused(lane: &Lane, rows: &Rows) -> String {
     let mut d = String::new();
     let shown: Vec<Place> = places(lane, rows.whole).collect();
-    let all = [
-        Place::DeviceIn,
-        Place::Ingress,
-        Place::Prerouting,
-        Place::Route,
-        Place::Forward,
-        Place::Postrouting,
-        Place::Egress,
-        Place::Input,
-        Place::Local,
-        Place::RouteOut,
-        Place::Output,
-    ];
     if shown.contains(&Place::Local) {
         let (a, b) = (rows.at(Place::Local), rows.exit(Place::Local));
         let _ = write!(d, "M{} {}L{} {}", a.x, a.y, b.x, b.y);
@@ -129,7 +118,7 @@ fn unused(lane: &Lane, rows: &Rows) -> String {
     let in_first_row = |place: Place| rows.at(place).y == rows.at(Place::Route).y;
     // Bridges and ARP do not route, and have no way from input to output.
     let is_there = |place: Place| !matches!(place, Place::Local | Place::RouteOut) || shown.contains(&place);
-    for from in all {
+    for from in FIRST_ROW.into_iter().chain(BELOW) {
         for to in next(from) {
             let drawn =
                 in_first_row(from) && in_first_row(*to) || rows.whole && is_there(from) && is_there(*to);

@@ -108,19 +108,22 @@ pub(super) fn half_width(place: Place) -> i32 {
     }
 }
 
+/// What is forwarded passes these.
+pub(super) const FIRST_ROW: [Place; 8] = [
+    Place::DeviceIn,
+    Place::Ingress,
+    Place::Prerouting,
+    Place::Route,
+    Place::Forward,
+    Place::Postrouting,
+    Place::Egress,
+    Place::DeviceOut,
+];
+/// What is for this host, or from it, these.
+pub(super) const BELOW: [Place; 4] = [Place::Input, Place::Local, Place::RouteOut, Place::Output];
+
 /// The places that a lane always shows.
 pub(super) fn places(lane: &Lane, whole: bool) -> impl Iterator<Item = Place> {
-    const FIRST_ROW: [Place; 8] = [
-        Place::DeviceIn,
-        Place::Ingress,
-        Place::Prerouting,
-        Place::Route,
-        Place::Forward,
-        Place::Postrouting,
-        Place::Egress,
-        Place::DeviceOut,
-    ];
-    const BELOW: [Place; 4] = [Place::Input, Place::Local, Place::RouteOut, Place::Output];
     // Bridges and ARP do not route.
     let routes = lane.layer == Layer::Ip;
     let shown =
