@@ -9,6 +9,7 @@ pub use decode::{DecodeError, decode, decode_arp, has_right_checksum};
 pub use encode::encode;
 pub use headers::Headers;
 pub(crate) use headers::follow_checksum;
+pub(crate) use headers::{IPV6, has_extensions};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -84,6 +85,12 @@ pub mod protocol {
             UDPLITE => "udplite",
             _ => return None,
         })
+    }
+
+    /// The name, or the number as text.
+    #[must_use]
+    pub fn name_or_number(number: u8) -> String {
+        name(number).map_or_else(|| number.to_string(), str::to_owned)
     }
 
     /// Whether the protocol has ports in the first four bytes of its header.
@@ -220,7 +227,7 @@ impl Packet {
     #[must_use]
     pub fn protocol_name(&self) -> String {
         match self.protocol {
-            Some(number) => protocol::name(number).map_or_else(|| number.to_string(), str::to_owned),
+            Some(number) => protocol::name_or_number(number),
             None => match self.family {
                 Family::Arp => "arp".to_owned(),
                 _ => "other".to_owned(),

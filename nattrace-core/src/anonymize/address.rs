@@ -150,9 +150,9 @@ impl Addresses {
             path(from).chain(path(to)).filter(|node| !self.straight.contains(node)).collect();
         if new.iter().any(|(prefix, length)| self.flips(*prefix, *length)) {
             let begin = from.prefix(common);
-            let mut near = self.known.range((begin, 0)..).map(|(known, _)| known);
-            let told = near.by_ref().take_while(|(known, _)| known.prefix(common) == begin);
-            let told = told.into_iter().any(|(_, length)| *length > common);
+            let near = self.known.range((begin, 0)..).map(|(known, _)| known);
+            let mut near = near.take_while(|(known, _)| known.prefix(common) == begin);
+            let told = near.any(|(_, length)| *length > common);
             if told || common < from.width / 2 || self.known.len() >= MAX_KNOWN {
                 return false;
             }

@@ -4,14 +4,12 @@ use std::net::IpAddr;
 
 use super::{Anonymizer, mac};
 use crate::event::TraceMessage;
-use crate::packet::{Headers, Packet, decode, decode_arp};
+use crate::packet::{Headers, IPV6, Packet, decode, decode_arp};
 
 /// An Ethernet header, and one with a VLAN tag (IEEE 802.1Q).
 const ETHERNET: [usize; 2] = [14, 18];
 /// `ARPHRD_ETHER` and `ARPHRD_LOOPBACK` (include/uapi/linux/if_arp.h, v6.12).
 const WITH_MAC: [u16; 2] = [1, 772];
-/// Length of the IPv6 header.
-const IPV6: usize = 40;
 /// Behind it, options may hold addresses (RFC 791: routes and their records).
 const IPV4: usize = 20;
 /// An option that says nothing (RFC 791 §3.1).
@@ -27,16 +25,15 @@ impl Anonymizer {
             message.transport_header.clear();
             return;
         }
-        let Some(new) = self.network(message) else {
+        let Some(mut new) = self.network(message) else {
             if !self.before_extensions(&mut message.network_header) {
                 message.network_header.clear();
             }
             message.transport_header.clear();
             return;
         };
-        let transport = new.len().saturating_sub(message.network_header.len());
-        let (network, transport) = new.split_at(new.len() - transport);
-        (message.network_header, message.transport_header) = (network.to_vec(), transport.to_vec());
+        message.transport_header = new.split_off(message.network_header.len().min(new.len()));
+        message.network_header = new;
     }
 
     /// The headers with other addresses, without a gap.

@@ -27,7 +27,7 @@ use siphasher::sip::SipHasher24;
 
 use crate::event::{Body, Event, Source};
 use crate::filter::{Filter, Prefix};
-use crate::record::Header;
+use crate::record::{Header, ON};
 use crate::ruleset::Listing;
 use address::Addresses;
 use names::Names;
@@ -77,7 +77,7 @@ impl Anonymizer {
         let mut new = header.clone();
         new.filter = self.filter(&header.filter);
         for (source, state) in &mut new.sources {
-            if state != "on" {
+            if state != ON {
                 *state = reason(*source);
             }
         }

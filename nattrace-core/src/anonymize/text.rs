@@ -257,9 +257,7 @@ impl Anonymizer {
                 }
             };
             // What follows a name is no other name.
-            if value != Value::Other {
-                value = Value::Other;
-            }
+            value = Value::Other;
             out.push(if *quoted { format!("\"{new}\"") } else { new });
         }
         if !exact {
@@ -291,9 +289,7 @@ impl Anonymizer {
         if let Some((first, last, ports)) = interval(word) {
             *exact &= self.addresses.keep_interval(first, last);
             let (a, b) = (self.addresses.addr(first), self.addresses.addr(last));
-            let bracketed = word.starts_with('[');
-            let text = |addr: IpAddr| if bracketed { format!("[{addr}]") } else { addr.to_string() };
-            return Some(format!("{}-{}{ports}", text(a.min(b)), text(a.max(b))));
+            return Some(format!("{}-{}{ports}", like(word, a.min(b)), like(word, a.max(b))));
         }
         if let Some((begin, end)) = word.split_once('/') {
             let addr = plain(begin)?;

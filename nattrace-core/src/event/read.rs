@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::value::{CowStrDeserializer, MapAccessDeserializer};
-use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
@@ -62,7 +62,7 @@ impl<'de> Visitor<'de> for EventVisitor {
 }
 
 /// What an event of this kind says: the members that are left.
-fn body<'de, A: MapAccess<'de>>(kind: Cow<'_, str>, mut map: A) -> Result<Body, A::Error> {
+fn body<'de, A: MapAccess<'de>>(kind: Cow<'_, str>, map: A) -> Result<Body, A::Error> {
     fn rest<'de, T: Deserialize<'de>, A: MapAccess<'de>>(map: A) -> Result<T, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map))
     }
@@ -78,14 +78,12 @@ fn body<'de, A: MapAccess<'de>>(kind: Cow<'_, str>, mut map: A) -> Result<Body, 
         "conntrack" => Body::Conntrack(rest(map)?),
         "ruleset" => Body::Ruleset(rest(map)?),
         "clock" => {
-            let mut quiet = false;
-            while let Some(Name(name)) = map.next_key()? {
-                if name == "quiet" {
-                    quiet = map.next_value()?;
-                } else {
-                    map.next_value::<IgnoredAny>()?;
-                }
+            #[derive(Deserialize)]
+            struct Clock {
+                #[serde(default)]
+                quiet: bool,
             }
+            let Clock { quiet } = rest(map)?;
             Body::Clock { quiet }
         }
         // The rest is rare.

@@ -5,7 +5,7 @@ use super::route::Routed;
 use super::{Backend, RuleRef, RuleStep, StepKind, Traced};
 use crate::conntrack::{Connection, State};
 use crate::event::{HookPoint, HookVerdict, NfFamily, NftTrace, TraceMessage, TraceType, Verdict};
-use crate::packet::{Packet, decode, decode_arp};
+use crate::packet::{Packet, decode, decode_arp, has_extensions};
 
 /// What a message of the program's own table is for; messages of other tables are rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(super) fn headers(trace: &NftTrace) -> Option<Packet> {
     // The kernel cuts the network header at 40 bytes; the transport header follows wherever it ended.
     let (least, header_len, direct) = match first >> 4 {
         4 => (20, usize::from(first & 0xf) * 4, true),
-        6 => (40, 40, network.get(6).is_some_and(|next| !matches!(next, 0 | 43 | 44 | 51 | 60))),
+        6 => (40, 40, !has_extensions(network)),
         _ => return None,
     };
     if network.len() < least {

@@ -69,7 +69,7 @@ pub fn decode_arp(bytes: &[u8]) -> Option<Packet> {
     })
 }
 
-fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
 }
 
@@ -112,11 +112,11 @@ fn decode_ipv4(bytes: &[u8], length: u32) -> Result<Packet, DecodeError> {
 }
 
 /// Extension headers that are skipped to find the transport header (RFC 8200 §4).
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTH: u8 = 51;
-const DESTINATION: u8 = 60;
+pub(super) const HOP_BY_HOP: u8 = 0;
+pub(super) const ROUTING: u8 = 43;
+pub(super) const FRAGMENT: u8 = 44;
+pub(super) const AUTH: u8 = 51;
+pub(super) const DESTINATION: u8 = 60;
 
 fn decode_ipv6(bytes: &[u8], length: u32) -> Result<Packet, DecodeError> {
     if bytes.len() < 40 {

@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 
 use super::checksum::sum;
+use super::decode::FRAGMENT;
 use super::headers::{IPV6, put};
 use super::{Endpoint, Family, Icmp, Packet, protocol};
 
 /// Next header of IPv6 where none is known (RFC 8200 §4.7).
 const NO_NEXT_HEADER: u8 = 59;
-/// The fragment header of IPv6 (RFC 8200 §4.5).
-const FRAGMENT: u8 = 44;
 
 /// The bytes of headers of which only the fields are known, without payload. The checksum of an IPv4 header is right.
 /// What fields do not tell is 0, or as small as can be: checksums behind the network header, TCP's window and options

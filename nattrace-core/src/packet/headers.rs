@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use super::checksum::{add, of_addresses, sum, update};
+use super::decode::{AUTH, DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING, be16};
 use super::{Endpoint, Family, Packet, decode, decode_arp, protocol};
 use crate::event::TraceMessage;
 
 /// Length of the IPv6 header.
-pub(super) const IPV6: usize = 40;
+pub(crate) const IPV6: usize = 40;
 
 /// Headers as a trace message brought them, without payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,8 +149,9 @@ pub(super) fn header_length(network: &[u8]) -> Option<usize> {
 }
 
 /// Whether extension headers come next, which trace messages leave out.
-fn has_extensions(network: &[u8]) -> bool {
-    matches!(network, [first, _, _, _, _, _, 0 | 43 | 44 | 51 | 60, ..] if first >> 4 == 6)
+pub(crate) fn has_extensions(network: &[u8]) -> bool {
+    let is_extension = |next: &u8| matches!(*next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTH | DESTINATION);
+    network.first().is_some_and(|first| first >> 4 == 6) && network.get(6).is_some_and(is_extension)
 }
 
 /// How much of these bytes is the protocol's header.
@@ -181,8 +183,4 @@ pub(super) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     if let Some(place) = bytes.get_mut(at..at + value.len()) {
         place.copy_from_slice(value);
     }
-}
-
-fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
 }

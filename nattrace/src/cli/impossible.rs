@@ -44,7 +44,7 @@ fn port_flag(filter: &Filter) -> &'static str {
 }
 
 fn name(number: u8) -> String {
-    protocol::name(number).map_or_else(|| number.to_string(), str::to_owned)
+    protocol::name_or_number(number)
 }
 
 /// A packet is either v4 or v6, throughout.

@@ -82,11 +82,11 @@ impl Spans {
         }
         attributes.json("nattrace", &told);
         let mut root = Span {
-            name: format!("{} {}", journey.packet.protocol_name(), outcome_name(&told)),
+            name: format!("{} {}", journey.packet.protocol_name(), journey.outcome.name()),
             attributes: attributes.finish(),
             links: self.links(journey),
             status: status(journey),
-            ..span(known, known.span, known.first_ns, known.last_ns)
+            ..span(known)
         };
         let mut hooks: Vec<(HookPoint, Span)> = Vec::new();
         let mut open = false;
@@ -95,7 +95,8 @@ impl Spans {
             match place {
                 Place::Opens(hook) => {
                     let id = ids::child_id(known.span, hooks.len());
-                    let mut inside = span(known, id, step.time_ns, step.time_ns);
+                    let mut inside =
+                        span(Known { span: id, first_ns: step.time_ns, last_ns: step.time_ns, ..known });
                     inside.parent_span_id = known.span.to_vec();
                     hook.name().clone_into(&mut inside.name);
                     hooks.push((hook, inside));
@@ -152,14 +153,13 @@ impl Spans {
         }
         attributes.json("nattrace.connection", &told);
         let known = Known { trace, span: span_id, first_ns, last_ns };
-        let name =
-            protocol::name(original.protocol).map_or_else(|| original.protocol.to_string(), str::to_owned);
+        let name = protocol::name_or_number(original.protocol);
         Ok(Some(Span {
             name: format!("{name} connection"),
             attributes: attributes.finish(),
             links: of.iter().map(|known| link(*known, "packet")).collect(),
             status: (!conversation.findings.is_empty()).then(|| failed(&conversation.text)),
-            ..span(known, span_id, first_ns, last_ns)
+            ..span(known)
         }))
     }
 
@@ -201,13 +201,13 @@ fn place(step: &Step, open: Option<HookPoint>) -> Place {
     }
 }
 
-fn span(at: Known, id: SpanId, first_ns: u64, last_ns: u64) -> Span {
+fn span(known: Known) -> Span {
     Span {
-        trace_id: at.trace.to_vec(),
-        span_id: id.to_vec(),
+        trace_id: known.trace.to_vec(),
+        span_id: known.span.to_vec(),
         kind: SpanKind::Internal.into(),
-        start_time_unix_nano: first_ns,
-        end_time_unix_nano: last_ns,
+        start_time_unix_nano: known.first_ns,
+        end_time_unix_nano: known.last_ns,
         ..Span::default()
     }
 }
@@ -269,10 +269,6 @@ fn rewritten(journey: &Journey) -> (Option<Endpoint>, Option<Endpoint>) {
         }
     }
     (source, destination)
-}
-
-fn outcome_name(told: &Value) -> &str {
-    told.pointer("/outcome/kind").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// A drop is what people look for as an error; nothing else that becomes of a packet is one.

@@ -242,6 +242,8 @@ impl<'a> Session<'a> {
                 self.tell()?;
                 self.take(vec![clock(time_ns, true)])?;
                 self.report.quiet(time_ns)?;
+                self.tell()?;
+                self.report.settled(self.assembler.settled_ns())?;
             }
             self.tell()?;
         }
@@ -539,10 +541,7 @@ impl<'a> Session<'a> {
 
     /// Writes what has ended.
     fn tell(&mut self) -> Result<()> {
-        for journey in self.assembler.finished() {
-            self.report.journey(&journey)?;
-        }
-        self.report.settled(self.assembler.settled_ns())
+        self.assembler.finished().iter().try_for_each(|journey| self.report.journey(journey))
     }
 
     /// Detaches, takes what is left in the ring, and tells the rest.

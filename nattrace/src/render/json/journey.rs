@@ -270,7 +270,7 @@ fn tuple(tuple: Tuple) -> TupleBody {
     // The kernel keeps the identifier, type and code of ICMP where ports are; they are none.
     let icmp = matches!(tuple.protocol, protocol::ICMP | protocol::ICMPV6);
     TupleBody {
-        protocol: protocol::name(tuple.protocol).map_or_else(|| tuple.protocol.to_string(), str::to_owned),
+        protocol: protocol::name_or_number(tuple.protocol),
         saddr: tuple.source.addr,
         sport: tuple.source.port.filter(|_| !icmp),
         daddr: tuple.destination.addr,

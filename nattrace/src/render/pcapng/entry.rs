@@ -1,7 +1,6 @@
 //! A journey as entries: one for each hook and device, and one behind each rewrite.
 
 use nattrace_core::event::{HookPoint, Manip, NetnsId, NfFamily};
-use nattrace_core::findings::Certainty;
 use nattrace_core::journey::{
     DeviceStep, DropCause, Journey, JourneyId, KernelDrop, Outcome, RuleStep, Step, StepKind,
 };
@@ -10,10 +9,11 @@ use nattrace_core::packet::{Endpoint, Family};
 use super::frame::{Moment, Origin, frame};
 use super::interface::{Interface, Link, Place};
 use super::{INBOUND, OUTBOUND};
+use crate::render::escape::escape;
 use crate::render::layout::Row;
 use crate::render::namespaces::Namespaces;
-use crate::render::style::{Role, Span};
-use crate::render::text::{header, rows};
+use crate::render::style::Span;
+use crate::render::text::{header, rows, words};
 
 /// A packet at one place.
 #[derive(Debug)]
@@ -52,7 +52,8 @@ pub(super) fn entries(journey: &Journey, namespaces: &Namespaces) -> Vec<Entry> 
         let next = stops.get(i + 1);
         let moment = Moment {
             netns: stop.netns,
-            time_ns: stop.time_ns..next.map_or(u64::MAX, |next| next.time_ns.max(stop.time_ns + 1)),
+            time_ns: stop.time_ns
+                ..next.map_or(u64::MAX, |next| next.time_ns.max(stop.time_ns.saturating_add(1))),
             source: stop.ends.0,
             destination: stop.ends.1,
         };
@@ -63,7 +64,7 @@ pub(super) fn entries(journey: &Journey, namespaces: &Namespaces) -> Vec<Entry> 
         let mut comments = if i == 0 { title(journey) } else { vec![format!("journey #{}", journey.id)] };
         comments.extend(rows.iter().filter(|(at, _)| (first..until).contains(at)).map(|(_, row)| line(row)));
         let told = journey.steps.get(first..until.min(journey.steps.len())).unwrap_or_default();
-        comments.extend(told.iter().flat_map(drop_words));
+        comments.extend(told.iter().filter_map(kernel_drop).flat_map(drop_words));
         if i == last {
             comments.extend(meaning(journey));
         }
@@ -162,35 +163,33 @@ fn line(row: &Row) -> String {
 }
 
 /// The kernel's own names for a drop: a comment for themselves, to be filtered by.
-fn drop_words(step: &Step) -> Vec<String> {
-    let StepKind::Drop(KernelDrop { reason, function, .. }) = &step.kind else { return Vec::new() };
+fn drop_words(KernelDrop { reason, function, .. }: &KernelDrop) -> Vec<String> {
     [("drop reason", reason), ("drop function", function)]
         .into_iter()
-        .filter_map(|(what, name)| name.as_ref().map(|name| format!("{what}: {}", plain(name))))
+        .filter_map(|(what, name)| name.as_ref().map(|name| format!("{what}: {}", escape(name))))
         .collect()
+}
+
+fn kernel_drop(step: &Step) -> Option<&KernelDrop> {
+    match &step.kind {
+        StepKind::Drop(drop) => Some(drop),
+        _ => None,
+    }
 }
 
 /// What it means and what to do.
 fn meaning(journey: &Journey) -> Vec<String> {
     let mut lines = Vec::new();
-    let told = journey.steps.iter().any(|step| matches!(step.kind, StepKind::Drop(_)));
+    let told = journey.steps.iter().any(|step| kernel_drop(step).is_some());
     if let (false, Outcome::Dropped(DropCause::Kernel(drop))) = (told, &journey.outcome) {
-        let kind = StepKind::Drop(drop.clone());
-        lines.extend(drop_words(&Step { time_ns: 0, netns: 0, kind }));
+        lines.extend(drop_words(drop));
     }
     for finding in &journey.findings {
-        let why = match finding.certainty {
-            Certainty::Certain => "why",
-            Certainty::Likely => "likely why",
-        };
-        lines.push(format!("{why}: {}", plain(&finding.text)));
-        lines.extend(finding.fix.iter().map(|command| format!("fix: {}", plain(command))));
+        let why = words::certainty(finding.certainty);
+        lines.push(format!("{why}: {}", escape(&finding.text)));
+        lines.extend(finding.fix.iter().map(|command| format!("fix: {}", escape(command))));
     }
     lines
-}
-
-fn plain(text: &str) -> String {
-    Span::new(Role::Plain, text).text().to_owned()
 }
 
 fn ether(link: &[u8]) -> String {

@@ -372,7 +372,7 @@ pub(super) fn connection(event: ConnectionStep) -> Option<&'static str> {
 /// Both ends of a connection, and where it really goes.
 pub(crate) fn connection_ends(original: Tuple, reply: Option<Tuple>) -> String {
     let Tuple { protocol, source, destination } = original;
-    let name = protocol::name(protocol).map_or_else(|| protocol.to_string(), str::to_owned);
+    let name = protocol::name_or_number(protocol);
     // Conntrack keeps an echo's identifier, type and code where ports are.
     let icmp = matches!(protocol, protocol::ICMP | protocol::ICMPV6);
     let end = |end: Endpoint| Endpoint { port: end.port.filter(|_| !icmp), ..end };
