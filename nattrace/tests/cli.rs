@@ -131,6 +131,10 @@ fn words_and_options_that_do_not_exist() {
         (&["--count", "1", "--count", "2"], "nattrace: --count: given more than once; give it once"),
         (&["--no-follow=x"], "nattrace: --no-follow x: the option takes no value; write --no-follow alone"),
         (&["replay"], "nattrace: replay: the FILE is missing; name one, as in `nattrace replay trace.rec`"),
+        (
+            &["completions"],
+            "nattrace: completions: the SHELL is missing; name one, as in `nattrace completions bash`",
+        ),
         (&["report"], "nattrace: report: the FILE is missing; name one, as in `nattrace report trace.rec`"),
         (
             &["replay", "f", "--rate", "1"],

@@ -3,12 +3,12 @@
 #[path = "../../tests/src/lab/tmux.rs"]
 mod tmux;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use expect_test::expect_file;
+use tempfile::{NamedTempFile, TempDir};
 use tmux::Terminal;
 
 const SMALL: (u16, u16) = (80, 24);
@@ -20,15 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Shown {
     terminal: Terminal,
     /// Where the terminal's socket is: the last to go.
-    _dir: Folder,
-}
-
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    _dir: TempDir,
 }
 
 impl Shown {
@@ -37,10 +29,7 @@ impl Shown {
     }
 
     fn start_with(size: (u16, u16), args: &[&str], env: &[(&str, &str)]) -> Self {
-        static SERIAL: AtomicU32 = AtomicU32::new(0);
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("nattrace-tui-{}-{serial}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a directory");
+        let dir = tempfile::tempdir().expect("a directory");
         let mut command = Command::new("tmux");
         command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings"));
         for name in ["NO_COLOR", "COLUMNS"] {
@@ -49,8 +38,8 @@ impl Shown {
         command.env("TZ", "UTC").envs(env.iter().copied());
         let program = [&[env!("CARGO_BIN_EXE_nattrace"), "tui"], args].concat();
         let program: Vec<String> = program.into_iter().map(str::to_owned).collect();
-        let terminal = Terminal::start(command, &dir.join("tmux"), size, &program).expect("tmux");
-        Self { terminal, _dir: Folder(dir) }
+        let terminal = Terminal::start(command, &dir.path().join("tmux"), size, &program).expect("tmux");
+        Self { terminal, _dir: dir }
     }
 
     /// Waits until all of this is on the screen, and gives the screen.
@@ -227,13 +216,12 @@ fn what_is_no_recording_is_said_on_the_terminal_as_it_is() {
 fn a_recording_that_was_cut_off_says_so() {
     let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/port-forward-broken.jsonl");
     let bytes = std::fs::read(whole).expect("a recording");
-    let cut = std::env::temp_dir().join(format!("nattrace-tui-cut-{}", std::process::id()));
+    let cut = NamedTempFile::new().expect("a file");
     std::fs::write(&cut, &bytes[..bytes.len() * 2 / 3]).expect("written");
-    let shown = Shown::start(SMALL, &[cut.to_str().expect("a name")]);
+    let shown = Shown::start(SMALL, &[cut.path().to_str().expect("a name")]);
     shown.until(&["it was cut off"]);
     shown.press(&["q"]);
     let (_, left) = shown.ended();
-    std::fs::remove_file(&cut).expect("removed");
     let words: String = left.split_whitespace().collect();
     assert!(words.contains("itwascutoff"), "{left}");
 }

@@ -50,6 +50,16 @@ whole connection is followed, after rewrites and in both directions. Filters of 
 alternatives (--dport 22,80), filters of different kinds must all hold. Without a filter every
 packet is selected. It runs until Ctrl-C.";
 
+/// What can be typed, a line each.
+pub(super) const USAGE: &str = "\
+nattrace [FILTERS] [OPTIONS]
+       nattrace replay FILE [FILTERS] [OPTIONS]
+       nattrace report FILE [FILTERS] [OPTIONS] -o PAGE
+       nattrace tui [FILE] [FILTERS] [OPTIONS]
+       nattrace anonymize FILE [-o FILE]
+       nattrace check
+       nattrace completions SHELL | man";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -58,7 +68,7 @@ packet is selected. It runs until Ctrl-C.";
     about = ABOUT,
     max_term_width = 100,
     after_help = EXAMPLES,
-    override_usage = "nattrace [FILTERS] [OPTIONS]\n       nattrace replay FILE [FILTERS] [OPTIONS]\n       nattrace report FILE [FILTERS] [OPTIONS] -o PAGE\n       nattrace tui [FILE] [FILTERS] [OPTIONS]\n       nattrace anonymize FILE [-o FILE]\n       nattrace check\n       nattrace completions SHELL | man"
+    override_usage = USAGE
 )]
 pub(super) struct Args {
     #[command(flatten)]

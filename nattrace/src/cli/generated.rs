@@ -6,19 +6,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::args::Args;
-
-/// Where clap would list every flag.
-const SYNOPSIS: &str = "\
-.SH SYNOPSIS
-.nf
-nattrace [FILTERS] [OPTIONS]
-nattrace replay FILE [FILTERS] [OPTIONS]
-nattrace report FILE [FILTERS] [OPTIONS] -o PAGE
-nattrace tui [FILE] [FILTERS] [OPTIONS]
-nattrace check
-.fi
-";
+use super::args::{Args, USAGE};
 
 /// A script that makes a shell complete the flags.
 pub(super) fn completions(shell: Shell) -> String {
@@ -33,12 +21,15 @@ pub(super) fn manual() -> String {
     let long = command.get_about().map(ToString::to_string).unwrap_or_default();
     let short = long.split(['.', '\n']).next().unwrap_or_default().to_owned();
     let page = Man::new(command.about(short).long_about(long));
+    // Where clap would list every flag.
+    let usage: Vec<&str> = USAGE.lines().map(str::trim_start).collect();
+    let synopsis = format!(".SH SYNOPSIS\n.nf\n{}\n.fi\n", usage.join("\n"));
     let mut roff = Vec::new();
     // Writing into memory cannot fail; if it did, the page would end there.
     let _ = page
         .render_title(&mut roff)
         .and_then(|()| page.render_name_section(&mut roff))
-        .and_then(|()| roff.write_all(SYNOPSIS.as_bytes()))
+        .and_then(|()| roff.write_all(synopsis.as_bytes()))
         .and_then(|()| page.render_description_section(&mut roff))
         .and_then(|()| page.render_options_section(&mut roff))
         .and_then(|()| page.render_subcommands_section(&mut roff))

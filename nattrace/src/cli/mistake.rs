@@ -98,15 +98,16 @@ pub(super) fn from_clap(error: &clap::Error) -> Mistake {
         ErrorKind::ArgumentConflict => Mistake::new(flag, "given more than once", "give it once"),
         ErrorKind::MissingRequiredArgument => {
             let usage = get(ContextKind::Usage);
-            let (command, more) = if usage.contains(" anonymize ") {
-                ("anonymize", " -o public.rec")
-            } else if usage.contains("nattrace report") {
-                ("report", "")
-            } else {
-                ("replay", "")
-            };
-            let remedy = format!("name one, as in `nattrace {command} trace.rec{more}`");
-            Mistake::new(command, "the FILE is missing", remedy)
+            let (command, what, example) = [
+                ("anonymize", "FILE", "trace.rec -o public.rec"),
+                ("report", "FILE", "trace.rec"),
+                ("completions", "SHELL", "bash"),
+            ]
+            .into_iter()
+            .find(|(command, ..)| usage.split_whitespace().any(|word| word == *command))
+            .unwrap_or(("replay", "FILE", "trace.rec"));
+            let remedy = format!("name one, as in `nattrace {command} {example}`");
+            Mistake::new(command, format!("the {what} is missing"), remedy)
         }
         ErrorKind::InvalidUtf8 => {
             Mistake::new("command line", "it holds bytes that are not UTF-8", "write it in UTF-8")

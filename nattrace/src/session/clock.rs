@@ -6,7 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds since the epoch: the monotonic clock as events carry it, so that a time of day which is set while
 /// tracing neither ends journeys at once nor keeps them from ending.
-pub(super) fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     nanoseconds(ClockId::Monotonic).wrapping_add(epoch_offset_ns())
 }
 

@@ -15,7 +15,7 @@ use super::stop::{Signals, Stop};
 use super::voice::{Diverted, say};
 use super::{output, replay, trace};
 use crate::cli::ExitStatus;
-use crate::cli::plan::{Input, Output, TuiPlan, Watched};
+use crate::cli::plan::{Output, TuiPlan, Watched};
 use crate::render::layout::{Layout, Lines};
 use crate::render::style::{Role, Span};
 use crate::render::text::Text;
@@ -54,17 +54,14 @@ pub(super) fn run(plan: TuiPlan) -> Result<ExitStatus> {
 
 /// What is shown, in the words of the command line; whether it is the running kernel.
 fn describe(watched: &Watched) -> (String, bool) {
-    let filtered = |filter: &Filter| {
-        if *filter == Filter::default() { String::new() } else { format!(" {}", filter_in_words(filter)) }
-    };
     match watched {
         Watched::Trace(plan) => (filter_in_words(&plan.filter), true),
         Watched::Replay(plan) => {
-            let name = match &plan.input {
-                Input::Stdin => "standard input".to_owned(),
-                Input::File(path) => path.display().to_string(),
-            };
-            (format!("{name}{}", filtered(&plan.filter)), false)
+            let mut name = replay::Recorded::of(&plan.input).name();
+            if plan.filter != Filter::default() {
+                name = format!("{name} {}", filter_in_words(&plan.filter));
+            }
+            (name, false)
         }
     }
 }

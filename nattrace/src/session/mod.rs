@@ -24,6 +24,7 @@ mod voice;
 use anyhow::Result;
 
 pub(crate) use audience::Audience;
+pub(crate) use clock::now_ns;
 
 use crate::cli::{ExitStatus, Plan};
 

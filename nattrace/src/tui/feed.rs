@@ -67,15 +67,13 @@ pub(crate) struct Taken {
 pub(crate) struct Woken {
     /// What was typed, and new sizes of the terminal.
     pub(crate) typed: Vec<Event>,
-    /// The keyboard is gone.
-    pub(crate) hung_up: Option<String>,
-    /// Something that ends programs was sent to this one.
+    /// Something that ends programs was sent to this one, or the keyboard is gone.
     pub(crate) signalled: bool,
     /// There is something to take.
     pub(crate) news: bool,
     /// Journeys that came since the last were taken.
     pub(crate) waiting: u64,
-    /// The run has begun: it has a name and its sources.
+    /// The run has begun, and its start was not taken yet.
     pub(crate) started: bool,
     /// The run has ended.
     pub(crate) ended: bool,
@@ -95,10 +93,24 @@ struct Shared {
     start: Option<Start>,
     summary: Option<Summary>,
     typed: Vec<Event>,
-    hung_up: Option<String>,
     signalled: bool,
     changed: bool,
     ended: Option<Result<ExitStatus>>,
+}
+
+impl Shared {
+    /// Where there are too many, the oldest journey leaves; what was said stays.
+    fn add(&mut self, news: News) {
+        self.journeys += u64::from(matches!(news, News::Journey(_)));
+        self.news.push_back(news);
+        if self.news.len() > KEPT {
+            let oldest = self.news.iter().position(|news| matches!(news, News::Journey(_)));
+            if self.news.remove(oldest.unwrap_or(0)).is_some() && oldest.is_some() {
+                self.journeys -= 1;
+                self.left += 1;
+            }
+        }
+    }
 }
 
 /// The list, one for all threads.
@@ -120,22 +132,9 @@ impl Feed {
         }
     }
 
-    fn add(&self, news: News) {
-        self.change(|shared| {
-            shared.journeys += u64::from(matches!(news, News::Journey(_)));
-            shared.news.push_back(news);
-            if shared.news.len() > KEPT
-                && let Some(News::Journey(_)) = shared.news.pop_front()
-            {
-                shared.journeys -= 1;
-                shared.left += 1;
-            }
-        });
-    }
-
     /// Something was said.
     pub(crate) fn say(&self, text: &str) {
-        self.add(News::Said(text.to_owned()));
+        self.change(|shared| shared.add(News::Said(text.to_owned())));
     }
 
     /// Something was typed, or the terminal has another size.
@@ -143,12 +142,7 @@ impl Feed {
         self.change(|shared| shared.typed.push(event));
     }
 
-    /// Nothing can be typed any more.
-    pub(crate) fn hang_up(&self, why: String) {
-        self.change(|shared| shared.hung_up = Some(why));
-    }
-
-    /// Something that ends programs was sent to this one.
+    /// Something that ends programs was sent to this one, or nothing can be typed any more.
     pub(crate) fn signal(&self) {
         self.change(|shared| shared.signalled = true);
     }
@@ -169,7 +163,6 @@ impl Feed {
         shared.changed = false;
         Woken {
             typed: std::mem::take(&mut shared.typed),
-            hung_up: shared.hung_up.take(),
             signalled: std::mem::take(&mut shared.signalled),
             news: !shared.news.is_empty(),
             waiting: shared.journeys + shared.left,
@@ -200,7 +193,7 @@ impl Feed {
                 lost: shared.lost.clone(),
             },
             namespaces: shared.namespaces.clone(),
-            start: shared.start.clone(),
+            start: shared.start.take(),
         }
     }
 
@@ -228,26 +221,28 @@ impl Audience for Feed {
     }
 
     fn journey(&mut self, journey: &Journey) -> Result<()> {
+        // Copied before the interface is kept waiting.
         let news = News::Journey(Box::new(journey.clone()));
-        let mut shared = self.lock();
-        shared.tally.add(journey);
-        shared.causes.add(journey);
-        drop(shared);
-        self.add(news);
+        self.change(|shared| {
+            shared.tally.add(journey);
+            shared.causes.add(journey);
+            shared.add(news);
+        });
         Ok(())
     }
 
     fn conversation(&mut self, conversation: &Conversation) -> Result<()> {
-        self.add(News::Conversation(Box::new(conversation.clone())));
+        let news = News::Conversation(Box::new(conversation.clone()));
+        self.change(|shared| shared.add(news));
         Ok(())
     }
 
     fn losing(&mut self, loss: &Loss) {
-        let mut shared = self.lock();
-        let total = shared.lost.entry(loss.source).or_default();
-        *total = total.saturating_add(loss.count.unwrap_or(1));
-        drop(shared);
-        self.add(News::Losing(loss.clone()));
+        self.change(|shared| {
+            let total = shared.lost.entry(loss.source).or_default();
+            *total = total.saturating_add(loss.count.unwrap_or(1));
+            shared.add(News::Losing(loss.clone()));
+        });
     }
 
     /// It was told when it happened, and each of the journeys says so itself.

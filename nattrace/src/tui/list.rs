@@ -221,8 +221,12 @@ impl List {
 
     /// Whether a packet fits the filter, or its connection does, where one line stands for both.
     fn is_shown(&self, packet: &Packet) -> bool {
-        let alone = || self.connections.get(&packet.connection).filter(|known| known.is_its_packet());
-        packet.fits || alone().is_some_and(|connection| connection.fits)
+        packet.fits || self.alone(packet).is_some_and(|connection| connection.fits)
+    }
+
+    /// The connection of a packet whose line stands for both.
+    fn alone(&self, packet: &Packet) -> Option<&Connection> {
+        self.connections.get(&packet.connection).filter(|known| known.is_its_packet())
     }
 
     /// The packet of this number.
@@ -278,12 +282,11 @@ impl List {
 
     /// Whether a line fits what is searched.
     pub(crate) fn fits(&self, row: Row, pattern: &Pattern) -> bool {
-        let connection = |key: u64| self.connections.get(&key);
         match row {
-            Row::Connection(key) => connection(key).is_some_and(|known| pattern.fits(&known.text)),
+            Row::Connection(key) => self.connections.get(&key).is_some_and(|known| pattern.fits(&known.text)),
             Row::Packet(number) => self.packet(number).is_some_and(|packet| {
-                let alone = connection(packet.connection).filter(|known| known.is_its_packet());
-                pattern.fits(&packet.text) || alone.is_some_and(|known| pattern.fits(&known.text))
+                pattern.fits(&packet.text)
+                    || self.alone(packet).is_some_and(|known| pattern.fits(&known.text))
             }),
         }
     }

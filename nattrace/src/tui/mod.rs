@@ -18,7 +18,7 @@ mod tests;
 mod view;
 
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use crossterm::event::{Event, KeyEventKind};
@@ -26,6 +26,7 @@ use crossterm::event::{Event, KeyEventKind};
 pub(crate) use feed::{Feed, News};
 pub(crate) use model::Model;
 
+use crate::session::now_ns;
 use model::Effect;
 use screen::Screen;
 
@@ -51,7 +52,7 @@ pub(crate) fn show(feed: &Feed, mut model: Model, color: bool) -> Result<Model> 
             Some(_) => TICK,
         };
         let woken = feed.wait(patience);
-        if woken.signalled || woken.hung_up.is_some() {
+        if woken.signalled {
             return Ok(model);
         }
         let mut at_once = drawn.is_none();
@@ -92,7 +93,7 @@ fn listen(feed: &Feed) {
     loop {
         match crossterm::event::read() {
             Ok(event) => feed.typed(event),
-            Err(error) => return feed.hang_up(error.to_string()),
+            Err(_) => return feed.signal(),
         }
     }
 }
@@ -100,9 +101,4 @@ fn listen(feed: &Feed) {
 /// Whether it has the terminal.
 pub(crate) fn is_shown() -> bool {
     screen::is_taken()
-}
-
-fn now_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -131,7 +131,6 @@ pub(crate) struct Model {
     pub(crate) drawn: Drawn,
     looked_at: Vec<(String, Vec<String>)>,
     counted: VecDeque<(u64, u64)>,
-    started: bool,
 }
 
 impl Model {
@@ -168,7 +167,6 @@ impl Model {
             drawn: Drawn::default(),
             looked_at: Vec::new(),
             counted: VecDeque::new(),
-            started: false,
         }
     }
 
@@ -177,8 +175,7 @@ impl Model {
         self.sums = taken.sums;
         self.namespaces = taken.namespaces;
         self.list.left += taken.left;
-        if let Some(start) = taken.start.filter(|_| !self.started) {
-            self.started = true;
+        if let Some(start) = taken.start {
             self.start(&start);
         }
         for news in taken.news {

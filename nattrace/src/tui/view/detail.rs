@@ -3,7 +3,8 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 
-use super::paint::{Paint, rule};
+use super::pages::page;
+use super::paint::Paint;
 use crate::render::layout::{Layout, Lines};
 use crate::render::path::path;
 use crate::render::style::{Role, Span};
@@ -18,25 +19,10 @@ pub(super) fn draw(model: &Model, paint: &Paint<'_>, area: Rect, frame: &mut Fra
     if area.height == 0 {
         return model.drawn_list();
     }
-    let room = usize::from(area.width);
-    let lines = lines(model, room);
-    let height = usize::from(area.height) - 1;
-    let top = model.text_top.min(lines.0.len().saturating_sub(height));
     let has_keys = model.pane == Pane::Detail || model.screen == Screen::Detail;
-    let title = rule(
-        &heading(model),
-        if has_keys { Role::Title } else { Role::Label },
-        &scrolled(top, height, lines.0.len()),
-        room,
-    );
-    let shown = std::iter::once(title).chain(lines.0.iter().skip(top).cloned()).collect::<Vec<_>>();
-    frame.render_widget(paint.text(&shown, area), area);
-    Drawn { text: height, text_lines: lines.0.len(), detail: true, ..model.drawn_list() }
-}
-
-/// What part of the text is seen, where not all is.
-pub(super) fn scrolled(top: usize, height: usize, all: usize) -> String {
-    if all <= height { String::new() } else { format!("{}–{} of {all}", top + 1, (top + height).min(all)) }
+    let title = Span::new(if has_keys { Role::Title } else { Role::Label }, heading(model));
+    let lines = lines(model, usize::from(area.width));
+    Drawn { detail: true, ..page(model, &title, lines, paint, area, frame) }
 }
 
 fn heading(model: &Model) -> String {

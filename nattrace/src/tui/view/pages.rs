@@ -3,7 +3,6 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 
-use super::detail::scrolled;
 use super::paint::{Paint, rule};
 use crate::render::layout::{Layout, Lines};
 use crate::render::style::{Role, Span};
@@ -50,7 +49,7 @@ pub(super) fn log(model: &Model, paint: &Paint<'_>, area: Rect, frame: &mut Fram
     for message in model.off.iter().chain(&model.log) {
         layout.paragraph(&[Span::new(Role::Plain, " "), message.clone()], &mut lines);
     }
-    page(model, "messages", lines, paint, area, frame)
+    page(model, &Span::new(Role::Title, "messages"), lines, paint, area, frame)
 }
 
 /// The keys.
@@ -71,7 +70,7 @@ pub(super) fn help(model: &Model, paint: &Paint<'_>, area: Rect, frame: &mut Fra
             })
             .collect(),
     );
-    page(model, "keys", lines, paint, area, frame)
+    page(model, &Span::new(Role::Title, "keys"), lines, paint, area, frame)
 }
 
 /// Commands as they are to be typed, with nothing beside them: whoever selects them by mouse has them alone.
@@ -87,12 +86,18 @@ pub(super) fn fix(model: &Model, paint: &Paint<'_>, area: Rect, frame: &mut Fram
     let told = "It was sent to the terminal's clipboard (OSC 52), which not every terminal takes: tmux does with \
                 `set -g set-clipboard on`. It can be selected here, too, and is printed when nattrace ends.";
     layout.paragraph(&[Span::new(Role::Faint, told)], &mut lines);
-    page(model, &format!("the fix of {of}"), lines, paint, area, frame)
+    page(model, &Span::new(Role::Title, format!("the fix of {of}")), lines, paint, area, frame)
 }
 
-fn page(
+/// What part of a text is seen, where not all is.
+fn scrolled(top: usize, height: usize, all: usize) -> String {
+    if all <= height { String::new() } else { format!("{}–{} of {all}", top + 1, (top + height).min(all)) }
+}
+
+/// A text that is scrolled below its title.
+pub(super) fn page(
     model: &Model,
-    title: &str,
+    title: &Span,
     lines: Lines,
     paint: &Paint<'_>,
     area: Rect,
@@ -101,7 +106,7 @@ fn page(
     let (height, room) = (usize::from(area.height).saturating_sub(1), usize::from(area.width));
     let count = lines.0.len();
     let top = model.text_top.min(count.saturating_sub(height));
-    let title = rule(title, Role::Title, &scrolled(top, height, count), room);
+    let title = rule(title.text(), title.role, &scrolled(top, height, count), room);
     let shown = std::iter::once(title).chain(lines.0.into_iter().skip(top)).collect::<Vec<_>>();
     frame.render_widget(paint.text(&shown, area), area);
     Drawn { text: height, text_lines: count, ..model.drawn_list() }
