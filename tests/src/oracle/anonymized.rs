@@ -40,19 +40,21 @@ pub(crate) fn complaints(live: &[Value], anonymized: &[Value]) -> Vec<String> {
     if live.len() != anonymized.len() {
         return vec![format!("{} journeys, {} of others", live.len(), anonymized.len())];
     }
-    let mut order: Vec<&Value> = anonymized.iter().collect();
-    order.sort_by_key(|journey| text(journey, &["id"]).parse::<u64>().unwrap_or_default());
-    let mut before: Vec<&Value> = live.iter().collect();
-    before.sort_by_key(|journey| text(journey, &["id"]).parse::<u64>().unwrap_or_default());
     let (mut addresses, mut names) = (Pairs::default(), Pairs::default());
     let mut found = Vec::new();
-    for (journey, other) in before.into_iter().zip(order) {
+    for (journey, other) in by_id(live).into_iter().zip(by_id(anonymized)) {
         let mut differences = Vec::new();
         compare("", journey, other, &mut (&mut addresses, &mut names), &mut differences);
         found.extend(differences.first().map(|difference| format!("{}: {difference}", headline(journey))));
     }
     found.extend(addresses.there.iter().filter_map(|(from, to)| meaning(from, to)));
     found
+}
+
+fn by_id(journeys: &[Value]) -> Vec<&Value> {
+    let mut journeys: Vec<&Value> = journeys.iter().collect();
+    journeys.sort_by_key(|journey| text(journey, &["id"]).parse::<u64>().unwrap_or_default());
+    journeys
 }
 
 fn compare(
@@ -70,9 +72,7 @@ fn compare(
         }
         (Value::Object(a), Value::Object(b)) => {
             for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
-                let member =
-                    |object: &serde_json::Map<String, Value>| object.get(key).cloned().unwrap_or(Value::Null);
-                compare(key, &member(a), &member(b), pairs, found);
+                compare(key, &before[key], &after[key], pairs, found);
             }
         }
         (Value::String(a), Value::String(b)) if WORDS.contains(&key) => {

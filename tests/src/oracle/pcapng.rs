@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::journey::{headline, netns_of, steps, text};
+use crate::lab::process::output_of;
 
 /// What tshark is asked for.
 const FIELDS: [&str; 20] = [
@@ -68,7 +69,7 @@ pub(crate) fn read(file: &Path) -> Result<Vec<Frame>> {
         .args(["-n", "-o", "ip.check_checksum:TRUE", "-T", "json", "-r"])
         .arg(file);
     tshark.args(FIELDS.iter().flat_map(|field| ["-e", field]));
-    let frames: Value = serde_json::from_str(&output(tshark)?).context("tshark prints no JSON")?;
+    let frames: Value = serde_json::from_str(&output_of(tshark, "")?).context("tshark prints no JSON")?;
     let frames: Vec<Frame> = frames
         .as_array()
         .into_iter()
@@ -77,7 +78,7 @@ pub(crate) fn read(file: &Path) -> Result<Vec<Frame>> {
         .collect::<Result<_>>()?;
     let mut capinfos = Command::new("capinfos");
     capinfos.args(["-T", "-m", "-r", "-c", "-o"]).arg(file);
-    let told = output(capinfos)?;
+    let told = output_of(capinfos, "")?;
     let told: Vec<&str> = told.trim().rsplit(',').take(2).collect();
     ensure!(
         told.as_slice() == ["True", &frames.len().to_string()] || frames.is_empty(),
@@ -85,15 +86,6 @@ pub(crate) fn read(file: &Path) -> Result<Vec<Frame>> {
         frames.len()
     );
     Ok(frames)
-}
-
-fn output(mut command: Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("{name} does not run (cargo xtask setup)"))?;
-    if !output.status.success() {
-        bail!("{name}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    String::from_utf8(output.stdout).with_context(|| format!("{name} prints no text"))
 }
 
 fn frame(layers: &Value) -> Result<Frame> {
@@ -418,30 +410,13 @@ mod tests {
         is_there
     }
 
-    /// A folder that is gone with the test.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("nattrace-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&path).expect("a folder");
-            Self(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
     #[test]
     fn the_document_shows_what_tshark_prints() {
         const DOCUMENT: &str = "docs/pcapng.md";
         if !has_tshark() {
             return;
         }
-        let folder = Folder::new("pcapng-document");
+        let folder = tempfile::tempdir().expect("a folder");
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
         let document = std::fs::read_to_string(workspace.join(DOCUMENT)).expect("the document");
         let (before, rest) = document.split_once("<!-- tshark: ").expect("a session");
@@ -449,15 +424,15 @@ mod tests {
         let (command, rest) = rest.split_once('\n').expect("a command");
         let (shown, after) = rest.split_once("```").expect("an end");
         let recording = workspace.join("nattrace/tests/recordings").join(recording);
-        let packets = folder.0.join("broken.pcapng");
+        let packets = folder.path().join("broken.pcapng");
         let text = |path: &Path| path.to_str().expect("a name").to_owned();
         nattrace(&["replay", &text(&recording), "--format", "pcapng", "-o", &text(&packets)]);
         // Quotation marks are the shell's.
         let plain = command.replace('\'', "");
         let mut words = plain.split(' ');
         let mut tshark = Command::new(words.next().expect("a program"));
-        tshark.env("HOME", "/nonexistent").args(words).current_dir(&folder.0);
-        let printed = output(tshark).expect("what it prints");
+        tshark.env("HOME", "/nonexistent").args(words).current_dir(folder.path());
+        let printed = output_of(tshark, "").expect("what it prints");
         if std::env::var_os("UPDATE_EXPECTED").is_some() {
             let document = format!(
                 "{before}<!-- tshark: port-forward-broken.jsonl -->\n```console\n$ {command}\n{printed}```{after}"
@@ -473,11 +448,11 @@ mod tests {
         if !has_tshark() {
             return;
         }
-        let folder = Folder::new("pcapng");
+        let folder = tempfile::tempdir().expect("a folder");
         let recordings = recordings();
         assert!(recordings.len() > 15);
         for recording in recordings {
-            let (json, pcapng) = (folder.0.join("json"), folder.0.join("pcapng"));
+            let (json, pcapng) = (folder.path().join("json"), folder.path().join("pcapng"));
             let [from, json, pcapng] =
                 [&recording, &json, &pcapng].map(|path| path.to_str().expect("a name"));
             nattrace(&["replay", from, "--format", "json", "-o", json]);

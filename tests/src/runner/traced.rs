@@ -433,8 +433,8 @@ impl Stage {
         }
         if trace.plan.anonymize {
             ask("--record --anonymize", self.recorded_of_others(name)?);
-        } else if let Some(recording) = &trace.recording {
-            ask("replay", self.replay(name, recording, code)?);
+        } else if trace.recording.is_some() {
+            ask("replay", self.replay(name, code)?);
             ask("--anonymize", self.anonymized(name)?);
         }
         if trace.plan.pcapng {
@@ -468,9 +468,9 @@ impl Stage {
     }
 
     /// `nattrace replay` of the recorded events must tell the same journeys.
-    fn replay(&self, name: &str, recording: &Path, code: i32) -> Result<Vec<String>> {
+    fn replay(&self, name: &str, code: i32) -> Result<Vec<String>> {
         let trace = &self.traces[name];
-        let command = self.replay_command(name, recording, "json")?;
+        let command = self.replay_command(name, "json")?;
         let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-replay"))?;
         let ended = process.wait(Duration::from_secs(30), &self.lab.limits)?;
         let printed = read_lossy(&process.stdout)?;
@@ -490,14 +490,14 @@ impl Stage {
         if let Some(kept) = self.settings.recordings.as_ref().filter(|_| all_told) {
             // Outputs lie in a directory with the scenario's name.
             let scenario = self.lab.dir.file_name().unwrap_or_default().to_string_lossy();
-            keep::keep(kept, &format!("{scenario}.{name}"), recording, &live)?;
+            keep::keep(kept, &format!("{scenario}.{name}"), self.recording(name)?, &live)?;
         }
         Ok(found)
     }
 
     /// The recording that `nattrace anonymize` makes of a recording.
     pub(super) fn of_others(&self, name: &str) -> Result<PathBuf> {
-        let recording = self.traces[name].recording.as_ref().context("nothing was recorded")?;
+        let recording = self.recording(name)?;
         let made = recording.with_extension("anonymized");
         let mut command = self.nattrace(None, Via::Setns)?;
         command.arg("anonymize").arg(recording).arg("-o").arg(&made);
@@ -512,18 +512,15 @@ impl Stage {
     /// A recording that was anonymized as it was made: the same journeys of others, and nothing else of whose they were.
     fn recorded_of_others(&self, name: &str) -> Result<Vec<String>> {
         let live = &self.traces[name].output.journeys;
-        let told = contract::read(&read_lossy(&self.replayed(name, "json", &[])?)?, false);
-        let mut found = anonymized::complaints(live, &told.journeys);
-        let recording = self.traces[name].recording.as_ref().context("nothing was recorded")?;
-        found.extend(anonymized::leaks(live, recording)?);
+        let mut found = anonymized::complaints(live, &self.told_again(name, &[])?);
+        found.extend(anonymized::leaks(live, self.recording(name)?)?);
         Ok(found)
     }
 
     /// The recorded events with other addresses and names: the same journeys of others.
     fn anonymized(&self, name: &str) -> Result<Vec<String>> {
-        let told = self.replayed(name, "json", &["--anonymize"])?;
-        let told = contract::read(&read_lossy(&told)?, false);
-        Ok(anonymized::complaints(&self.traces[name].output.journeys, &told.journeys))
+        let told = self.told_again(name, &["--anonymize"])?;
+        Ok(anonymized::complaints(&self.traces[name].output.journeys, &told))
     }
 
     /// The recorded events as pcapng, as Wireshark reads it, against the journeys.
@@ -534,23 +531,29 @@ impl Stage {
 
     /// What was written while packets passed, as Wireshark reads it, against the journeys of the recorded events.
     fn in_wireshark_live(&self, name: &str) -> Result<Vec<String>> {
-        let told = contract::read(&read_lossy(&self.replayed(name, "json", &[])?)?, false);
-        Ok(pcapng::complaints(&told.journeys, &pcapng::read(&self.traces[name].results)?))
+        Ok(pcapng::complaints(&self.told_again(name, &[])?, &pcapng::read(&self.traces[name].results)?))
+    }
+
+    fn recording(&self, name: &str) -> Result<&Path> {
+        self.traces[name].recording.as_deref().with_context(|| format!("{name} was not recorded"))
     }
 
     /// Which packets there are is in a recording; when enough were told is not.
-    fn replay_command(&self, name: &str, recording: &Path, format: &str) -> Result<std::process::Command> {
+    fn replay_command(&self, name: &str, format: &str) -> Result<std::process::Command> {
         let mut command = self.nattrace(None, Via::Setns)?;
-        command.arg("replay").arg(recording).args(["--format", format]);
+        command.arg("replay").arg(self.recording(name)?).args(["--format", format]);
         command.args(self.traces[name].plan.args.iter().skip_while(|arg| *arg != "--count").take(2));
         Ok(command)
     }
 
+    /// The journeys of a replay.
+    fn told_again(&self, name: &str, args: &[&str]) -> Result<Vec<Value>> {
+        Ok(contract::read(&read_lossy(&self.replayed(name, "json", args)?)?, false).journeys)
+    }
+
     /// What a replay in a format has written.
     fn replayed(&self, name: &str, format: &str, args: &[&str]) -> Result<PathBuf> {
-        let trace = &self.traces[name];
-        let recording = trace.recording.as_ref().with_context(|| format!("{name} was not recorded"))?;
-        let mut command = self.replay_command(name, recording, format)?;
+        let mut command = self.replay_command(name, format)?;
         command.args(args);
         let mut process = Process::spawn(command, &self.lab.dir, &format!("{name}-{format}"))?;
         let ended = process.wait(Duration::from_secs(30), &self.lab.limits)?;

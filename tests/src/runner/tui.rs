@@ -23,6 +23,14 @@ pub(super) struct Shown {
     stderr: PathBuf,
 }
 
+/// Presses a key, or types the text behind `=`.
+fn press(terminal: &Terminal, key: &str) -> Result<()> {
+    match key.strip_prefix('=') {
+        Some(text) => terminal.enter(text),
+        None => terminal.press(&[key]),
+    }
+}
+
 impl Stage {
     /// Starts it, in the namespace of a role.
     pub(super) fn start_tui(&mut self, tui: &Tui) -> Result<()> {
@@ -74,10 +82,7 @@ impl Stage {
         let keys = self.filled(keys)?;
         let terminal = &self.shown(tui)?.terminal;
         for key in &keys {
-            match key.strip_prefix('=') {
-                Some(text) => terminal.enter(text)?,
-                None => terminal.press(&[key])?,
-            }
+            press(terminal, key)?;
         }
         Ok(())
     }
@@ -85,15 +90,13 @@ impl Stage {
     /// Presses keys, each of which changes the picture, and measures until it does.
     pub(super) fn answers(&mut self, tui: &str, keys: &[String], within_ms: u64) -> Result<()> {
         let limits = self.lab.limits.clone();
+        let keys = self.filled(keys)?;
         let terminal = &self.shown(tui)?.terminal;
         let mut took = Vec::new();
-        for key in keys {
+        for key in &keys {
             let before = terminal.screen()?;
             let begun = Instant::now();
-            match key.strip_prefix('=') {
-                Some(text) => terminal.enter(text)?,
-                None => terminal.press(&[key])?,
-            }
+            press(terminal, key)?;
             let changed = limits.until(Duration::from_secs(5), || {
                 Ok((terminal.screen()? != before).then(|| begun.elapsed()))
             })?;
