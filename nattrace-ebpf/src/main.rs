@@ -374,7 +374,10 @@ fn net_dev_start_xmit(ctx: RawTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 fn kfree_skb(ctx: RawTracePointContext) -> i32 {
-    drop_told(&ctx, Skb(ctx.arg(0)));
+    // SAFETY: a read-only static that the loader patched.
+    let args = unsafe { core::ptr::read_volatile(&raw const TRACEPOINT_ARGS) };
+    let reason = if args & 0xff >= 3 { ctx.arg::<u32>(2) } else { u32::MAX };
+    select::dropped(Skb(ctx.arg(0)), ctx.arg(1), reason);
     0
 }
 
@@ -392,15 +395,6 @@ fn kfree_skb_nested(ctx: RawTracePointContext) -> i32 {
         }
     }
     0
-}
-
-#[inline(always)]
-fn drop_told(ctx: &RawTracePointContext, skb: Skb) {
-    let location = ctx.arg::<u64>(1);
-    // SAFETY: a read-only static that the loader patched.
-    let args = unsafe { core::ptr::read_volatile(&raw const TRACEPOINT_ARGS) };
-    let reason = if args & 0xff >= 3 { ctx.arg::<u32>(2) } else { u32::MAX };
-    select::dropped(skb, location, reason);
 }
 
 #[raw_tracepoint(tracepoint = "consume_skb")]

@@ -4,7 +4,11 @@ use std::{env, fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use crate::{cache::Cache, process, progress};
+use super::tools;
+use crate::{
+    cache::{self, Cache},
+    process, progress,
+};
 
 /// The last release that needs no libpython and runs with every glibc, and its wheel.
 const REQUIREMENT: &str = "rotel==0.0.1a8 \
@@ -16,6 +20,10 @@ pub(crate) fn get(cache: &Cache) -> Result<PathBuf> {
     let program = place.join("rotel/rotel-agent");
     if is_ready(&program) {
         return Ok(program);
+    }
+    let mut pip = Command::new("python3");
+    if !process::succeeds_within(pip.args(["-m", "pip", "--version"]), Duration::from_secs(20)) {
+        tools::install(cache, &[("pip3", "python3-pip")])?;
     }
     let _lock = cache.lock()?;
     if is_ready(&program) {
@@ -31,10 +39,8 @@ pub(crate) fn get(cache: &Cache) -> Result<PathBuf> {
     pip.arg("--target").arg(&whole).current_dir(env::temp_dir());
     process::output_for(&mut pip, "fetch rotel")
         .context("scenarios with a collector need Python's pip (Debian: python3-pip)")?;
-    if place.exists() {
-        fs::remove_dir_all(&place).with_context(|| format!("cannot empty {}", place.display()))?;
-    }
-    fs::rename(&whole, &place).with_context(|| format!("cannot make {}", place.display()))?;
+    cache::publish(&whole, &place)?;
+    cache::remove(&scratch)?;
     Ok(program)
 }
 

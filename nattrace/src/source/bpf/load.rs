@@ -232,10 +232,10 @@ impl Programs {
         required: &[(&'static str, &'static str)],
     ) -> Result<(), LoadError> {
         for (program, tracepoint) in required {
-            self.attach_raw_tracepoint(program, tracepoint)?;
-            if *program == "kfree_skb" {
-                self.set_body(BODY_KFREE_SKB, program)?;
+            if *program == "kfree_skb_nested" {
+                self.set_body(BODY_KFREE_SKB, "kfree_skb")?;
             }
+            self.attach_raw_tracepoint(program, tracepoint)?;
         }
         if !ends_probed {
             for (tracepoint, lost) in

@@ -20,7 +20,7 @@ pub fn keep_no_large_buffers() {
     }
 }
 
-/// Gives freed memory back to the system. Setting up parses megabytes of BTF and symbols into small pieces, which
+/// Gives freed memory back to the system. Megabytes of BTF, at the start, and of symbols are parsed into small pieces, which
 /// the allocator would keep for as long as the program runs.
 #[expect(unsafe_code, reason = "malloc_trim has no safe wrapper")]
 pub fn trim() {

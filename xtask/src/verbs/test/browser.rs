@@ -5,19 +5,18 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use super::{report::Report, tally::Tally};
-use crate::{cache::Cache, cargo::Programs, setup};
+use crate::{cargo::Programs, setup};
 
 /// What this step is called.
 pub(super) const NAME: &str = "report in a browser";
 
-/// Runs the tests of tests/browser.
-pub(super) fn run(cache: &Cache, programs: &Programs) -> Result<Tally> {
+/// Runs the tests of tests/browser, where there is a browser to run them in.
+pub(super) fn run(programs: &Programs, has_browser: bool) -> Result<Tally> {
     println!("\n{NAME}");
-    if !setup::browser::is_available() {
+    if !has_browser {
         println!("skipped: there is no Chromium, and apt has none; install one as /usr/bin/chromium");
         return Ok(Tally::SKIPPED);
     }
-    setup::browser::install_missing(cache)?;
     let mut command = Command::new("node");
     command.args(["--test", "--test-reporter=spec", "report.test.mjs"]).current_dir(setup::browser::folder());
     command.env("NATTRACE", &programs.nattrace).stdin(Stdio::null()).stdout(Stdio::piped());

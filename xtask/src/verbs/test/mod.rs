@@ -3,7 +3,7 @@
 mod browser;
 mod checks;
 mod report;
-mod scenarios;
+pub(crate) mod scenarios;
 mod tally;
 
 use std::{process::ExitCode, time::Instant};
@@ -53,6 +53,12 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     let filter = args.filter.as_deref();
     let tools = setup::ebpf(cache)?;
     setup::tools::install_missing(cache)?;
+    let collector = setup::collector::get(cache)?;
+    let opens_reports = !args.host && filter.is_none_or(|filter| browser::NAME.contains(filter));
+    let has_browser = opens_reports && setup::browser::is_available();
+    if has_browser {
+        setup::browser::install_missing(cache)?;
+    }
     let mut guests = if args.host || args.no_guest { Vec::new() } else { guests(args) };
     let mut unavailable = Vec::new();
     // Before the first test: a kernel that was asked for and cannot be had is a wrong call, not a failed test.
@@ -85,12 +91,12 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
         let started = Instant::now();
         add("packages", started, checks::packages(cache));
     }
-    if !args.host && filter.is_none_or(|filter| browser::NAME.contains(filter)) {
+    if opens_reports {
         let started = Instant::now();
-        add(browser::NAME, started, browser::run(cache, &programs)?);
+        add(browser::NAME, started, browser::run(&programs, has_browser)?);
     }
     let started = Instant::now();
-    add("host", started, scenarios::on_host(cache, &programs, filter, &results.join("host"))?);
+    add("host", started, scenarios::on_host(&programs, &collector, filter, &results.join("host"))?);
     for (series, choice) in guests {
         let started = Instant::now();
         let tally = scenarios::in_guest(cache, series, &programs, choice, &results.join(series))?;

@@ -39,33 +39,19 @@ pub(super) enum Choice<'a> {
 
 /// Runs the suite on this machine, in namespaces that the runner makes and removes.
 pub(super) fn on_host(
-    cache: &Cache,
     programs: &Programs,
+    collector: &Path,
     filter: Option<&str>,
     results: &Path,
 ) -> Result<Tally> {
-    let collector = setup::collector::get(cache)?;
     println!("\nscenarios on this machine's kernel");
-    let mut command = if process::is_root() {
-        Command::new(&programs.scenarios)
-    } else if process::succeeds_within(Command::new("sudo").args(["-n", "true"]), Duration::from_secs(5)) {
-        let mut command = Command::new("sudo");
-        command.args(["-n", "--"]).arg(&programs.scenarios);
-        command
-    } else {
+    let Some(mut command) = host_command(programs, collector) else {
         println!("skipped: not root, and sudo asks for a password");
         return Ok(Tally::SKIPPED);
     };
     fs::create_dir_all(results).with_context(|| format!("cannot create {}", results.display()))?;
-    command.arg("run").args(filter.iter().flat_map(|filter| ["--filter", filter]));
+    command.args(filter.iter().flat_map(|filter| ["--filter", filter]));
     command.arg("--jsonl").arg(results.join("scenarios.jsonl"));
-    command
-        .arg("--nattrace")
-        .arg(&programs.nattrace)
-        .arg("--dir")
-        .arg(cargo::workspace().join("tests/scenarios"))
-        .arg("--collector")
-        .arg(collector);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child =
         command.spawn().with_context(|| format!("cannot start {}", programs.scenarios.display()))?;
@@ -75,6 +61,28 @@ pub(super) fn on_host(
     }
     let status = child.wait()?;
     Ok(close(&report, status.success()))
+}
+
+/// The runner on this machine, as root; nothing where sudo asks for a password.
+pub(crate) fn host_command(programs: &Programs, collector: &Path) -> Option<Command> {
+    let mut command = if process::is_root() {
+        Command::new(&programs.scenarios)
+    } else if process::succeeds_within(Command::new("sudo").args(["-n", "true"]), Duration::from_secs(5)) {
+        let mut command = Command::new("sudo");
+        command.args(["-n", "--"]).arg(&programs.scenarios);
+        command
+    } else {
+        return None;
+    };
+    command.arg("run").arg("--nattrace").arg(&programs.nattrace);
+    command.arg("--dir").arg(cargo::workspace().join("tests/scenarios"));
+    command.arg("--collector").arg(collector);
+    Some(command)
+}
+
+/// The runner in a guest that has it.
+pub(crate) fn guest_command() -> String {
+    format!("exec scenarios run --nattrace /usr/bin/nattrace --dir /scenarios --jobs {GUEST_JOBS}")
 }
 
 /// Runs the suite in one boot of a kernel.
@@ -87,9 +95,8 @@ pub(super) fn in_guest(
 ) -> Result<Tally> {
     let kernel = setup::kernel::get(cache, series)?;
     println!("\nscenarios in a guest with kernel {}", kernel.release);
-    let mut command = "exec scenarios run --jsonl /results/scenarios.jsonl".to_owned();
-    command.push_str(" --nattrace /usr/bin/nattrace --dir /scenarios --jobs ");
-    command.push_str(&GUEST_JOBS.to_string());
+    let mut command = guest_command();
+    command.push_str(" --jsonl /results/scenarios.jsonl");
     match choice {
         Choice::Named(filter) => {
             command.push_str(" --filter ");
