@@ -277,7 +277,8 @@ fn nothing_of_the_original_is_left() {
         // Of some, every word is known; of the others, names and what is between quotes are looked for.
         let known = path.extension().is_some_and(|is| is == "jsonl");
         let is_own = |text: &str| {
-            let begins = ["enter_", "leave_", "follow", "mark", "limit", "select", "reply", "nattrace_"];
+            let begins =
+                ["enter_", "leave_", "follow", "mark", "mirror", "limit", "select", "reply", "nattrace_"];
             begins.iter().any(|begin| text.starts_with(begin)) || text.contains("@followed")
         };
         let texts = old.iter().filter(theirs).filter(|(key, text)| *key != "addr" && !is_own(text));

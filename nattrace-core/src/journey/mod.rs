@@ -83,6 +83,16 @@ pub struct Journey {
 }
 
 impl Journey {
+    /// Whether this host made it: no device gave it, and OUTPUT is the first hook.
+    #[must_use]
+    pub fn is_from_this_host(&self) -> bool {
+        let first_hook = self.steps.iter().find_map(|step| match step.kind {
+            StepKind::Hook { hook, .. } => Some(hook),
+            _ => None,
+        });
+        self.iif.is_none() && first_hook == Some(HookPoint::Output)
+    }
+
     /// What tells its connection from others: whose conntrack has it, and how it looked before any rewrite.
     #[must_use]
     pub fn conversation(&self) -> Option<(NetnsId, Tuple)> {

@@ -57,9 +57,9 @@ impl Lines {
     }
 
     /// One line, without trailing spaces.
-    fn push(&mut self, spans: &[Span]) {
-        let last = spans.iter().rposition(|span| !span.text().trim_end().is_empty());
-        let mut line = spans[..last.map_or(0, |last| last + 1)].to_vec();
+    fn push(&mut self, mut line: Vec<Span>) {
+        let last = line.iter().rposition(|span| !span.text().trim_end().is_empty());
+        line.truncate(last.map_or(0, |last| last + 1));
         if let Some(end) = line.last_mut().filter(|end| end.text().ends_with(' ')) {
             *end = Span::new(end.role, end.text().trim_end());
         }
@@ -86,13 +86,13 @@ impl Layout {
         match self.width {
             Some(limit) if needed <= limit => {
                 let pad = limit.min(HEADER.max(needed)) - needed + gap;
-                out.push(&[left, &[spaces(pad)], right].concat());
+                out.push([left, &[spaces(pad)], right].concat());
             }
             Some(limit) => {
                 Self::wrapped(left, (0, INDENT), limit, "", out);
                 Self::wrapped_after(&[spaces(INDENT)], right, (INDENT, INDENT), limit, "", out);
             }
-            None => out.push(&[left, &[spaces(gap)], right].concat()),
+            None => out.push([left, &[spaces(gap)], right].concat()),
         }
     }
 
@@ -116,8 +116,7 @@ impl Layout {
             first.push(place.clone());
             let below = self.width.is_some_and(|limit| reads_better_below(place, column, &row.text, limit));
             if below {
-                out.push(&first);
-                first = vec![spaces(BODY + HANG)];
+                out.push(std::mem::replace(&mut first, vec![spaces(BODY + HANG)]));
                 (start, hang) = (BODY + HANG, HANG);
             } else {
                 first.push(spaces(column.saturating_sub(place.width()) + 2));
@@ -128,7 +127,7 @@ impl Layout {
             Some(limit) => {
                 Self::wrapped_after(&first, &row.text, (start, start + hang), limit, "", out);
             }
-            None => out.push(&[first, row.text.clone()].concat()),
+            None => out.push([first, row.text.clone()].concat()),
         }
     }
 
@@ -139,7 +138,7 @@ impl Layout {
             Some(limit) => {
                 Self::wrapped_after(&first, &row.text, (BODY, BODY + 2 * HANG), limit, " \\", out);
             }
-            None => out.push(&[first, row.text.clone()].concat()),
+            None => out.push([first, row.text.clone()].concat()),
         }
     }
 
@@ -147,7 +146,7 @@ impl Layout {
     pub(crate) fn command_alone(self, command: &Span, out: &mut Lines) {
         match self.width {
             Some(limit) => Self::wrapped(std::slice::from_ref(command), (0, 2 * HANG), limit, " \\", out),
-            None => out.push(std::slice::from_ref(command)),
+            None => out.push(vec![command.clone()]),
         }
     }
 
@@ -158,7 +157,7 @@ impl Layout {
         let start = names + 4;
         match self.width {
             Some(limit) => Self::wrapped_after(&first, &row.text, (start, start), limit, "", out),
-            None => out.push(&[&first, row.text.as_slice()].concat()),
+            None => out.push([&first, row.text.as_slice()].concat()),
         }
     }
 
@@ -166,7 +165,7 @@ impl Layout {
     pub(crate) fn paragraph(self, text: &[Span], out: &mut Lines) {
         match self.width {
             Some(limit) => Self::wrapped(text, (0, INDENT), limit, "", out),
-            None => out.push(text),
+            None => out.push(text.to_vec()),
         }
     }
 
@@ -186,9 +185,9 @@ impl Layout {
         let room = |start: usize| limit.saturating_sub(start).max(1);
         let mut lines = wrap(text, room(starts.0), room(starts.1), continued).into_iter();
         let head = lines.next().unwrap_or_default();
-        out.push(&[first.to_vec(), head].concat());
+        out.push([first.to_vec(), head].concat());
         for line in lines {
-            out.push(&[vec![spaces(starts.1)], line].concat());
+            out.push([vec![spaces(starts.1)], line].concat());
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn path(journey: &Journey, namespaces: &Namespaces) -> Vec<Span> {
     }
     match &journey.iif {
         Some(device) => path.at_device(device),
-        None if first_hook(journey) == Some(HookPoint::Output) => path.place("this host"),
+        None if journey.is_from_this_host() => path.place("this host"),
         None => {}
     }
     for step in &journey.steps {
@@ -120,11 +120,4 @@ impl Path {
             _ => &[],
         }
     }
-}
-
-fn first_hook(journey: &Journey) -> Option<HookPoint> {
-    journey.steps.iter().find_map(|step| match step.kind {
-        StepKind::Hook { hook, .. } => Some(hook),
-        _ => None,
-    })
 }

@@ -140,8 +140,10 @@ impl Report {
     pub(super) fn conversation(&mut self, conversation: &Conversation) {
         let key = (conversation.netns, conversation.original);
         let troubled = is_troubled(conversation);
-        if let Some(at) = self.known.get(&key) {
-            let known = &mut self.conversations[*at];
+        // One that was forgotten and goes on is told anew, without what was told of it before.
+        let same = |at: &usize| self.conversations[*at].journeys.first() == conversation.journeys.first();
+        if let Some(at) = self.known.get(&key).copied().filter(same) {
+            let known = &mut self.conversations[at];
             self.troubled -= usize::from(is_troubled(known));
             *known = conversation.clone();
         } else {

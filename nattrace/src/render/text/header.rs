@@ -2,8 +2,7 @@
 
 use jiff::tz::TimeZone;
 use nattrace_core::conntrack::{Direction, State};
-use nattrace_core::event::HookPoint;
-use nattrace_core::journey::{Journey, Kinship, StepKind};
+use nattrace_core::journey::{Journey, Kinship};
 use nattrace_core::packet::{Icmp, Packet, protocol, tcp_flag};
 
 use super::words::time_of_day;
@@ -37,13 +36,9 @@ pub(in crate::render) fn left(journey: &Journey) -> Vec<Span> {
 /// Where it came from, and when.
 pub(in crate::render) fn right(journey: &Journey, namespaces: &Namespaces, zone: &TimeZone) -> Vec<Span> {
     let mut right = Vec::new();
-    let first_hook = journey.steps.iter().find_map(|step| match &step.kind {
-        StepKind::Hook { hook, .. } => Some(*hook),
-        _ => None,
-    });
     if let Some(device) = &journey.iif {
         right.push(Span::new(Role::Plain, format!("in {device}")));
-    } else if first_hook == Some(HookPoint::Output) {
+    } else if journey.is_from_this_host() {
         right.push(Span::new(Role::Plain, "from this host"));
     }
     if !namespaces.is_current(journey.netns.inum) {

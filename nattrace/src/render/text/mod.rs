@@ -194,13 +194,21 @@ pub(super) fn restates_end(finding: &Finding) -> bool {
     matches!(finding.code, "dropped-by-rule" | "dropped-by-policy") && finding.fix.is_empty()
 }
 
+/// Why; and what to type, a row a command.
+pub(super) fn finding_rows(finding: &Finding) -> (Row, Vec<Row>) {
+    let labelled =
+        |label: &str, role, text: &str| row(Span::new(Role::Label, label), vec![Span::new(role, text)]);
+    let why = labelled(words::certainty(finding.certainty), Role::Plain, &finding.text);
+    let label = |i| if i == 0 { "fix" } else { "" };
+    let fix = finding.fix.iter().enumerate();
+    (why, fix.map(|(i, command)| labelled(label(i), Role::Command, command)).collect())
+}
+
 fn finding(finding: &Finding, layout: Layout, out: &mut Lines) {
-    let why = vec![Span::new(Role::Plain, &finding.text)];
-    layout.rows(&[row(Span::new(Role::Label, words::certainty(finding.certainty)), why)], out);
-    for (i, command) in finding.fix.iter().enumerate() {
-        let label = if i == 0 { "fix" } else { "" };
-        let command = vec![Span::new(Role::Command, command)];
-        layout.command(&row(Span::new(Role::Label, label), command), out);
+    let (why, fix) = finding_rows(finding);
+    layout.rows(&[why], out);
+    for command in &fix {
+        layout.command(command, out);
     }
 }
 

@@ -5,7 +5,7 @@ use nattrace_core::conversation::Conversation;
 use nattrace_core::findings::Total;
 use nattrace_core::journey::Journey;
 
-use super::{Context, connections, tables};
+use super::{Context, connections, packet, tables};
 use crate::render::report::picture::Picture;
 use crate::render::report::svg::Drawing;
 use crate::render::report::words::{Shown, number, packets};
@@ -69,7 +69,7 @@ fn cause(page: Context<'_>, number: usize, total: &Total, group: Option<&Group>)
         article class="cause" id=(id) aria-labelledby={ (id) "-title" } {
             h3 id={ (id) "-title" } {
                 span class="drop" { "✗ " (total.count) " dropped" } " by " (Shown(&total.text)) " "
-                a class="soft" href={ "#packet-" (total.first.0) } { "from #" (total.first) " on" }
+                (packet(page, total.first, Some("soft"), &format!("from #{} on", total.first)))
             }
             @if let Some(group) = group {
                 @for (finding, count) in group.findings.iter() {
@@ -100,13 +100,8 @@ fn cause(page: Context<'_>, number: usize, total: &Total, group: Option<&Group>)
 
 fn unanswered(page: Context<'_>, number: usize, index: usize, conversation: &Conversation) -> Markup {
     let id = format!("silent-{number}");
-    let journeys: Vec<&Journey> = page
-        .report
-        .journeys
-        .iter()
-        .map(|kept| &kept.journey)
-        .filter(|journey| conversation.journeys.contains(&journey.id))
-        .collect();
+    let journeys: Vec<&Journey> =
+        conversation.journeys.iter().filter_map(|id| page.listed.get(id).copied()).collect();
     html! {
         article class="cause" id=(id) aria-labelledby={ (id) "-title" } {
             h3 id={ (id) "-title" } {

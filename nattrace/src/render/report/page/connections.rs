@@ -1,14 +1,13 @@
 //! Connections: who sent what when, and what became of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 use nattrace_core::conntrack::Direction;
 use nattrace_core::conversation::Conversation;
-use nattrace_core::journey::{Journey, JourneyId, Outcome};
+use nattrace_core::journey::{Journey, Outcome};
 
-use super::{Context, tables};
-use crate::render::report::names::Names;
+use super::{Context, packet, tables};
 use crate::render::report::words::{Shown, packets};
 use crate::render::report::{Report, is_troubled};
 use crate::render::text::{header, words};
@@ -35,8 +34,6 @@ pub(super) fn ends(conversation: &Conversation) -> String {
 /// All of them, those that went wrong first.
 pub(super) fn section(page: Context<'_>) -> Markup {
     let conversations = &page.report.conversations;
-    let journeys: BTreeMap<JourneyId, &Journey> =
-        page.report.journeys.iter().map(|kept| (kept.journey.id, &kept.journey)).collect();
     let mut order: Vec<usize> = (0..conversations.len()).collect();
     order.sort_by_key(|index| !is_troubled(&conversations[*index]));
     html! {
@@ -52,8 +49,8 @@ pub(super) fn section(page: Context<'_>) -> Markup {
                             span class="soft" { (words::numbers(&conversation.journeys)) }
                         }
                         @for finding in &conversation.findings { (tables::finding(finding, None, true)) }
-                        @if at < MAX_LADDERS { (ladder(conversation, &journeys, page.names)) }
-                        @else { (links(conversation)) }
+                        @if at < MAX_LADDERS { (ladder(conversation, page)) }
+                        @else { (links(conversation, page)) }
                     }
                 }
                 @if page.report.more_conversations {
@@ -65,16 +62,16 @@ pub(super) fn section(page: Context<'_>) -> Markup {
     }
 }
 
-fn links(conversation: &Conversation) -> Markup {
+fn links(conversation: &Conversation, page: Context<'_>) -> Markup {
     html! {
-        p { @for id in &conversation.journeys { a href={ "#packet-" (id.0) } { "#" (id) } " " } }
+        p { @for id in &conversation.journeys { (packet(page, *id, None, &format!("#{id}"))) " " } }
     }
 }
 
 /// Packets one below the other, between the two ends: a table that looks like a sequence diagram.
-fn ladder(conversation: &Conversation, journeys: &BTreeMap<JourneyId, &Journey>, names: Names<'_>) -> Markup {
+fn ladder(conversation: &Conversation, page: Context<'_>) -> Markup {
     let mut packets: Vec<&Journey> =
-        conversation.journeys.iter().filter_map(|id| journeys.get(id).copied()).collect();
+        conversation.journeys.iter().filter_map(|id| page.listed.get(id).copied()).collect();
     packets.sort_by_key(|journey| (journey.first_seen_ns, journey.id));
     let first_ns = packets.first().map_or(0, |journey| journey.first_seen_ns);
     let all = conversation.sent.packets + conversation.answered.packets;
@@ -91,7 +88,7 @@ fn ladder(conversation: &Conversation, journeys: &BTreeMap<JourneyId, &Journey>,
                         th scope="col" class="between" {
                             div class="ends3" {
                                 span { (conversation.original.source.addr) }
-                                span class="traced" { (Shown(&names.netns(conversation.netns))) }
+                                span class="traced" { (Shown(&page.names.netns(conversation.netns))) }
                                 span { (server.addr) }
                             }
                         }

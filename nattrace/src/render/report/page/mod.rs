@@ -11,7 +11,10 @@ mod tables;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::collections::BTreeMap;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use nattrace_core::journey::{Journey, JourneyId};
 use sha2::{Digest as _, Sha256};
 
 use super::Report;
@@ -34,12 +37,15 @@ struct Context<'a> {
     summary: &'a Summary,
     namespaces: &'a Namespaces,
     names: Names<'a>,
+    /// The packets that are listed.
+    listed: &'a BTreeMap<JourneyId, &'a Journey>,
 }
 
 /// The whole page.
 pub(super) fn write(report: &Report, summary: &Summary, namespaces: &Namespaces) -> String {
     let names = Names(namespaces);
-    let page = Context { report, summary, namespaces, names };
+    let listed = report.journeys.iter().map(|kept| (kept.journey.id, &kept.journey)).collect();
+    let page = Context { report, summary, namespaces, names, listed: &listed };
     let style = [THEME, STYLE, PAGE].concat();
     // Nothing is loaded from anywhere, and no other script or style than these is obeyed.
     let policy = format!(
@@ -82,6 +88,14 @@ pub(super) fn write(report: &Report, summary: &Summary, namespaces: &Namespaces)
         }
     };
     markup.into_string()
+}
+
+/// A packet by its number, with a link where it is listed.
+fn packet(page: Context<'_>, id: JourneyId, class: Option<&str>, text: &str) -> Markup {
+    html! {
+        @if page.listed.contains_key(&id) { a class=[class] href={ "#packet-" (id.0) } { (text) } }
+        @else { span class=[class] { (text) } }
+    }
 }
 
 /// As a content security policy names a text (<https://www.w3.org/TR/CSP3/#grammardef-hash-source>).

@@ -9,7 +9,6 @@ use crate::render::layout::Row;
 use crate::render::report::picture::EndKind;
 use crate::render::report::words::{Shown, packets};
 use crate::render::report::{Kept, MAX_CAUSES};
-use crate::render::style::{Role, Span};
 use crate::render::text::{self, Earlier, header, words};
 
 /// Packets whose steps stand in the page's own text; the script has the others'.
@@ -133,12 +132,9 @@ impl List<'_> {
         }
         rows.extend(text::rows(journey, self.page.namespaces));
         for finding in journey.findings.iter().filter(|finding| !text::restates_end(finding)) {
-            let why = Span::new(Role::Label, words::certainty(finding.certainty));
-            rows.push(Row { label: why, place: None, text: vec![Span::new(Role::Plain, &finding.text)] });
-            for (line, command) in finding.fix.iter().enumerate() {
-                let label = Span::new(Role::Label, if line == 0 { "fix" } else { "" });
-                rows.push(Row { label, place: None, text: vec![Span::new(Role::Command, command)] });
-            }
+            let (why, fix) = text::finding_rows(finding);
+            rows.push(why);
+            rows.extend(fix);
         }
         rows
     }

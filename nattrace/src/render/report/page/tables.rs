@@ -77,7 +77,7 @@ fn hook(node: &Node) -> Markup {
     }
 }
 
-/// `near`: it did not match, and would have done otherwise.
+/// `near`: it would have done otherwise; the finding says why it did not.
 fn rule_row(rule: &RuleLine, count: u64, near: bool) -> Markup {
     let class = match (near, rule.drops) {
         (true, _) => "near",
@@ -91,7 +91,7 @@ fn rule_row(rule: &RuleLine, count: u64, near: bool) -> Markup {
             td { code { (Shown(&rule.text)) } }
             td {
                 @match &rule.verdict {
-                    _ if near => span class="warn" { "≈ did not match, see below" },
+                    _ if near => span class="warn" { "≈ did not match, or was not come to: see the finding" },
                     Some(verdict) if rule.drops => span class="drop" { "✗ " (Shown(verdict)) },
                     Some(verdict) => (Shown(verdict)),
                     None => span class="soft" { "not known" },

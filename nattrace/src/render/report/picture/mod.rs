@@ -9,7 +9,7 @@ mod counted;
 mod tests;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nattrace_core::event::{HookPoint, Manip, NetnsId, Verdict};
 use nattrace_core::findings::Finding;
@@ -359,7 +359,11 @@ impl Picture {
                 node.findings.add(Finding { steps: Vec::new(), ..finding.clone() });
             }
             let Some(near) = &finding.near else { continue };
-            let beside = journey.steps.iter().position(|step| is_of_chain(step, near));
+            // Where several namespaces have such a chain, it is that of the proof.
+            let proof = finding.steps.iter().filter_map(|step| journey.steps.get(*step));
+            let netns: BTreeSet<NetnsId> = proof.map(|step| step.netns).collect();
+            let here = |step: &Step| netns.contains(&step.netns) && is_of_chain(step, near);
+            let beside = journey.steps.iter().position(here);
             let at = beside.and_then(|step| walk.of_step.get(step)).or(at);
             if let Some(node) = at.and_then(|at| self.node(walk.spots[*at])) {
                 node.near.add(line_of(near));

@@ -41,13 +41,9 @@ impl<'a> Walk<'a> {
             journey.steps.first().map(|step| &step.kind),
             Some(StepKind::Device { event: DeviceStep::Receive, .. })
         );
-        let first_hook = journey.steps.iter().find_map(|step| match step.kind {
-            StepKind::Hook { hook, .. } => Some(hook),
-            _ => None,
-        });
         if journey.iif.is_some() && !first_is_device {
             self.visit(netns, self.layer_ahead(0, netns), Place::DeviceIn);
-        } else if journey.iif.is_none() && !first_is_device && first_hook == Some(HookPoint::Output) {
+        } else if !first_is_device && journey.is_from_this_host() {
             self.visit(netns, Layer::Ip, Place::Local);
         }
     }

@@ -157,12 +157,12 @@ fn path(rows: &Rows, from: Place, way: &[Place], to: Place) -> Line {
     points[0] = border(points[0], points[1], from, 0);
     points[last] = border(points[last], points[last - 1], to, 3);
     let (a, mut b) = (points[0], points[1]);
-    if way.is_empty() {
-        b = At { x: b.x, y: b.y };
-    } else if a.y == b.y {
-        b.x -= (b.x - a.x).signum() * DOT;
-    } else {
-        b.y -= (b.y - a.y).signum() * DOT;
+    if !way.is_empty() {
+        if a.y == b.y {
+            b.x -= (b.x - a.x).signum() * DOT;
+        } else {
+            b.y -= (b.y - a.y).signum() * DOT;
+        }
     }
     let middle = At { x: i32::midpoint(a.x, b.x), y: i32::midpoint(a.y, b.y) };
     let (label, anchor) = if a.y == b.y {
