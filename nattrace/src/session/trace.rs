@@ -285,6 +285,12 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// At the end of the run: what is received after the last journey that is told is of no run, and a replay, which
+    /// ends there, does not count it either.
+    fn drain_last(&mut self) -> Result<()> {
+        if self.report.is_enough() { Ok(()) } else { self.drain_once() }
+    }
+
     /// Records and assembles. A recording that fails ends the run, but not the telling of what was seen.
     fn take(&mut self, events: Vec<Event>) -> Result<()> {
         let mut failed = None;
@@ -544,9 +550,9 @@ impl<'a> Session<'a> {
         self.assembler.finished().iter().try_for_each(|journey| self.report.journey(journey))
     }
 
-    /// Detaches, takes what is left in the ring, and tells the rest.
+    /// Detaches, takes what is left in the ring unless enough has been told, and tells the rest.
     async fn end(mut self) -> Result<ExitStatus> {
-        self.drain_once()?;
+        self.drain_last()?;
         for question in self.assembler.last_questions() {
             if let Some(watched) = self.kernel.watched.iter().find(|w| w.netns.inum == question.netns) {
                 let event = answer(&watched.netns, question);
@@ -557,7 +563,7 @@ impl<'a> Session<'a> {
         for watched in &mut self.kernel.watched {
             watched.table = None;
         }
-        self.drain_once()?;
+        self.drain_last()?;
         self.last_inputs().await?;
         self.poll()?;
         self.kernel.programs = None;
