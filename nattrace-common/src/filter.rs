@@ -80,8 +80,8 @@ pub struct KernelFilter {
     pub netfilter_drop: u32,
     /// 1: packets are followed from one watched namespace into another, and what answers them there.
     pub crossing: u32,
-    /// Padding, always 0.
-    pub zero: u32,
+    /// Bytes of records that wait to be read, above which no further packet is selected: half of the ring.
+    pub crowded: u32,
     /// Inode numbers, when there are no more than fit.
     pub netns: [u32; NAMESPACES],
     /// Layer 4 protocols.
@@ -122,7 +122,7 @@ impl KernelFilter {
             by_packet: 0,
             netfilter_drop: u32::MAX - 1,
             crossing: 0,
-            zero: 0,
+            crowded: u32::MAX,
             netns: [0; NAMESPACES],
             protocols: List::empty(0),
             saddr: List::empty(prefix),

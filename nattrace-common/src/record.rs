@@ -432,8 +432,10 @@ pub const LOST_PROBES: u32 = 0;
 pub const LOST_TRACEPOINTS: u32 = 1;
 /// As [`LOST_PROBES`], a trace message.
 pub const LOST_NFT: u32 = 2;
+/// Not a source: packets that were not followed because records were read too slowly.
+pub const HELD_BACK: u32 = 3;
 /// Number of loss counters.
-pub const LOST_COUNTERS: u32 = 3;
+pub const LOST_COUNTERS: u32 = 4;
 
 /// Where programs that others go on as are in `BODIES`: `kfree_skb`.
 pub const BODY_KFREE_SKB: u32 = 0;
@@ -442,6 +444,8 @@ pub const BODY_KFREE_SKB: u32 = 0;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lost {
+    /// Records that were to be told as events: those that found room, and those that are counted as lost.
+    pub begun: u64,
     /// Records that found no room.
     pub count: u64,
     /// Time of the last.

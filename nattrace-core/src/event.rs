@@ -107,6 +107,11 @@ pub enum Body {
     },
     /// The recording has come to its limit; the trace went on without it.
     Full,
+    /// Events came faster than they were read, and packets that were to be selected were not, lest events be lost.
+    HeldBack {
+        /// How many since that was last told.
+        packets: u64,
+    },
     /// Something was lost between the kernel and here.
     Loss(Loss),
 }

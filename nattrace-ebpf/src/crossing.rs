@@ -46,11 +46,10 @@ pub(crate) fn follows(skb: Skb) -> bool {
         return false;
     }
     if let Some(entry) = known {
-        select::promote(skb, netns, entry);
-        true
-    } else {
-        select::remember(skb, network, netns, State::SELECTED, 0, 0).is_some()
+        return select::promote(skb, netns, entry);
     }
+    let state = select::admitted();
+    select::remember(skb, network, netns, state, 0, 0).is_some() && state == State::SELECTED
 }
 
 #[inline(always)]

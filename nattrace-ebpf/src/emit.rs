@@ -9,31 +9,64 @@ use aya_ebpf::{
     programs::SkBuffContext,
 };
 use nattrace_common::record::{
-    CommitRecord, DeliverRecord, DeviceRecord, FreeRecord, Head, HookRecord, Kind, LOST_NFT, LOST_PROBES,
-    LOST_TRACEPOINTS, LegacyChangeRecord, LegacyRecord, NFT_LARGE, NFT_MEDIUM, NFT_SMALL, NftHead, NftRecord,
-    RewriteRecord, RuleRecord, Snapshot,
+    CommitRecord, DeliverRecord, DeviceRecord, FreeRecord, HELD_BACK, Head, HookRecord, Kind, LOST_NFT,
+    LOST_PROBES, LOST_TRACEPOINTS, LegacyChangeRecord, LegacyRecord, NFT_LARGE, NFT_MEDIUM, NFT_SMALL,
+    NftHead, NftRecord, RewriteRecord, RuleRecord, Snapshot,
 };
 
 use crate::{
     maps::{Before, CURRENT, EVENTS, Entered, Entry, LOST, MANIPS, Manip, NOTIFIES, NotifyKey},
-    read::{self, Logged, Passage, Skb, field},
+    read::{self, Logged, Passage, Skb, field, filter},
     select::{self, State},
 };
 
-/// Room for a record; a record that finds none is counted.
+/// Room for a record that is an event of `source`; it is counted, found or not.
 #[inline(always)]
 fn reserve<T: 'static>(source: u32) -> Option<RingBufEntry<T>> {
     let entry = EVENTS.reserve::<T>(0);
-    if entry.is_none()
-        && let Some(lost) = LOST.get_ptr_mut(source)
-    {
-        // SAFETY: this processor's counter.
-        unsafe {
-            (*lost).count += 1;
-            (*lost).last_ns = bpf_ktime_get_ns();
-        }
+    count(source, true, entry.is_none());
+    entry
+}
+
+/// Room for a record that only says when something happened: it is counted when there is none.
+#[inline(always)]
+fn reserve_aside<T: 'static>(source: u32) -> Option<RingBufEntry<T>> {
+    let entry = EVENTS.reserve::<T>(0);
+    if entry.is_none() {
+        count(source, true, true);
     }
     entry
+}
+
+#[inline(always)]
+fn count(source: u32, begun: bool, lost: bool) {
+    let Some(counter) = LOST.get_ptr_mut(source) else { return };
+    // SAFETY: this processor's counter.
+    unsafe {
+        (*counter).begun += u64::from(begun);
+        if lost {
+            (*counter).count += 1;
+            (*counter).last_ns = bpf_ktime_get_ns();
+        }
+    }
+}
+
+/// Whether there is room to tell of one more packet, beside what is still to be told of those that are followed. One
+/// that finds none is counted.
+#[inline(always)]
+pub(crate) fn has_room() -> bool {
+    if !is_crowded() {
+        return true;
+    }
+    count(HELD_BACK, true, true);
+    false
+}
+
+#[inline(always)]
+fn is_crowded() -> bool {
+    /// include/uapi/linux/bpf.h
+    const BPF_RB_AVAIL_DATA: u64 = 0;
+    EVENTS.query(BPF_RB_AVAIL_DATA) > u64::from(filter!(crowded))
 }
 
 #[inline(always)]
@@ -204,8 +237,8 @@ fn device_as(
 
 /// A buffer is freed.
 #[inline(always)]
-pub(crate) fn freed(kind: Kind, skb: Skb, netns: u32, packet: u64, location: u64, reason: u32, source: u32) {
-    let Some(mut entry) = reserve::<FreeRecord>(source) else { return };
+pub(crate) fn freed(kind: Kind, skb: Skb, netns: u32, packet: u64, location: u64, reason: u32) {
+    let Some(mut entry) = reserve::<FreeRecord>(LOST_TRACEPOINTS) else { return };
     let record = entry.as_mut_ptr();
     // SAFETY: every byte of the record is written before it is submitted.
     unsafe {
@@ -298,7 +331,7 @@ pub(crate) fn legacy_rule(sp: u64, passage: Logged, netns: u32, packet: u64) {
 /// A table of legacy iptables is being replaced, or has been.
 #[inline(always)]
 pub(crate) fn legacy_change(ended: bool) {
-    let Some(mut entry) = reserve::<LegacyChangeRecord>(LOST_PROBES) else { return };
+    let Some(mut entry) = reserve_aside::<LegacyChangeRecord>(LOST_PROBES) else { return };
     entry.write(LegacyChangeRecord {
         head: head(Kind::LegacyChange, 0, 0, 0),
         task: bpf_get_current_pid_tgid(),
@@ -324,7 +357,7 @@ pub(crate) fn nft_message(ctx: &SkBuffContext, cookie: u64) -> i64 {
     // NFTA_GEN_ID is the first attribute of NFT_MSG_NEWGEN (nf_tables_fill_gen_info).
     if kind == NFT_NEWGEN
         && let Some(generation) = load::<u32>(ctx, 24)
-        && let Some(mut entry) = reserve::<CommitRecord>(LOST_NFT)
+        && let Some(mut entry) = reserve_aside::<CommitRecord>(LOST_NFT)
     {
         let generation = u32::from_be(generation);
         entry.write(CommitRecord { head: head(Kind::Commit, 0, 0, 0), cookie, generation, zero: 0 });
@@ -344,12 +377,18 @@ pub(crate) fn nft_message(ctx: &SkBuffContext, cookie: u64) -> i64 {
         let skb = Skb(unsafe { *current });
         if let Some(entry) = select::living(skb) {
             if entry.state == State::CANDIDATE && skb.is_marked() {
-                select::promote(skb, skb.watched_netns().unwrap_or(0), entry);
+                let _ = select::promote(skb, skb.watched_netns().unwrap_or(0), entry);
             }
             if entry.state == State::SELECTED {
                 hint = entry.id;
+            } else if entry.state == State::HELD_BACK {
+                return 0;
             }
         }
+    }
+    // Of a packet that is not followed, for want of room among other reasons.
+    if notify.is_none() && hint == 0 && filter!(ends_probed) == 1 && is_crowded() {
+        return 0;
     }
     let nft = |len: u32| {
         let (packet, netns, table_handle) = match notify {
@@ -383,6 +422,7 @@ fn message<const N: usize>(ctx: &SkBuffContext, nft: NftHead, len: u32) {
         let target = (&raw mut (*record).message).cast();
         if bpf_skb_load_bytes(ctx.as_ptr(), 0, target, len) != 0 {
             entry.discard(0);
+            count(LOST_NFT, false, true);
             return;
         }
     }

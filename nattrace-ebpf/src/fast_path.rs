@@ -63,7 +63,7 @@ pub(crate) fn leaves(skb: Skb, netns: u32) {
         return;
     }
     if let Some(entered) = ENTERED.get_ptr(skb.0) {
-        if within_rate() {
+        if within_rate() && emit::has_room() {
             entry.state = State::SELECTED;
             entry.received_ns = 0;
             entry.hook = 0;

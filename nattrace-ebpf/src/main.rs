@@ -31,7 +31,7 @@ use aya_ebpf::{
 };
 use nattrace_common::{
     fields::ABSENT,
-    record::{BODY_KFREE_SKB, Kind, LOST_PROBES, LOST_TRACEPOINTS},
+    record::{BODY_KFREE_SKB, Kind},
 };
 
 use crate::{
@@ -126,8 +126,7 @@ fn leave(skb: Skb, state: HookState, verdict: i32) {
     let entry = match known {
         Some(entry) if entry.state == State::SELECTED => entry,
         Some(entry) => {
-            if verdict == 1 && select::is_selected_now(skb, entry) {
-                select::promote(skb, netns, entry);
+            if verdict == 1 && select::is_selected_now(skb, entry) && select::promote(skb, netns, entry) {
                 entry
             } else {
                 // A candidate that nf_tables did not mark in its first hook is over the rate. What happens
@@ -256,10 +255,9 @@ fn traced(skb: Skb, state: HookState) -> Option<(&'static mut Entry, u32)> {
     let entry = match select::known(skb) {
         Some(entry) if entry.state == State::SELECTED => entry,
         Some(entry) => {
-            if !select::is_selected_now(skb, entry) {
+            if !select::is_selected_now(skb, entry) || !select::promote(skb, netns, entry) {
                 return None;
             }
-            select::promote(skb, netns, entry);
             entry.hook = 0;
             entry
         }
@@ -304,10 +302,9 @@ fn nf_log_trace(ctx: ProbeContext) -> u32 {
     let Some(entry) = select::known(skb) else { return 0 };
     let Some(netns) = read::watched(net) else { return 0 };
     if entry.state != State::SELECTED {
-        if !select::is_selected_now(skb, entry) {
+        if !select::is_selected_now(skb, entry) || !select::promote(skb, netns, entry) {
             return 0;
         }
-        select::promote(skb, netns, entry);
         entry.hook = 0;
     }
     let passage = Logged { hook, pf: pf & 0xff, iif, oif };
@@ -403,7 +400,7 @@ fn consume_skb(ctx: RawTracePointContext) -> i32 {
     // SAFETY: as in `kfree_skb`.
     let args = unsafe { core::ptr::read_volatile(&raw const TRACEPOINT_ARGS) };
     let location = if (args >> 8) & 0xff >= 2 { ctx.arg::<u64>(1) } else { 0 };
-    end(skb, location, LOST_TRACEPOINTS);
+    end(skb, location);
     0
 }
 
@@ -415,14 +412,14 @@ macro_rules! ends {
     ($($probe:ident, $trampoline:ident, $function:literal;)*) => {
         $(#[fentry(function = $function)]
         fn $trampoline(ctx: FEntryContext) -> i32 {
-            end(Skb(ctx.arg(0)), 0, LOST_PROBES);
+            end(Skb(ctx.arg(0)), 0);
             0
         }
 
         #[kprobe]
         fn $probe(ctx: ProbeContext) -> u32 {
             if let Some(skb) = ctx.arg(0) {
-                end(Skb(skb), 0, LOST_PROBES);
+                end(Skb(skb), 0);
             }
             0
         })*
@@ -435,12 +432,12 @@ ends! {
 }
 
 #[inline(always)]
-fn end(skb: Skb, location: u64, source: u32) {
+fn end(skb: Skb, location: u64) {
     let Some(entry) = select::living(skb) else { return };
     let (id, netns, selected) = (entry.id, entry.netns, entry.state == State::SELECTED);
     select::forget(skb);
     if selected {
-        emit::freed(Kind::End, skb, netns, id, location, u32::MAX, source);
+        emit::freed(Kind::End, skb, netns, id, location, u32::MAX);
     }
 }
 

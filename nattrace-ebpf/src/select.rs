@@ -7,7 +7,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
-use nattrace_common::record::{Kind, LOST_TRACEPOINTS, TUPLE_BYTES};
+use nattrace_common::record::{Kind, TUPLE_BYTES};
 
 use crate::{
     crossing, emit,
@@ -27,6 +27,9 @@ impl State {
     /// Over the rate, where that is limited here: not to be asked again at its next hook, or the first packets of
     /// each second would be seen from the middle of their way on.
     pub(crate) const REFUSED: u32 = 2;
+    /// Not selected because records are read too slowly. It stays so, or packets would be seen from the middle of their
+    /// way on.
+    pub(crate) const HELD_BACK: u32 = 3;
 }
 
 /// Where a packet that is not known yet is looked at.
@@ -63,7 +66,7 @@ pub(crate) fn living(skb: Skb) -> Option<&'static mut Entry> {
 #[inline(always)]
 fn outlived(skb: Skb, entry: &Entry) {
     if entry.state == State::SELECTED {
-        emit::freed(Kind::End, Skb(0), entry.netns, entry.id, 0, u32::MAX, LOST_TRACEPOINTS);
+        emit::freed(Kind::End, Skb(0), entry.netns, entry.id, 0, u32::MAX);
     }
     forget(skb);
 }
@@ -145,7 +148,7 @@ pub(crate) fn received(skb: Skb, netns: u32) {
             entry.netns = netns;
             return;
         }
-        if entry.state == State::REFUSED && !is_stale(skb, network, entry) {
+        if entry.state >= State::REFUSED && !is_stale(skb, network, entry) {
             return;
         }
         forget(skb);
@@ -162,12 +165,21 @@ pub(crate) fn received(skb: Skb, netns: u32) {
         if remember(skb, network, netns, State::CANDIDATE, now, index).is_some() {
             set_current(skb);
         }
-    } else if !within_rate() {
-        let _ = remember(skb, network, netns, State::REFUSED, 0, 0);
-    } else if let Some(entry) = remember(skb, network, netns, State::SELECTED, 0, 0) {
+        return;
+    }
+    let state = if within_rate() { admitted() } else { State::REFUSED };
+    if let Some(entry) = remember(skb, network, netns, state, 0, 0)
+        && state == State::SELECTED
+    {
         set_current(skb);
         emit::device_at(Kind::Receive, skb, network, skb.device(), netns, entry.id, 0);
     }
+}
+
+/// What becomes of a packet that is to be selected.
+#[inline(always)]
+pub(crate) fn admitted() -> u32 {
+    if emit::has_room() { State::SELECTED } else { State::HELD_BACK }
 }
 
 /// A device gave a packet to the stack of a namespace that is not watched: what was followed has left, and this
@@ -221,14 +233,18 @@ pub(crate) fn current_for_udp_socket(sk: u64) -> Option<Skb> {
     Some(skb)
 }
 
-/// Makes a candidate a followed packet, and tells what was kept back of it.
+/// Makes a candidate a followed packet, and tells what was kept back of it; unless there is no room for one more.
 #[inline(always)]
-pub(crate) fn promote(skb: Skb, netns: u32, entry: &mut Entry) {
-    entry.state = State::SELECTED;
+pub(crate) fn promote(skb: Skb, netns: u32, entry: &mut Entry) -> bool {
+    entry.state = admitted();
+    if entry.state != State::SELECTED {
+        return false;
+    }
     if entry.received_ns != 0 {
         emit::received_before(skb, entry.device, netns, entry.id, entry.received_ns);
         entry.received_ns = 0;
     }
+    true
 }
 
 /// Whether nf_tables, which selects, has not selected this packet: the answer for nearly every packet, so it is
@@ -260,11 +276,12 @@ pub(crate) fn consider(skb: Skb, netns: u32, place: Selection) -> Option<&'stati
     if !followed && !asked_for(skb, network, place) {
         return None;
     }
-    if filter!(marked) == 0 && !followed && !within_rate() {
-        let _ = remember(skb, network, netns, State::REFUSED, 0, 0);
+    let refused = filter!(marked) == 0 && !followed && !within_rate();
+    let state = if refused { State::REFUSED } else { admitted() };
+    let entry = remember(skb, network, netns, state, 0, 0)?;
+    if state != State::SELECTED {
         return None;
     }
-    let entry = remember(skb, network, netns, State::SELECTED, 0, 0)?;
     follow_connection(skb);
     Some(entry)
 }
@@ -277,8 +294,7 @@ pub(crate) fn selected_or_considered(skb: Skb, netns: u32) -> Option<&'static mu
             outlived(skb, entry);
         } else if entry.state == State::SELECTED {
             return Some(entry);
-        } else if is_selected_now(skb, entry) || passes_by(skb, entry) {
-            promote(skb, netns, entry);
+        } else if (is_selected_now(skb, entry) || passes_by(skb, entry)) && promote(skb, netns, entry) {
             return Some(entry);
         } else {
             return None;
@@ -324,10 +340,7 @@ pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
                     && !skb.is_routed()
                     && reason != filter!(netfilter_drop)
                     && within_rate()));
-        if tell {
-            if entry.state != State::SELECTED {
-                promote(skb, netns, entry);
-            }
+        if tell && (entry.state == State::SELECTED || promote(skb, netns, entry)) {
             tell_drop(skb, netns, entry.id, location, reason);
             return;
         }
@@ -358,7 +371,7 @@ fn set_dropped(skb: Skb, packet: u64) {
 fn tell_drop(skb: Skb, netns: u32, packet: u64, location: u64, reason: u32) {
     forget(skb);
     set_dropped(skb, packet);
-    emit::freed(Kind::Drop, skb, netns, packet, location, reason, LOST_TRACEPOINTS);
+    emit::freed(Kind::Drop, skb, netns, packet, location, reason);
 }
 
 /// The followed packet that this processor has just dropped, if this was its buffer; told once.
@@ -397,14 +410,9 @@ pub(crate) fn follow_connection(skb: Skb) {
 #[inline(always)]
 pub(crate) fn written(skb: Skb, entry: &mut Entry) -> Option<u32> {
     let netns = skb.watched_netns()?;
-    match entry.state {
-        State::SELECTED => Some(netns),
-        State::CANDIDATE if within_rate() => {
-            promote(skb, netns, entry);
-            Some(netns)
-        }
-        _ => None,
-    }
+    let followed = entry.state == State::SELECTED
+        || entry.state == State::CANDIDATE && within_rate() && promote(skb, netns, entry);
+    followed.then_some(netns)
 }
 
 /// Whether a packet's connection is followed.
@@ -422,14 +430,16 @@ pub(crate) fn is_followed(skb: Skb) -> bool {
     if !read::original_tuple(ct, &raw mut tuple) {
         return false;
     }
+    // All bytes before there is an answer: the verifier would go through what follows once for each that may differ.
+    let mut differ = 0;
     for (at, byte) in tuple.iter().enumerate() {
         // SAFETY: both are TUPLE_BYTES long.
-        if unsafe { (*expected)[at] } != *byte {
-            let _ = CONNECTIONS.remove(ct);
-            return false;
-        }
+        differ |= unsafe { (*expected)[at] } ^ *byte;
     }
-    true
+    if differ != 0 {
+        let _ = CONNECTIONS.remove(ct);
+    }
+    differ == 0
 }
 
 /// Whether the headers, or what conntrack knows of them before any rewrite, are what was asked for.

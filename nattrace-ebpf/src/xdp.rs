@@ -62,7 +62,7 @@ pub(crate) fn passes(call: &XdpCall) {
     }
     let Some(netns) = skb.watched_netns() else { return };
     if entry.state == State::CANDIDATE {
-        if !select::within_rate() {
+        if !select::within_rate() || !emit::has_room() {
             return;
         }
         entry.state = State::SELECTED;

@@ -92,6 +92,7 @@ impl Anonymizer {
             | Body::Left { packet: _ }
             | Body::Clock { quiet: _ }
             | Body::Full
+            | Body::HeldBack { .. }
             | Body::Loss(_) => {}
         }
         event

@@ -227,6 +227,7 @@ impl Assembler {
             Body::Fib(answer) => self.answered(at.netns, &answer),
             // Of a conversation, or of the recording: not of a journey.
             Body::Neighbour(_) | Body::Full => {}
+            Body::HeldBack { packets } => self.counters.held_back += packets,
             Body::Clock { .. } => self.expire(at.time_ns),
             Body::Loss(loss) => {
                 self.counters.loss(&loss);

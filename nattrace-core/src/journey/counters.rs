@@ -18,6 +18,8 @@ pub struct Counters {
     pub received: BTreeMap<Source, u64>,
     /// What was lost, by source.
     pub lost: BTreeMap<Source, Lost>,
+    /// Packets that were not selected because events came faster than they were read.
+    pub held_back: u64,
     /// Trace messages of packets that nobody asked for: rules of others set `nftrace` too.
     pub foreign: u64,
     /// Events about packets whose journey was over or had never begun.
@@ -63,6 +65,7 @@ impl Body {
             Self::Neighbour(_) => ("neighbour", None),
             Self::Clock { .. } => ("clock", None),
             Self::Full => ("full", None),
+            Self::HeldBack { .. } => ("held_back", None),
             Self::Loss(_) => ("loss", None),
         }
     }

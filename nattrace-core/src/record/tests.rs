@@ -174,6 +174,7 @@ fn every_kind() -> Vec<Body> {
         Body::Clock { quiet: false },
         Body::Clock { quiet: true },
         Body::Full,
+        Body::HeldBack { packets: 7 },
         Body::OwnTable { family: NfFamily::Inet, name: "nattrace_1".to_owned() },
         Body::Loss(Loss { source: Source::Nft, count: None, first_ns: 1, last_ns: 2 }),
         message(None),

@@ -32,7 +32,7 @@ pub use filter::{filter_flags, filter_in_words};
 pub(crate) use json::{conversation_value, journey_value};
 pub use namespaces::Namespaces;
 pub use run::{Passed, SourceState, SourceTotals, Start, Summary, Tally};
-pub(crate) use text::end_in_words;
+pub(crate) use text::{end_in_words, held_back};
 
 use crate::cli::plan::{Format, Output, Width};
 use layout::Layout;

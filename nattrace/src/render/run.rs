@@ -77,6 +77,8 @@ pub struct Summary {
     pub selected: Option<u64>,
     /// Packets that matched the filter and were left out by `--rate`, where that was counted.
     pub rate_limited: Option<u64>,
+    /// Packets that were not selected because events came faster than they were read.
+    pub held_back: u64,
     /// Journeys by outcome.
     pub journeys: Tally,
     /// Why packets were dropped, the most frequent cause first.

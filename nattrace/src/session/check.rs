@@ -7,9 +7,10 @@ use super::{kernel, output};
 use crate::cli::ExitStatus;
 use crate::cli::plan::CheckPlan;
 use crate::render::check::{Capability, State};
-use crate::source::bpf::fields::KernelTypes;
+use crate::source::bpf::fields::{KernelTypes, Reading};
 use crate::source::bpf::filter::{Selection, kernel_filter};
 use crate::source::bpf::load::{HookAttach, Programs, Wanted};
+use crate::source::bpf::loader::Loaders;
 use crate::source::bpf::symbols::Symbols;
 use crate::source::netlink::conntrack::ConntrackSocket;
 use crate::source::netlink::ruleset_changes;
@@ -45,12 +46,14 @@ enum Rules {
 }
 
 fn capabilities() -> Vec<Capability> {
-    let types = KernelTypes::of_running_kernel().map_err(|error| error.to_string());
-    // Asked first: it makes the kernel load nf_tables, whose functions are probed below.
+    let mut loaders = Loaders::make(2);
+    let reading = Reading::begin();
+    // Asked first: it makes the kernel load nf_tables, whose types are read and whose functions are probed below.
     let nft = ruleset_changes::generation().map(drop).map_err(|error| error.to_string());
+    let types = reading.end().map_err(|error| error.to_string());
     let no_btf = || Err("no BTF".to_owned());
-    let mut probes = types.as_ref().map_or_else(|_| no_btf(), |types| load(types, true));
-    let mut tracepoints = types.as_ref().map_or_else(|_| no_btf(), |types| load(types, false));
+    let mut probes = types.as_ref().map_or_else(|_| no_btf(), |types| load(&mut loaders, types, true));
+    let mut tracepoints = types.as_ref().map_or_else(|_| no_btf(), |types| load(&mut loaders, types, false));
     let rules = rules(nft.as_ref().err(), probes.as_mut().ok());
 
     let mut found = vec![capability(
@@ -231,15 +234,15 @@ fn hooks_by(programs: &Programs) -> &'static str {
     }
 }
 
-fn load(types: &KernelTypes, probes: bool) -> Result<Programs, String> {
+fn load(loaders: &mut Loaders, types: &KernelTypes, probes: bool) -> Result<Programs, String> {
     if probes {
         kernel::probes_possible()?;
     }
     // Namespace 0 does not exist: nothing is selected.
     let nowhere = Selection { netns: vec![0], ..Selection::default() };
     let filter = kernel_filter(&Filter::default(), &nowhere);
-    Programs::load(types, &filter, &nowhere.netns, Wanted { probes, tracepoints: true, hook_entries: true })
-        .map_err(|error| error.to_string())
+    let wanted = Wanted { probes, tracepoints: true, hook_entries: true };
+    Programs::load(loaders, types, &filter, &nowhere.netns, wanted).map_err(|error| error.to_string())
 }
 
 /// Tries a trace table; `no_nft` is why the ruleset cannot even be read.

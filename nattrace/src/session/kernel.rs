@@ -12,9 +12,10 @@ use super::namespace::{self, States, Watched};
 use super::{clock, legacy};
 use crate::cli::plan::{NetnsChoice, TracePlan};
 use crate::source::bpf::decode::Decoder;
-use crate::source::bpf::fields::KernelTypes;
+use crate::source::bpf::fields::{KernelTypes, Reading};
 use crate::source::bpf::filter::{Selection, kernel_filter};
 use crate::source::bpf::load::{Programs, Wanted};
+use crate::source::bpf::loader::Loaders;
 use crate::source::bpf::memory;
 use crate::source::netlink::trace_table::{
     FollowBy, StaticKeyHolder, TraceTable, TraceTableError, TraceTableSpec,
@@ -54,11 +55,13 @@ pub(super) struct Kernel {
 ///
 /// # Errors
 /// When no source that shows packets is left.
-pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
+pub(super) fn set_up(plan: &TracePlan, loaders: &mut Loaders) -> Result<Kernel> {
     let namespaces = namespace::choose(&plan.netns)?;
     namespace::check_devices(plan, &namespaces)?;
     require_privileges()?;
     memory::keep_no_large_buffers();
+    // Read beside what follows, which waits for others.
+    let reading = programs_wanted(plan).then(Reading::begin);
     raise_descriptor_limit(namespaces.len())?;
     let mut states = States::default();
     let mut notes = Vec::new();
@@ -82,7 +85,12 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
         crossing: wants_table && !owner_missing && (comes_and_goes || watched.len() > 1),
         netfilter_drop: None,
     };
-    let (mut programs, mut decoder) = load(plan, &selection, &mut states, &mut notes);
+    let types = reading.map(|reading| reading.end().map_err(|error| error.to_string()));
+    let mut load = |selection: &Selection, states: &mut States, notes: &mut Vec<String>| match &types {
+        Some(types) => load(plan, loaders, types.as_ref(), selection, states, notes),
+        None => (None, None),
+    };
+    let (mut programs, mut decoder) = load(&selection, &mut states, &mut notes);
     let probes = programs.as_ref().is_some_and(|p| p.hooks.is_some());
     // Before there is anything to tell, so that nothing is told twice or out of order.
     filter_nft_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
@@ -104,7 +112,7 @@ pub(super) fn set_up(plan: &TracePlan) -> Result<Kernel> {
             // Nothing will be marked, so the programs have to select by themselves.
             let selection = Selection { marked: false, ..selection };
             drop(programs.take());
-            (programs, decoder) = load(plan, &selection, &mut states, &mut notes);
+            (programs, decoder) = load(&selection, &mut states, &mut notes);
             filter_nft_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
             rules_probed = probe_rules(&error, programs.as_mut(), &mut notes);
         }
@@ -315,9 +323,15 @@ fn is_before_owner_tables() -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (5, 12)
 }
 
+fn programs_wanted(plan: &TracePlan) -> bool {
+    [Source::Probes, Source::Tracepoints].iter().any(|source| plan.sources.set.contains(source))
+}
+
 /// Loads programs: all that are wanted, or without probes where those are refused.
 fn load(
     plan: &TracePlan,
+    loaders: &mut Loaders,
+    types: Result<&KernelTypes, &String>,
     selection: &Selection,
     states: &mut States,
     notes: &mut Vec<String>,
@@ -327,9 +341,6 @@ fn load(
         tracepoints: plan.sources.set.contains(&Source::Tracepoints),
         hook_entries: true,
     };
-    if !wanted.probes && !wanted.tracepoints {
-        return (None, None);
-    }
     let both_off = |states: &mut States, why: &str| {
         for (source, wanted) in [(Source::Probes, wanted.probes), (Source::Tracepoints, wanted.tracepoints)] {
             if wanted {
@@ -337,7 +348,7 @@ fn load(
             }
         }
     };
-    let types = match KernelTypes::of_running_kernel() {
+    let types = match types {
         Ok(types) => types,
         Err(error) => {
             both_off(states, &format!("no kernel BTF ({error})"));
@@ -354,7 +365,7 @@ fn load(
     let mut programs = None;
     if wanted.probes {
         match probes_possible().and_then(|()| {
-            Programs::load(&types, &filter, &selection.netns, wanted).map_err(|e| e.to_string())
+            Programs::load(loaders, types, &filter, &selection.netns, wanted).map_err(|e| e.to_string())
         }) {
             Ok(loaded) => {
                 states.on(Source::Probes);
@@ -365,7 +376,7 @@ fn load(
     }
     if programs.is_none() && wanted.tracepoints {
         let tracepoints = Wanted { probes: false, ..wanted };
-        match Programs::load(&types, &filter, &selection.netns, tracepoints) {
+        match Programs::load(loaders, types, &filter, &selection.netns, tracepoints) {
             Ok(loaded) => programs = Some(loaded),
             Err(error) => states.off(Source::Tracepoints, &error.to_string()),
         }
@@ -378,7 +389,7 @@ fn load(
             notes.push(format!("without {what}: {why}"));
         }
     }
-    let decoder = programs.as_ref().map(|_| Decoder::new(&types, clock::epoch_offset_ns()));
+    let decoder = programs.as_ref().map(|_| Decoder::new(types, clock::epoch_offset_ns()));
     (programs, decoder)
 }
 

@@ -131,6 +131,7 @@ impl Report {
         let summary = Summary {
             selected: Some(counters.packets_selected),
             rate_limited: None,
+            held_back: counters.held_back,
             journeys: self.tally,
             causes: self.causes.worst_first(),
             sources,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nattrace_common::record::{LOST_NFT, LOST_PROBES, LOST_TRACEPOINTS};
+use nattrace_common::record::{HELD_BACK, LOST_NFT, LOST_PROBES, LOST_TRACEPOINTS};
 use nattrace_core::event::{Body, Event, Loss, NetnsId, NftTrace, SetAnswer, Source};
 use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
 use nattrace_core::journey::explain::Question;
@@ -32,7 +32,8 @@ use crate::cli::ExitStatus;
 use crate::cli::plan::{Format, NetnsChoice, TracePlan};
 use crate::export::{Exporter, Pace};
 use crate::render::{Start, filter_in_words};
-use crate::source::bpf::decode::Decoded;
+use crate::source::bpf::decode::{Decoded, Decoder};
+use crate::source::bpf::loader::Loaders;
 use crate::source::bpf::symbols::Symbols;
 use crate::source::netlink::neighbour;
 use crate::source::netlink::socket::Received;
@@ -75,6 +76,9 @@ pub(super) fn tell(
     mut audience: Vec<Box<dyn Audience>>,
     stop: impl FnOnce() -> Result<Stop>,
 ) -> Result<ExitStatus> {
+    // Before there is an exporter, which opens files on its own thread. Programs are loaded twice where no trace table can
+    // be had.
+    let mut loaders = Loaders::make(2);
     if let Some(otlp) = &plan.otlp {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         audience.push(Box::new(Exporter::new(otlp.clone(), Some(host), Pace::Live, say)));
@@ -83,7 +87,7 @@ pub(super) fn tell(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut stop = stop()?;
-        let kernel = kernel::set_up(plan)?;
+        let kernel = kernel::set_up(plan, &mut loaders)?;
         Session::new(plan, kernel, audience, recorder)?.run(&mut stop).await
     })
 }
@@ -107,6 +111,9 @@ struct Session<'a> {
     report: Report,
     recorder: Option<Recorder>,
     lost_so_far: BTreeMap<Source, u64>,
+    held_back_so_far: u64,
+    /// Records of the ring that are events of a source.
+    told: u64,
     last_poll_ns: u64,
     inputs: mpsc::Receiver<Input>,
     sender: mpsc::Sender<Input>,
@@ -148,6 +155,8 @@ impl<'a> Session<'a> {
             report: Report::new(audience, plan.count, plan.follow),
             recorder,
             lost_so_far: BTreeMap::new(),
+            held_back_so_far: 0,
+            told: 0,
             last_poll_ns: now_ns(),
             inputs,
             sender,
@@ -258,15 +267,24 @@ impl<'a> Session<'a> {
         let mut events = Vec::new();
         let mut taken = 0;
         while taken < limit {
-            match programs.next_record(|record| decoder.decode(record)) {
+            let record =
+                programs.next_record(|record| decoder.decode(record).ok_or_else(|| Decoder::source(record)));
+            match record {
                 None => break,
-                Some(None) => {}
-                Some(Some(Decoded::Event(event))) => {
+                Some(Ok(Decoded::Event(event))) => {
                     self.ring_ns = self.ring_ns.max(event.time_ns);
+                    self.told += u64::from(event.body.source().is_some());
                     events.push(event);
                 }
-                Some(Some(Decoded::Committed { netns, generation, time_ns })) => {
+                Some(Ok(Decoded::Committed { netns, generation, time_ns })) => {
                     self.committed.insert((netns, generation), time_ns);
+                }
+                Some(Ok(Decoded::Nothing)) => {}
+                // What cannot be read is lost.
+                Some(Err(source)) => {
+                    self.told += 1;
+                    let now = now_ns();
+                    events.push(loss(source, Some(1), now, now));
                 }
             }
             taken += 1;
@@ -539,6 +557,21 @@ impl<'a> Session<'a> {
                     losses.push(loss(source, Some(total - before), self.last_poll_ns, now));
                 }
             }
+            let held_back = lost.get(HELD_BACK as usize).map_or(0, |held_back| held_back.count);
+            let packets = held_back - std::mem::replace(&mut self.held_back_so_far, held_back);
+            if packets > 0 {
+                if packets == held_back {
+                    say(
+                        "events come faster than they can be read: no further packets are followed until they are read",
+                    );
+                }
+                losses.push(Event {
+                    time_ns: now,
+                    cpu: u32::MAX,
+                    netns: 0,
+                    body: Body::HeldBack { packets },
+                });
+            }
             self.take(losses)?;
         }
         self.last_poll_ns = now;
@@ -563,7 +596,7 @@ impl<'a> Session<'a> {
         for watched in &mut self.kernel.watched {
             watched.table = None;
         }
-        self.drain_last()?;
+        self.detach().await?;
         self.last_inputs().await?;
         self.poll()?;
         self.kernel.programs = None;
@@ -576,6 +609,10 @@ impl<'a> Session<'a> {
             self.report.journey(&journey)?;
         }
         // They have no word for it.
+        let held_back = self.assembler.counters().held_back;
+        if held_back > 0 && matches!(self.plan.output.format, Format::Nft | Format::Pcapng) {
+            say(&crate::render::held_back(held_back));
+        }
         if matches!(self.plan.output.format, Format::Nft | Format::Pcapng) {
             for (source, lost) in &self.assembler.counters().lost {
                 say(&format!("{} events of {} were lost", lost.events + lost.uncounted, source.name()));
@@ -585,6 +622,23 @@ impl<'a> Session<'a> {
         let status = self.report.finish(self.assembler.counters())?;
         recorded?;
         Ok(status)
+    }
+
+    /// Detaches the programs, and takes what they had told by then: all of it.
+    async fn detach(&mut self) -> Result<()> {
+        if let Some(programs) = &mut self.kernel.programs {
+            programs.detach();
+        }
+        let begun = Instant::now();
+        loop {
+            self.drain_last()?;
+            let all = self.kernel.programs.as_ref().is_none_or(|programs| programs.has_told(self.told));
+            // A processor may still be in a program that was detached meanwhile.
+            if all || self.report.is_enough() || begun.elapsed() > LAST_WORDS {
+                return Ok(());
+            }
+            sleep_until(Instant::now() + Duration::from_millis(1)).await;
+        }
     }
 
     /// What the sockets have, and the listing that is under way.

@@ -131,6 +131,8 @@ impl Stage {
                 self.await_journeys(trace, select, *journeys, *within)
             }
             Action::Fix { at, trace, all } => self.fix(at, trace, *all),
+            Action::Freeze { trace } => self.signal(trace, Signal::STOP),
+            Action::Thaw { trace } => self.signal(trace, Signal::CONT),
             Action::Stop { trace, signal, within } => {
                 self.end_trace(trace, Some(signal_of(*signal)), Duration::from_secs_f64(*within))
             }
@@ -378,6 +380,8 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::Trace(_) => "trace",
         Action::Await { .. } => "await",
         Action::Fix { .. } => "fix",
+        Action::Freeze { .. } => "freeze",
+        Action::Thaw { .. } => "thaw",
         Action::Stop { .. } => "stop",
         Action::Wait { .. } => "wait",
         Action::Expect(_) => "expect",

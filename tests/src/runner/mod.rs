@@ -1,5 +1,6 @@
 //! Runs scenarios and reports each in one line.
 
+mod accounts;
 mod actions;
 mod capabilities;
 mod collector;

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::accounts::Accounts;
 use super::keep;
 use super::programs::{self, Program};
 use super::stage::Stage;
@@ -70,6 +71,8 @@ pub(super) struct Traced {
     /// Where its results are.
     results: PathBuf,
     pub(super) recording: Option<PathBuf>,
+    /// The programs' own count of what there was to tell.
+    accounts: Option<Accounts>,
     watched: Vec<Watched>,
 }
 
@@ -160,11 +163,15 @@ impl Stage {
             Stdout::File => Process::spawn(command, &self.lab.dir, &name)?,
             Stdout::ClosedPipe => Process::spawn_into_closed_pipe(command, &self.lab.dir, &name)?,
         };
-        let mut ready_after = None;
+        let (mut ready_after, mut accounts) = (None, None);
         if plan.ready {
             let stderr = process.stderr.clone();
             process.wait_for_line(&stderr, READY, READY_WITHIN, &self.lab.limits)?;
             ready_after = Some(process.started.elapsed());
+            // What comes after the last journey that was asked for is nobody's.
+            if !args.iter().any(|arg| arg == "--count") {
+                accounts = Accounts::of(process.id())?;
+            }
         }
         if plan.hooks == Hooks::Kprobe {
             let held = programs::of(process.id())?;
@@ -184,6 +191,7 @@ impl Stage {
             plan: plan.clone(),
             results,
             recording,
+            accounts,
             watched,
         };
         self.traces.insert(plan.name.clone(), traced);
@@ -299,6 +307,12 @@ impl Stage {
         Ok(process)
     }
 
+    /// Sends a signal that does not end it.
+    pub(super) fn signal(&mut self, name: &str, signal: Signal) -> Result<()> {
+        let trace = self.traces.get_mut(name).with_context(|| format!("no trace is called {name}"))?;
+        trace.process.signal(signal)
+    }
+
     /// nattrace `name` has ended or is to be ended by `signal`: waits for it, ends the witnesses, compares.
     pub(super) fn end_trace(&mut self, name: &str, signal: Option<Signal>, within: Duration) -> Result<()> {
         let limits = self.lab.limits.clone();
@@ -383,6 +397,9 @@ impl Stage {
         ask("contract", contract::complaints(&trace.output, Some(code)));
         ask("schema", trace.output.lines().filter_map(schema::complaint).collect());
         ask("sources", self.sources(trace));
+        if let (Some(accounts), Some(summary)) = (&trace.accounts, &trace.output.summary) {
+            ask("accounts", accounts.complaints(summary)?);
+        }
         if trace.plan.monitor != Agreement::NoTexts {
             ask("ruleset", listing::complaints(&self.snapshots, journeys));
         }

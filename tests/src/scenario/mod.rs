@@ -357,6 +357,16 @@ pub(crate) enum Action {
         #[serde(default)]
         all: bool,
     },
+    /// Stop nattrace's processor time, as a machine that is too busy does.
+    Freeze {
+        #[serde(default = "trace_name")]
+        trace: String,
+    },
+    /// Let it go on.
+    Thaw {
+        #[serde(default = "trace_name")]
+        trace: String,
+    },
     /// End nattrace by a signal and wait for its end.
     Stop {
         #[serde(default = "trace_name")]

@@ -106,6 +106,8 @@ pub(super) fn summary(summary: &Summary) -> io::Result<Vec<u8>> {
     struct Body<'a> {
         selected: Option<u64>,
         rate_limited: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        held_back: Option<u64>,
         journeys: Journeys,
         causes: Vec<Cause>,
         sources: BTreeMap<&'static str, Totals>,
@@ -150,6 +152,7 @@ pub(super) fn summary(summary: &Summary) -> io::Result<Vec<u8>> {
         Body {
             selected: summary.selected,
             rate_limited: summary.rate_limited,
+            held_back: Some(summary.held_back).filter(|packets| *packets > 0),
             journeys: Journeys {
                 total: tally.total(),
                 dropped: tally.dropped,

@@ -260,6 +260,7 @@ fn the_lines_around_the_journeys() {
         passed: None,
         selected: Some(3),
         rate_limited: None,
+        held_back: 0,
         journeys: tally,
         causes: causes.worst_first(),
         sources: [(Source::Nft, SourceTotals { received: 9, lost: 0 })].into(),

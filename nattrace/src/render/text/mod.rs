@@ -15,7 +15,7 @@ pub(super) mod header;
 pub(super) mod rows;
 pub(crate) mod words;
 
-pub(crate) use words::end as end_in_words;
+pub(crate) use words::{end as end_in_words, held_back};
 
 use jiff::tz::TimeZone;
 use nattrace_core::conversation::Conversation;

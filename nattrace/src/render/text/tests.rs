@@ -602,7 +602,15 @@ fn losses_and_the_sum() {
     };
     let causes =
         vec![total(1, "rule \"drop\" (inet filter forward handle 7)"), total(1, "the kernel: no route.")];
-    let sum = Summary { selected: Some(20), rate_limited: Some(17), journeys, causes, sources, passed: None };
+    let sum = Summary {
+        selected: Some(20),
+        rate_limited: Some(17),
+        held_back: 3,
+        journeys,
+        causes,
+        sources,
+        passed: None,
+    };
     told += &text.summary(&sum, Some(80)).paint(false);
     told += &text.summary(&Summary::default(), Some(80)).paint(false);
     expect![[r#"

@@ -263,6 +263,9 @@ pub(in crate::render) fn summary(summary: &Summary) -> Vec<Vec<Span>> {
         let told = format!("{left_out} {verb} left out by --rate");
         lines.push(vec![Span::new(Role::Warn, told)]);
     }
+    if summary.held_back > 0 {
+        lines.push(vec![Span::new(Role::Warn, held_back(summary.held_back))]);
+    }
     let lost = summary.sources.iter().filter(|(_, totals)| totals.lost > 0);
     let lost =
         lost.map(|(source, totals)| format!("{} of {}", totals.lost, source.name())).collect::<Vec<_>>();
@@ -270,6 +273,12 @@ pub(in crate::render) fn summary(summary: &Summary) -> Vec<Vec<Span>> {
         lines.push(vec![Span::new(Role::Warn, format!("Events lost: {}", lost.join(", ")))]);
     }
     lines
+}
+
+/// Packets that were left out, lest events of others be lost.
+pub(crate) fn held_back(packets: u64) -> String {
+    let noun = if packets == 1 { "packet more was" } else { "packets more were" };
+    format!("{packets} {noun} not followed: events came faster than they could be read")
 }
 
 /// Events that were lost, when, and from which journeys steps may be missing for it.

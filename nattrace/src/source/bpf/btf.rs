@@ -3,8 +3,7 @@
 //! Only what field resolution needs: structures and their members, enumerations, function prototypes. Split
 //! BTF of a module continues the numbering of `vmlinux`.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use thiserror::Error;
 
@@ -37,6 +36,12 @@ const KIND_RESTRICT: u32 = 11;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_TYPE_TAG: u32 = 18;
 
+/// Kinds of types that are looked up by name.
+const LOOKED_UP: [u32; 4] = [KIND_STRUCT, KIND_ENUM, KIND_TYPEDEF, KIND_FUNC];
+
+/// `struct btf_type`: name, info, size or type.
+const BYTES_OF_A_TYPE: usize = 12;
+
 /// One type: where its record lies.
 #[derive(Debug, Clone, Copy)]
 struct Type {
@@ -46,12 +51,14 @@ struct Type {
     vlen: u32,
 }
 
-/// The types of a kernel, or of a module on top of it.
+/// The types of a kernel, or of a module on top of it, of which those with certain names can be looked up: a kernel has
+/// 150,000, and they are gone through once.
 #[derive(Debug)]
 pub struct Btf {
     parts: Vec<Part>,
-    /// What was looked for by name: there are 150,000 types, and many fields in few of them.
-    found: RefCell<BTreeMap<(u32, String), Vec<u32>>>,
+    names: Names,
+    /// Ids of the types with these names, by kind and name, each part's in order.
+    found: BTreeMap<(u32, &'static str), Vec<u32>>,
 }
 
 #[derive(Debug)]
@@ -61,7 +68,52 @@ struct Part {
     /// Number of the first string byte: the sum of the string sections before.
     first_string: usize,
     first_type: u32,
-    types: Vec<Type>,
+    /// Where the record of each type lies in `bytes`.
+    types: Vec<u32>,
+}
+
+impl Part {
+    fn kind(&self, index: usize) -> Option<Type> {
+        let at = *self.types.get(index)? as usize;
+        let info = u32_at(&self.bytes, at + 4)?;
+        Some(Type { at, kind: kind_of(info), vlen: info & 0xffff })
+    }
+}
+
+/// Names that are looked for, by their first bytes: what most types are called is ruled out by these.
+#[derive(Debug, Default)]
+struct Names(HashMap<[u8; 4], Vec<&'static str>>);
+
+impl Names {
+    fn of(names: impl IntoIterator<Item = &'static str>) -> Self {
+        let mut all = Self::default();
+        for name in names {
+            if let Some(start) = start_of(name.as_bytes()) {
+                let alike = all.0.entry(start).or_default();
+                if !alike.contains(&name) {
+                    alike.push(name);
+                }
+            }
+        }
+        all
+    }
+
+    /// The name at the start of these bytes, if it is one of them.
+    fn find(&self, bytes: &[u8]) -> Option<&'static str> {
+        let alike = self.0.get(bytes.first_chunk()?)?;
+        alike
+            .iter()
+            .copied()
+            .find(|name| bytes.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0)))
+    }
+}
+
+/// The first four bytes of a name; the byte after one of three is the NUL that ends it.
+fn start_of(name: &[u8]) -> Option<[u8; 4]> {
+    match *name {
+        [a, b, c] => Some([a, b, c, 0]),
+        _ => name.first_chunk().copied(),
+    }
 }
 
 /// Where a member is.
@@ -75,14 +127,18 @@ pub struct Member {
 }
 
 impl Btf {
-    /// The running kernel's.
+    /// Nothing yet; of what is added, types with these names, of three bytes at least, can be looked up.
+    #[must_use]
+    pub fn looking_for(names: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { parts: Vec::new(), names: Names::of(names), found: BTreeMap::new() }
+    }
+
+    /// Adds the running kernel's.
     ///
     /// # Errors
     /// When the kernel was built without BTF, or it is malformed.
-    pub fn vmlinux() -> Result<Self, BtfError> {
-        let mut btf = Self { parts: Vec::new(), found: RefCell::default() };
-        btf.add_file("/sys/kernel/btf/vmlinux")?;
-        Ok(btf)
+    pub fn add_vmlinux(&mut self) -> Result<(), BtfError> {
+        self.add_file("/sys/kernel/btf/vmlinux")
     }
 
     /// Adds a loaded module's types; only one module can be added.
@@ -90,8 +146,6 @@ impl Btf {
     /// # Errors
     /// When the module is not loaded, has no BTF, or it is malformed.
     pub fn add_module(&mut self, module: &str) -> Result<(), BtfError> {
-        self.parts.truncate(1);
-        self.found.take();
         self.add_file(&format!("/sys/kernel/btf/{module}"))
     }
 
@@ -121,25 +175,52 @@ impl Btf {
         };
         let types_section = section(word(8)?, word(12)?, "type section")?;
         let strings = section(word(16)?, word(20)?, "string section")?;
-        let mut types = Vec::new();
-        let mut at = types_section.start;
-        while at + 12 <= types_section.end {
-            let info = u32_at(&bytes, at + 4).ok_or(BtfError::Malformed("type"))?;
-            let (kind, vlen) = ((info >> 24) & 0x1f, info & 0xffff);
-            types.push(Type { at, kind, vlen });
-            at += 12 + extra_bytes(kind, vlen).ok_or(BtfError::Malformed("type kind"))?;
-        }
         let first_type =
             self.parts.last().map_or(1, |p| p.first_type + u32::try_from(p.types.len()).unwrap_or(0));
         let first_string = self.parts.last().map_or(0, |p| p.first_string + p.strings.len());
-        self.parts.push(Part { bytes, strings, first_string, first_type, types });
-        Ok(())
+        self.parts.push(Part { bytes, strings, first_string, first_type, types: Vec::new() });
+        match self.go_through(types_section) {
+            Ok(types) => {
+                if let Some(part) = self.parts.last_mut() {
+                    part.types = types;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.parts.pop();
+                Err(error)
+            }
+        }
+    }
+
+    /// Where the records of the last part lie, and which of them have a name that is looked for.
+    fn go_through(&mut self, section: std::ops::Range<usize>) -> Result<Vec<u32>, BtfError> {
+        let Some(part) = self.parts.last() else { return Ok(Vec::new()) };
+        let mut types = Vec::with_capacity(section.len() / BYTES_OF_A_TYPE);
+        let mut found = Vec::new();
+        let mut at = section.start;
+        while at + 12 <= section.end {
+            let info = u32_at(&part.bytes, at + 4).ok_or(BtfError::Malformed("type"))?;
+            let kind = kind_of(info);
+            if LOOKED_UP.contains(&kind)
+                && let Some(name) = u32_at(&part.bytes, at).and_then(|name| self.name_bytes(name))
+                && let Some(name) = self.names.find(name)
+            {
+                found.push((kind, name, part.first_type + u32::try_from(types.len()).unwrap_or(0)));
+            }
+            types.push(u32::try_from(at).map_err(|_| BtfError::Malformed("size"))?);
+            at += 12 + extra_bytes(kind, info & 0xffff).ok_or(BtfError::Malformed("type kind"))?;
+        }
+        for (kind, name, id) in found {
+            self.found.entry((kind, name)).or_default().push(id);
+        }
+        Ok(types)
     }
 
     fn part_of(&self, id: u32) -> Option<(&Part, Type)> {
         let part = self.parts.iter().rev().find(|p| id >= p.first_type)?;
-        let kind = part.types.get((id - part.first_type) as usize)?;
-        Some((part, *kind))
+        let kind = part.kind((id - part.first_type) as usize)?;
+        Some((part, kind))
     }
 
     /// The string section from a name on.
@@ -153,43 +234,23 @@ impl Btf {
         std::str::from_utf8(self.name_bytes(offset)?.split(|b| *b == 0).next()?).ok()
     }
 
-    fn is_named(&self, offset: u32, wanted: &str) -> bool {
-        let rest = self.name_bytes(offset).and_then(|bytes| bytes.strip_prefix(wanted.as_bytes()));
-        rest.is_some_and(|rest| rest.first() == Some(&0))
-    }
-
     /// Ids of the types of a kind and name, the module's first.
-    fn named(&self, wanted_kind: u32, wanted: &str) -> Vec<u32> {
-        let key = (wanted_kind, wanted.to_owned());
-        if let Some(found) = self.found.borrow().get(&key) {
-            return found.clone();
-        }
-        let mut found = Vec::new();
-        for part in self.parts.iter().rev() {
-            for (index, kind) in part.types.iter().enumerate() {
-                if kind.kind == wanted_kind
-                    && u32_at(&part.bytes, kind.at).is_some_and(|name| self.is_named(name, wanted))
-                {
-                    found.push(part.first_type + u32::try_from(index).unwrap_or(0));
-                }
-            }
-        }
-        self.found.borrow_mut().insert(key, found.clone());
-        found
+    fn named(&self, kind: u32, name: &'static str) -> impl Iterator<Item = u32> {
+        self.found.get(&(kind, name)).into_iter().flatten().rev().copied()
     }
 
     /// Size in bytes of a structure.
     #[must_use]
-    pub fn size_of(&self, structure: &str) -> Option<u32> {
-        let id = *self.named(KIND_STRUCT, structure).first()?;
+    pub fn size_of(&self, structure: &'static str) -> Option<u32> {
+        let id = self.named(KIND_STRUCT, structure).next()?;
         let (part, kind) = self.part_of(id)?;
         u32_at(&part.bytes, kind.at + 8)
     }
 
     /// Finds a member by a path of names separated by dots, looking through anonymous members.
     #[must_use]
-    pub fn member(&self, structure: &str, path: &str) -> Option<Member> {
-        self.named(KIND_STRUCT, structure).into_iter().find_map(|id| {
+    pub fn member(&self, structure: &'static str, path: &str) -> Option<Member> {
+        self.named(KIND_STRUCT, structure).find_map(|id| {
             let mut member = Member { bit_offset: 0, bitfield_size: 0, type_id: id };
             for name in path.split('.') {
                 let inner = self.member_of(self.resolve(member.type_id)?, name, 0)?;
@@ -250,8 +311,8 @@ impl Btf {
 
     /// The values of an enumeration by number.
     #[must_use]
-    pub fn enumeration(&self, name: &str) -> Option<BTreeMap<u32, String>> {
-        let id = *self.named(KIND_ENUM, name).first()?;
+    pub fn enumeration(&self, name: &'static str) -> Option<BTreeMap<u32, String>> {
+        let id = self.named(KIND_ENUM, name).next()?;
         let (part, kind) = self.part_of(id)?;
         (0..kind.vlen as usize)
             .map(|index| {
@@ -262,28 +323,54 @@ impl Btf {
             .collect()
     }
 
-    /// Which of these functions the kernel, or the module, has.
+    /// The id of a function, the module's before the kernel's.
     #[must_use]
-    pub fn functions_among(&self, wanted: &[&'static str]) -> Vec<&'static str> {
-        let mut found = Vec::new();
-        for part in &self.parts {
-            for kind in part.types.iter().filter(|kind| kind.kind == KIND_FUNC) {
-                let Some(name) = u32_at(&part.bytes, kind.at) else { continue };
-                found.extend(wanted.iter().copied().filter(|wanted| self.is_named(name, wanted)));
-            }
-        }
-        found
+    pub fn function(&self, name: &'static str) -> Option<u32> {
+        self.named(KIND_FUNC, name).next()
     }
 
-    /// Number of arguments of a tracepoint, without the leading `void *` of `btf_trace_NAME`.
+    /// Number of arguments of a tracepoint, given its `btf_trace_NAME`, without the leading `void *`.
     #[must_use]
-    pub fn tracepoint_arguments(&self, tracepoint: &str) -> Option<u32> {
-        let id = *self.named(KIND_TYPEDEF, &format!("btf_trace_{tracepoint}")).first()?;
+    pub fn tracepoint_arguments(&self, tracepoint: &'static str) -> Option<u32> {
+        let id = self.named(KIND_TYPEDEF, tracepoint).next()?;
         let (part, kind) = self.part_of(id)?;
         let (part, pointer) = self.part_of(u32_at(&part.bytes, kind.at + 8)?)?;
         let (_, prototype) = self.part_of(u32_at(&part.bytes, pointer.at + 8)?)?;
         (prototype.kind == KIND_FUNC_PROTO).then(|| prototype.vlen.saturating_sub(1))
     }
+}
+
+/// `BTF_INFO_KIND`.
+fn kind_of(info: u32) -> u32 {
+    (info >> 24) & 0x1f
+}
+
+/// BTF that says nothing but which ids these functions have. The eBPF library looks a function's id up in BTF it has
+/// parsed, and parsing a kernel's takes it as long as everything else at the start.
+#[must_use]
+pub fn of_functions(functions: &[(&str, u32)]) -> Vec<u8> {
+    /// A type that says nothing: `BTF_KIND_FWD` without a name.
+    const NOTHING: [u32; 3] = [0, 7 << 24, 0];
+    let last = functions.iter().map(|(_, id)| *id).max().unwrap_or(0);
+    let mut types = vec![NOTHING; last as usize];
+    let mut strings = vec![0_u8];
+    for (name, id) in functions {
+        let at = u32::try_from(strings.len()).unwrap_or(0);
+        if let Some(record) = (*id as usize).checked_sub(1).and_then(|index| types.get_mut(index)) {
+            *record = [at, KIND_FUNC << 24, 0];
+        }
+        strings.extend(name.bytes().chain([0]));
+    }
+    let len = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    let (types_len, strings_len) = (len(types.len() * BYTES_OF_A_TYPE), len(strings.len()));
+    let mut bytes = Vec::with_capacity(24 + types.len() * BYTES_OF_A_TYPE + strings.len());
+    bytes.extend(MAGIC.to_ne_bytes());
+    bytes.extend([1, 0]);
+    for word in [24, 0, types_len, types_len, strings_len].into_iter().chain(types.into_iter().flatten()) {
+        bytes.extend(u32::to_ne_bytes(word));
+    }
+    bytes.extend(strings);
+    bytes
 }
 
 /// Bytes that follow `struct btf_type`, by kind (include/uapi/linux/btf.h).
@@ -312,24 +399,54 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
+    const NAMES: [&str; 4] = ["sk_buff", "net_device", "btf_trace_kfree_skb", "nf_hook_slow"];
+
+    fn vmlinux() -> Option<Btf> {
+        let mut btf = Btf::looking_for(NAMES);
+        btf.add_vmlinux().ok()?;
+        Some(btf)
+    }
+
     #[test]
     fn the_running_kernel_has_what_is_required() {
-        let Ok(btf) = Btf::vmlinux() else { return };
+        let Some(btf) = vmlinux() else { return };
         for (structure, path) in
             [("sk_buff", "len"), ("sk_buff", "network_header"), ("net_device", "nd_net.net")]
         {
             let member = btf.member(structure, path);
             assert!(member.is_some_and(|m| m.bit_offset % 8 == 0), "{structure}.{path}: {member:?}");
         }
-        assert!(btf.tracepoint_arguments("kfree_skb").is_some_and(|n| n >= 2));
+        assert!(btf.tracepoint_arguments("btf_trace_kfree_skb").is_some_and(|n| n >= 2));
         assert!(btf.member("sk_buff", "no_such_member").is_none());
+        assert!(btf.function("sk_buff").is_none());
+    }
+
+    #[test]
+    fn the_library_finds_in_functions_alone_what_it_finds_in_all_types() {
+        let (Some(btf), Ok(all)) = (vmlinux(), aya::Btf::from_sys_fs()) else { return };
+        let id = btf.function("nf_hook_slow").expect("a function of every kernel with netfilter");
+        let bytes = of_functions(&[("nf_hook_slow", id), ("another", 7)]);
+        let few = aya::Btf::parse(&bytes, aya::Endianness::default()).expect("BTF");
+        let kind = aya_obj::btf::BtfKind::Func;
+        assert_eq!(few.id_by_type_name_kind("nf_hook_slow", kind).ok(), Some(id));
+        assert_eq!(few.id_by_type_name_kind("another", kind).ok(), Some(7));
+        assert_eq!(all.id_by_type_name_kind("nf_hook_slow", kind).ok(), Some(id));
+    }
+
+    #[test]
+    fn names_of_every_length_are_told_apart() {
+        let names = Names::of(["net", "net_device", "nf_conn"]);
+        assert_eq!(names.find(b"net\0net_device\0"), Some("net"));
+        assert_eq!(names.find(b"net_device\0"), Some("net_device"));
+        assert_eq!(names.find(b"net_devices\0"), None);
+        assert_eq!(names.find(b"ne"), None);
     }
 
     #[test]
     fn cut_short_anywhere_it_is_an_error_or_empty_but_no_panic() {
         let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else { return };
         for len in (0..200).chain([1000, 100_000, bytes.len() / 2]) {
-            let mut btf = Btf { parts: Vec::new(), found: RefCell::default() };
+            let mut btf = Btf::looking_for(NAMES);
             if btf.add(bytes.get(..len).unwrap_or_default().to_vec()).is_ok() {
                 let _ = btf.member("sk_buff", "len");
             }

@@ -12,7 +12,7 @@ use nattrace_core::conntrack::{Connection, Direction, State, Tuple};
 use nattrace_core::event::{
     Attached, Body, Circumstances, Deliver, DeviceEvent, DeviceRef, DropEvent, Event, FrameTo, Hook,
     HookPoint, HookReturn, HookVerdict, LegacyChange, LegacyRule, Listening, Manip, NfFamily, NftTrace,
-    Rewrite, RouteRef, TraceMessage, TraceType, Verdict, Writer,
+    Rewrite, RouteRef, Source, TraceMessage, TraceType, Verdict, Writer,
 };
 use nattrace_core::packet::{Endpoint, Family, Packet, decode, has_right_checksum, protocol};
 
@@ -48,6 +48,8 @@ pub enum Decoded {
         /// Nanoseconds since the epoch.
         time_ns: u64,
     },
+    /// Nothing that is still of interest.
+    Nothing,
 }
 
 impl Decoder {
@@ -82,17 +84,27 @@ impl Decoder {
             Kind::Writer => writer_body(&read(bytes)?)?,
             Kind::Nft => return self.nft(bytes).map(Decoded::Event),
             Kind::Rule => rule_body(&read(bytes)?)?,
-            Kind::Commit => return self.commit(&read(bytes)?),
+            Kind::Commit => return Some(self.commit(&read(bytes)?)),
             Kind::Legacy => legacy_rule_body(&read(bytes)?)?,
             Kind::LegacyChange => legacy_change_body(&read(bytes)?),
         };
         Some(Decoded::Event(self.event(&head, body)))
     }
 
-    fn commit(&self, record: &CommitRecord) -> Option<Decoded> {
-        let netns = *self.socket_netns.get(&record.cookie)?;
+    fn commit(&self, record: &CommitRecord) -> Decoded {
+        let Some(netns) = self.socket_netns.get(&record.cookie) else { return Decoded::Nothing };
         let time_ns = record.head.time_ns.wrapping_add(self.epoch_offset_ns);
-        Some(Decoded::Committed { netns, generation: record.generation, time_ns })
+        Decoded::Committed { netns: *netns, generation: record.generation, time_ns }
+    }
+
+    /// The source of a record that cannot be decoded.
+    #[must_use]
+    pub fn source(bytes: &[u8]) -> Source {
+        match read::<Head>(bytes).and_then(|head| Kind::from_number(head.kind)) {
+            Some(Kind::Nft | Kind::Rule) => Source::Nft,
+            Some(Kind::Receive | Kind::Transmit | Kind::Drop | Kind::End | Kind::Left) => Source::Tracepoints,
+            _ => Source::Probes,
+        }
     }
 
     fn event(&self, head: &Head, body: Body) -> Event {

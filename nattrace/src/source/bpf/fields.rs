@@ -1,8 +1,11 @@
 //! The field table resolved for the running kernel.
 
+use std::thread::{self, JoinHandle};
+
 use nattrace_common::fields::{ABSENT, FieldSource, Fields};
 
 use super::btf::{Btf, BtfError};
+use super::load::TRAMPOLINES;
 use super::modules;
 
 /// What this kernel's BTF says.
@@ -22,24 +25,48 @@ pub struct KernelTypes {
     pub nf_tables_known_by_version: bool,
     /// Those of [`modules::FUNCTIONS`] that are there without their module, or are nf_tables'.
     pub built_in: Vec<&'static str>,
+    /// Ids of those of [`TRAMPOLINES`] that the kernel has.
+    pub trampolines: Vec<(&'static str, u32)>,
 }
 
-impl KernelTypes {
-    /// Reads BTF of the running kernel, and of nf_tables where that is a module that has it.
+const DROP_REASONS: &str = "skb_drop_reason";
+const KFREE_SKB: &str = "btf_trace_kfree_skb";
+const CONSUME_SKB: &str = "btf_trace_consume_skb";
+
+/// The kernel's types while they are being read, which takes a while.
+#[derive(Debug)]
+pub struct Reading(JoinHandle<Result<Btf, BtfError>>);
+
+impl Reading {
+    /// Begins to read those of the running kernel.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self(thread::spawn(|| {
+            let structures = Fields::SOURCES.iter().map(|source| source.structure);
+            let functions = modules::FUNCTIONS.map(|(function, _)| function);
+            let others = [DROP_REASONS, KFREE_SKB, CONSUME_SKB];
+            let mut btf = Btf::looking_for(structures.chain(functions).chain(TRAMPOLINES).chain(others));
+            btf.add_vmlinux().map(|()| btf)
+        }))
+    }
+
+    /// Waits for them, and reads those of nf_tables where that is a module that has them.
     ///
     /// # Errors
     /// When the kernel has no usable BTF.
-    pub fn of_running_kernel() -> Result<Self, BtfError> {
-        let mut btf = Btf::vmlinux()?;
+    pub fn end(self) -> Result<KernelTypes, BtfError> {
+        let mut btf = self.0.join().unwrap_or(Err(BtfError::Malformed("beyond reading")))?;
         // Built in, or before module BTF (5.11): what vmlinux has is what there is.
         let _ = btf.add_module("nf_tables");
-        let mut types = Self::from_btf(&btf);
+        let mut types = KernelTypes::from_btf(&btf);
         if rustix::system::uname().release().to_bytes().starts_with(b"5.10.") {
             types.nf_tables_known_by_version = types.fields.complete_for_5_10();
         }
         Ok(types)
     }
+}
 
+impl KernelTypes {
     /// Resolves the table.
     #[must_use]
     pub fn from_btf(btf: &Btf) -> Self {
@@ -52,7 +79,7 @@ impl KernelTypes {
             }
             offset
         });
-        let drop_reasons = btf.enumeration("skb_drop_reason").map(|names| {
+        let drop_reasons = btf.enumeration(DROP_REASONS).map(|names| {
             names
                 .into_iter()
                 .map(|(number, name)| (number, name.trim_start_matches("SKB_DROP_REASON_").to_owned()))
@@ -62,10 +89,18 @@ impl KernelTypes {
             fields,
             missing_required,
             drop_reasons,
-            kfree_skb_arguments: btf.tracepoint_arguments("kfree_skb").unwrap_or(2),
-            consume_skb_arguments: btf.tracepoint_arguments("consume_skb").unwrap_or(1),
+            kfree_skb_arguments: btf.tracepoint_arguments(KFREE_SKB).unwrap_or(2),
+            consume_skb_arguments: btf.tracepoint_arguments(CONSUME_SKB).unwrap_or(1),
             nf_tables_known_by_version: false,
-            built_in: btf.functions_among(&modules::FUNCTIONS.map(|(function, _)| function)),
+            built_in: modules::FUNCTIONS
+                .iter()
+                .map(|(function, _)| *function)
+                .filter(|function| btf.function(function).is_some())
+                .collect(),
+            trampolines: TRAMPOLINES
+                .into_iter()
+                .filter_map(|function| Some((function, btf.function(function)?)))
+                .collect(),
         }
     }
 
@@ -96,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_running_kernel_lacks_nothing_that_is_required() {
-        let Ok(types) = KernelTypes::of_running_kernel() else { return };
+        let Ok(types) = Reading::begin().end() else { return };
         assert_eq!(types.missing_required, Vec::<String>::new());
         assert!(types.fields.state_hook_size == 1 || types.fields.state_hook_size == 4);
         assert!(types.fields.skb_nf_trace_bit < 8 || types.fields.skb_nf_trace_bit == ABSENT);

@@ -3,17 +3,17 @@
 use std::error::Error;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::thread;
 
 use aya::maps::{HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
-use aya::programs::{FEntry, FExit, KProbe, ProgramError, RawTracePoint, SocketFilter};
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use aya::programs::{FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, SocketFilter};
+use aya::{Btf, Ebpf, EbpfError};
 use nattrace_common::filter::{KernelFilter, NAMESPACES, WATCHED_NAMESPACES};
-use nattrace_common::record::{BODY_KFREE_SKB, LOST_COUNTERS, Lost};
+use nattrace_common::record::{BODY_KFREE_SKB, HELD_BACK, LOST_COUNTERS, Lost};
 use thiserror::Error;
 
 use super::ahead;
 use super::fields::KernelTypes;
+use super::loader::{Loaders, types_of};
 use super::memory;
 use super::modules::{modules_of, waits_for_module};
 
@@ -112,6 +112,8 @@ const OPTIONAL: [(&str, &str); 22] = [
 
 /// Packets a second from which the ring is as large as without a limit.
 const BUSY: u32 = 1000;
+/// Bytes of the ring: room for what a few packets at a time are told by, and for the processor to be elsewhere for a while.
+const RING: u32 = 4 << 20;
 /// Bytes of the ring where the rate of packets is not limited: room for a burst of 10,000 until it is read.
 const UNLIMITED_RING: u32 = 64 << 20;
 
@@ -126,6 +128,7 @@ impl Programs {
     /// # Errors
     /// When nothing can be loaded, or a set that was wanted is refused as a whole.
     pub fn load(
+        loaders: &mut Loaders,
         types: &KernelTypes,
         filter: &KernelFilter,
         namespaces: &[u32],
@@ -138,23 +141,19 @@ impl Programs {
             return Err(LoadError::MissingFields(types.missing_required.join(", ")));
         }
         memory::lift_lock_limit();
-        // The loader reads the kernel's types for itself, too.
-        let (btf, mut loader) = thread::scope(|scope| {
-            let btf = scope.spawn(|| Btf::from_sys_fs().ok());
-            let loader = EbpfLoader::new();
-            (btf.join().ok().flatten(), loader)
-        });
+        let btf = types_of(&types.trampolines);
+        let mut loader = loaders.next();
         let mut filter = *filter;
         filter.ends_probed = u32::from(wanted.probes);
+        let ring = if filter.rate == 0 || filter.rate > BUSY { UNLIMITED_RING } else { RING };
+        filter.crowded = ring / 2;
         if namespaces.len() > WATCHED_NAMESPACES as usize {
             filter.netns_len = 0;
         }
         let arguments = types.kfree_skb_arguments | (types.consume_skb_arguments << 8);
-        if filter.rate == 0 || filter.rate > BUSY {
-            loader.map_max_entries("EVENTS", UNLIMITED_RING);
-        }
+        loader.map_max_entries("EVENTS", ring);
         let mut ebpf = loader
-            .btf(btf.as_ref())
+            .btf(None)
             .override_global("FIELDS", &types.fields, true)
             .override_global("FILTER", &filter, true)
             .override_global("TRACEPOINT_ARGS", &arguments, true)
@@ -212,8 +211,8 @@ impl Programs {
                 names.push(way);
             }
             if trampolines.is_some() {
-                names.push(("hook_leave", Some("nf_hook_slow")));
-                names.extend(wanted.hook_entries.then_some(("hook_enter", Some("nf_hook_slow"))));
+                names.push(("hook_leave", Some(HOOKS)));
+                names.extend(wanted.hook_entries.then_some(("hook_enter", Some(HOOKS))));
             } else {
                 names.extend(["hook_leave_kretprobe", "hook_enter_kprobe"].map(|name| (name, None)));
             }
@@ -347,8 +346,8 @@ impl Programs {
         {
             return Ok(HookAttach::Trampoline);
         }
-        self.attach_kprobe("hook_leave_kprobe", "nf_hook_slow")?;
-        self.attach_kprobe("hook_enter_kprobe", "nf_hook_slow")?;
+        self.attach_kprobe("hook_leave_kprobe", HOOKS)?;
+        self.attach_kprobe("hook_enter_kprobe", HOOKS)?;
         Ok(HookAttach::Probe)
     }
 
@@ -356,9 +355,9 @@ impl Programs {
         let refused =
             |program| move |error: ProgramError| LoadError::Program { program, reason: one_line(&error) };
         let leave: &mut FExit = self.program("hook_leave")?;
-        unless_loaded(leave.load("nf_hook_slow", btf)).map_err(refused("hook_leave"))?;
+        unless_loaded(leave.load(HOOKS, btf)).map_err(refused("hook_leave"))?;
         if entries {
-            self.attach_fentry("hook_enter", "nf_hook_slow", btf)?;
+            self.attach_fentry("hook_enter", HOOKS, btf)?;
         }
         let leave: &mut FExit = self.program("hook_leave")?;
         leave.attach().map_err(refused("hook_leave"))?;
@@ -367,7 +366,7 @@ impl Programs {
 
     fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, LoadError>
     where
-        &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
     {
         let missing =
             || LoadError::Program { program: name, reason: "the object has no such program".to_owned() };
@@ -442,6 +441,28 @@ impl Programs {
         self.ring.as_raw_fd()
     }
 
+    /// Detaches all programs. What they have told is still in the ring, and counted.
+    pub fn detach(&mut self) {
+        for (_, program) in self.ebpf.programs_mut() {
+            // One that was never loaded has nothing to be detached. The filter of a socket is gone with the socket.
+            let _ = match program {
+                Program::KProbe(program) => program.unload(),
+                Program::RawTracePoint(program) => program.unload(),
+                Program::FEntry(program) => program.unload(),
+                Program::FExit(program) => program.unload(),
+                _ => Ok(()),
+            };
+        }
+    }
+
+    /// Whether no more records than these have been put into the ring.
+    #[must_use]
+    pub fn has_told(&self, records: u64) -> bool {
+        let sources = self.lost();
+        let made = sources.iter().take(HELD_BACK as usize).map(|source| source.begun - source.count);
+        made.sum::<u64>() <= records
+    }
+
     /// Records that found no room so far, by `LOST_*`.
     #[must_use]
     pub fn lost(&self) -> Vec<Lost> {
@@ -452,6 +473,7 @@ impl Programs {
                 let mut sum = Lost::default();
                 if let Ok(values) = counters.get(&index, 0) {
                     for value in values.iter() {
+                        sum.begun += value.begun;
                         sum.count += value.count;
                         sum.last_ns = sum.last_ns.max(value.last_ns);
                     }
@@ -482,6 +504,12 @@ impl AsFd for Programs {
         self.ring.as_fd()
     }
 }
+
+/// Where hooks are run.
+const HOOKS: &str = "nf_hook_slow";
+
+/// Functions that are watched by trampolines, where the kernel allows those.
+pub(super) const TRAMPOLINES: [&str; 3] = [HOOKS, ENDS[0].0, ENDS[1].0];
 
 /// Where a buffer ends: the function, its programs by fentry and by kprobe, and whether there is no identity without.
 const ENDS: [(&str, &str, &str, bool); 2] = [

@@ -6,6 +6,7 @@ pub mod decode;
 pub mod fields;
 pub mod filter;
 pub mod load;
+pub mod loader;
 pub mod memory;
 pub mod modules;
 pub mod symbols;
