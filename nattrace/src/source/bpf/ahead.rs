@@ -10,24 +10,27 @@ use aya::{Btf, Ebpf};
 /// More at once would be held up by what is done one by one.
 const THREADS: usize = 4;
 
+/// Programs that take longest to verify (tests/scenarios/verifier), longest first: one that were begun last would be waited
+/// for alone.
+const LONGEST: [&str; 4] = ["nft_trace_notify", "kfree_skb", "net_dev_start_xmit", "hook_leave"];
+
 /// A program that will be attached, and for a trampoline the function that it is for.
 pub(super) type Wanted = (&'static str, Option<&'static str>);
 
 /// Loads programs. One that is refused is loaded again, and the refusal told, when it is attached.
 pub(super) fn load(ebpf: &mut Ebpf, btf: Option<&Btf>, wanted: &[Wanted]) {
     let wanted_as = |name: &str| wanted.iter().find(|(wanted, _)| *wanted == name);
-    let work: Vec<(Option<&str>, &mut Program)> = ebpf
-        .programs_mut()
-        .filter_map(|(name, program)| wanted_as(name).map(|(_, function)| (*function, program)))
-        .collect();
+    let mut work: Vec<(&Wanted, &mut Program)> =
+        ebpf.programs_mut().filter_map(|(name, program)| Some((wanted_as(name)?, program))).collect();
+    work.sort_by_key(|((name, _), _)| LONGEST.iter().position(|long| long == name).unwrap_or(LONGEST.len()));
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS).min(work.len());
     let work = Mutex::new(work.into_iter());
     let next = || work.lock().ok()?.next();
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((function, program)) = next() {
-                    load_one(program, function, btf);
+                while let Some(((_, function), program)) = next() {
+                    load_one(program, *function, btf);
                 }
             });
         }
