@@ -38,6 +38,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// So many complaints of one oracle are enough.
 const ENOUGH: usize = 10;
 
+/// All that a trace of one namespace needs, as setpriv has it.
+const LEAST: &str = "-all,+net_admin,+bpf,+perfmon,+syslog";
+
 /// Runs its other arguments where the first is a file that cannot be run, for this process and its children only.
 const HIDE: &str = r#"mount --bind /dev/null "$(command -v "$0")" && exec "$@""#;
 
@@ -215,6 +218,17 @@ impl Stage {
             (Via::NetAdmin, _) => {
                 let mut command = self.lab.command(role, "setpriv")?;
                 command.args(["--bounding-set", "-all,+net_admin", "--inh-caps", "-all,+net_admin", program]);
+                Ok(command)
+            }
+            (Via::Least, _) => {
+                let mut command = self.lab.command(role, "setpriv")?;
+                command.args(["--bounding-set", LEAST, "--inh-caps", LEAST, program]);
+                Ok(command)
+            }
+            (Via::Nobody, _) => {
+                let mut command = self.lab.command(role, "setpriv")?;
+                command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+                command.args(["--inh-caps", LEAST, "--ambient-caps", LEAST, program]);
                 Ok(command)
             }
             (Via::Nameless, _) => {
