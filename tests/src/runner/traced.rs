@@ -721,4 +721,15 @@ sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops 
         assert!(!unread(table, &own("21829")));
         assert!(unread(&table.replace("00000100 0 ", "00000100 1280 "), &own("21829")));
     }
+
+    #[test]
+    fn the_service_has_what_the_least_have() {
+        let unit = include_str!("../../../packaging/nattrace@.service");
+        for line in ["CapabilityBoundingSet=", "AmbientCapabilities="] {
+            let held = unit.lines().find_map(|text| text.strip_prefix(line)).expect("a set of capabilities");
+            let named = held.to_lowercase().replace("cap_", "+");
+            let least: BTreeSet<&str> = LEAST.split(',').skip(1).collect();
+            assert_eq!(named.split(' ').collect::<BTreeSet<_>>(), least);
+        }
+    }
 }

@@ -99,9 +99,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let _ = std::fs::remove_dir_all(dir);
     let problems = done?;
     for problem in &problems {
-        println!("FAILED soak: {problem}");
+        println!("FAILED soak {problem}");
     }
-    println!("{} soak, {} problems", if problems.is_empty() { "ok" } else { "FAILED" }, problems.len());
+    if problems.is_empty() {
+        println!("ok soak\n1 passed, 0 failed, 0 skipped");
+    } else {
+        println!("0 passed, 1 failed, 0 skipped");
+    }
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
