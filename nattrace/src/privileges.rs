@@ -25,6 +25,8 @@ pub struct Need {
     pub what: &'static str,
     /// What is lost without it.
     pub cost: &'static str,
+    /// From this kernel on it is needed for nothing.
+    pub until: Option<(u32, u32)>,
 }
 
 /// All that anything here needs.
@@ -34,48 +36,56 @@ pub const NEEDS: [Need; 8] = [
         name: "CAP_NET_ADMIN",
         what: "the trace table, trace messages, listing rules",
         cost: "nothing is traced",
+        until: None,
     },
     Need {
         capability: CapabilitySet::BPF,
         name: "CAP_BPF",
         what: "loading programs",
         cost: "no probes and no tracepoints: rules and their verdicts only",
+        until: None,
     },
     Need {
         capability: CapabilitySet::PERFMON,
         name: "CAP_PERFMON",
         what: "programs that read the kernel's memory, probes",
         cost: "no probes and no tracepoints: rules and their verdicts only",
+        until: None,
     },
     Need {
         capability: CapabilitySet::SYS_ADMIN,
         name: "CAP_SYS_ADMIN",
         what: "entering other network namespaces; before Linux 5.12, and for `check`, one of its own",
         cost: "only the namespace in which it is started is traced; before Linux 5.12 no rules are told",
+        until: None,
     },
     Need {
         capability: CapabilitySet::SYS_PTRACE,
         name: "CAP_SYS_PTRACE",
         what: "finding namespaces that only processes are in (--netns all, --netns PID)",
         cost: "with --netns all, of namespaces without a name only those are found whose processes may do no more",
+        until: None,
     },
     Need {
         capability: CapabilitySet::SYSLOG,
         name: "CAP_SYSLOG",
         what: "addresses of kernel functions, where the kernel hides them",
         cost: "a drop is told by its reason alone",
+        until: None,
     },
     Need {
         capability: CapabilitySet::NET_RAW,
         name: "CAP_NET_RAW",
         what: "listing legacy iptables' rules",
         cost: "rules of legacy iptables are told by number, without text and verdict",
+        until: None,
     },
     Need {
         capability: CapabilitySet::SYS_RESOURCE,
         name: "CAP_SYS_RESOURCE",
-        what: "before Linux 5.11, memory for programs beyond `ulimit -l`",
-        cost: "before Linux 5.11 no programs are loaded, unless as much may be locked",
+        what: "memory for programs beyond `ulimit -l`",
+        cost: "no probes and no tracepoints, unless as much memory may be locked",
+        until: Some((5, 11)),
     },
 ];
 

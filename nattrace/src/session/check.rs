@@ -6,7 +6,7 @@ use nattrace_core::filter::Filter;
 use super::{kernel, output};
 use crate::cli::ExitStatus;
 use crate::cli::plan::CheckPlan;
-use crate::privileges;
+use crate::privileges::{self, Need};
 use crate::render::check::{Capability, State};
 use crate::source::bpf::fields::KernelTypes;
 use crate::source::bpf::filter::{Selection, kernel_filter};
@@ -84,7 +84,8 @@ fn of_privileges() -> Vec<Capability> {
         if names.is_empty() { Err("this process has none".to_owned()) } else { Ok(names.join(", ")) },
         "nothing is traced",
     )];
-    for need in privileges::NEEDS.iter().filter(|need| !held.contains(need.capability)) {
+    let needed = |need: &&Need| need.until.is_none_or(kernel::is_before);
+    for need in privileges::NEEDS.iter().filter(needed).filter(|need| !held.contains(need.capability)) {
         found.push(capability(
             need.name,
             need.what,

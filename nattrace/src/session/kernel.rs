@@ -304,11 +304,16 @@ fn require_privileges() -> Result<()> {
 
 /// Linux before 5.12, which has no `NFT_TABLE_F_OWNER`; backports are found out by trying.
 fn is_before_owner_tables() -> bool {
+    is_before((5, 12))
+}
+
+/// Whether this is an older kernel.
+pub(super) fn is_before(version: (u32, u32)) -> bool {
     let kernel = rustix::system::uname();
     let release = kernel.release().to_string_lossy();
     let mut numbers =
         release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (5, 12)
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < version
 }
 
 /// Loads programs: all that are wanted, or without probes where those are refused.
