@@ -1,6 +1,7 @@
 //! An end at any moment, of any kind: nothing of nattrace may be left.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,7 @@ impl Way {
 
     fn name(self) -> String {
         match self {
-            Self::Signal(signal) => format!("{signal:?}").replace("Signal::", ""),
+            Self::Signal(signal) => format!("SIG{signal:?}").replace('"', ""),
             Self::Memory => "OOM".to_owned(),
             Self::Threads => "no threads".to_owned(),
         }
@@ -59,9 +60,18 @@ impl Way {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
     /// So long after its start.
-    AfterStart(Duration),
+    Started(Duration),
     /// So long after it was told to end, which it was when it was ready.
-    AfterStop(Duration),
+    Stopped(Duration),
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started(time) => write!(f, "{} ms after its start", time.as_millis()),
+            Self::Stopped(time) => write!(f, "{} ms after it was told to end", time.as_millis()),
+        }
+    }
 }
 
 /// What the ends so far were like.
@@ -90,12 +100,12 @@ impl Stage {
         for number in 0..times {
             let way = Way::ALL[usize::try_from(number)? % Way::ALL.len()];
             let moment = if way != Way::Threads && random.u8(0..3) == 0 {
-                Moment::AfterStop(end.mul_f64(1.5 * random.f64()))
+                Moment::Stopped(end.mul_f64(1.5 * random.f64()))
             } else {
-                Moment::AfterStart(start.mul_f64(2.0 * random.f64()))
+                Moment::Started(start.mul_f64(2.0 * random.f64()))
             };
             self.end_once(role, &args, way, moment, &mut random, &mut tally)?;
-            self.look_for_what_is_left(&before, &format!("{} {moment:.0?}", way.name()))?;
+            self.look_for_what_is_left(&before, &format!("{} {moment}", way.name()))?;
         }
         // Other runs come and go at the same time, unless this is the only scenario.
         if self.settings.kills.is_some() {
@@ -172,10 +182,10 @@ impl Stage {
         let expected =
             in_order && (early.is_none() || stopping) || matches!(ended, Ended::Signal(_)) || group.is_some();
         if !expected {
-            self.problem(format!("{} {moment:.0?}: nattrace ended with {ended}: {said}", way.name()));
+            self.problem(format!("{} {moment}: nattrace ended with {ended}: {said}", way.name()));
         }
         if group.is_none() && said.contains("panicked at") {
-            self.problem(format!("{} {moment:.0?}: nattrace panicked: {said}", way.name()));
+            self.problem(format!("{} {moment}: nattrace panicked: {said}", way.name()));
         }
         if let Some(group) = group {
             tally.scarce += u64::from(group.hits() > 0);
@@ -185,13 +195,13 @@ impl Stage {
         tally.stopping += u32::from(stopping);
         tally.in_order += u32::from(in_order);
         *tally.ways.entry(way.name()).or_default() += 1;
-        tally.moments.push(format!("{} {moment:.0?}", way.name()));
+        tally.moments.push(format!("{} {moment}", way.name()));
         let gone = limits.until(FREED_WITHIN, || {
             let loaded: BTreeSet<u32> = programs::names().into_keys().collect();
             Ok(held.is_disjoint(&loaded).then_some(()))
         })?;
         if gone.is_none() {
-            self.problem(format!("{} {moment:.0?}: a BPF program of nattrace's is still there", way.name()));
+            self.problem(format!("{} {moment}: a BPF program of nattrace's is still there", way.name()));
         }
         Ok(())
     }
@@ -237,8 +247,8 @@ impl Stage {
 /// Waits for the moment; whether it was told to end by then.
 fn reach(process: &mut Process, moment: Moment, may_fail: bool, limits: &Limits) -> Result<bool> {
     match moment {
-        Moment::AfterStart(time) => limits.sleep(time).map(|()| false),
-        Moment::AfterStop(time) => {
+        Moment::Started(time) => limits.sleep(time).map(|()| false),
+        Moment::Stopped(time) => {
             let stderr: PathBuf = process.stderr.clone();
             match process.wait_for_line(&stderr, READY, READY_WITHIN, limits) {
                 Err(_) if may_fail => return Ok(false),

@@ -26,7 +26,7 @@ impl Stage {
             self.traces.get(&wanted.trace).with_context(|| format!("no trace is called {}", wanted.trace))?;
         let pid = running(trace.process.id())?;
         let least = bits(&wanted.least)?;
-        let most = least | bits(&wanted.most)?;
+        let all = least | bits(&wanted.most)?;
         let mut unseen: BTreeSet<&str> = wanted.without.iter().map(String::as_str).collect();
         let mut found = Vec::new();
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
@@ -36,12 +36,13 @@ impl Stage {
             let bare = unseen.remove(name) || wanted.without.iter().any(|without| without == name);
             let (least, most) = match (is_main, bare) {
                 (_, true) => (0, 0),
-                (true, _) => (least, most),
-                (false, false) => (0, most),
+                (true, _) => (least, all),
+                (false, false) => (0, all),
             };
-            let mut sets = vec!["CapPrm", "CapEff", "CapInh", "CapAmb"];
-            sets.extend(wanted.bounding.then_some("CapBnd"));
-            for set in sets {
+            let mut sets = vec![("CapPrm", most), ("CapEff", most), ("CapInh", most), ("CapAmb", most)];
+            // Whoever cannot take anything out of it any more cannot have anything of it, either (`no_new_privs`).
+            sets.extend(wanted.bounding.then_some(("CapBnd", all)));
+            for (set, most) in sets {
                 let Some(held) = field(&status, set).and_then(|text| u64::from_str_radix(text, 16).ok())
                 else {
                     // It ended meanwhile.

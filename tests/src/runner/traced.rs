@@ -132,8 +132,9 @@ impl Stage {
         let name = self.unique(&plan.name);
         // What nft printed is compared with a replay in nft's words, too: one run has one format.
         let compared = watched.iter().any(|watched| watched.plain_monitor.is_some());
-        let replayable =
-            plan.format == Format::Json && plan.ready && !args.iter().any(|arg| arg == "--record");
+        let replayable = plan.format == Format::Json && plan.ready && !args.iter().any(|arg| arg == "--record")
+            // The scenario's files are root's.
+            && plan.via != Via::Nobody;
         let wanted = !self.settings.brief || self.settings.recordings.is_some();
         let recorded = plan.replay || (replayable && (compared || wanted));
         let recording = recorded.then(|| self.lab.dir.join(format!("{name}.events")));
