@@ -9,6 +9,7 @@
 
 pub mod cli;
 mod export;
+pub mod privileges;
 pub mod render;
 pub mod session;
 pub mod source;

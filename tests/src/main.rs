@@ -6,6 +6,7 @@ mod lab;
 mod oracle;
 mod runner;
 mod scenario;
+mod soak;
 mod traffic;
 
 use std::ffi::OsString;
@@ -36,6 +37,8 @@ enum Verb {
     },
     /// Break a port-forward in three namespaces, find it with nattrace, mend it
     Demo(demo::Args),
+    /// Trace a machine that never rests, for long, and see that nothing grows, goes wrong or is left
+    Soak(soak::Args),
     /// Run a command inside a network namespace (`-`: the present one); it dies with its parent
     #[command(hide = true)]
     Enter {
@@ -72,6 +75,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Soak(args) => soak::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Enter { namespace, command } => enter(&namespace, &command),
         Verb::Traffic { traffic } => traffic::run(traffic).map(|()| ExitCode::SUCCESS),

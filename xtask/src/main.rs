@@ -42,6 +42,8 @@ enum Verb {
     Dist,
     /// Take the picture of a report that the README shows
     Picture,
+    /// Load a guest for long while nattrace runs in it, or end nattrace at many moments, and see what becomes of it
+    Soak(verbs::soak::Args),
     /// Record every scenario, for the unit tests of replays
     Record(verbs::record::Args),
     /// Record how much each kernel's verifier goes through for each program
@@ -74,6 +76,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Guest(args) => verbs::guest::run(&cache, &args),
         Verb::Dist => verbs::dist::run(&cache),
         Verb::Picture => verbs::picture::run(&cache),
+        Verb::Soak(args) => verbs::soak::run(&cache, &args),
         Verb::Record(args) => verbs::record::run(&cache, &args),
         Verb::Verifier(args) => verbs::verifier::run(&cache, &args),
     }

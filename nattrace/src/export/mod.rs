@@ -24,8 +24,10 @@ use nattrace_core::conversation::Conversation;
 use nattrace_core::event::{Loss, NetnsId};
 use nattrace_core::journey::{Journey, JourneyId};
 use nattrace_core::record::NftTool;
+use rustix::thread::CapabilitySet;
 
 use crate::cli::plan::Otlp;
+use crate::privileges;
 use crate::render::{Passed, Start, Summary};
 use crate::session::Audience;
 use post::Poster;
@@ -93,7 +95,11 @@ impl Audience for Exporter {
     fn start(&mut self, start: &Start) -> Result<()> {
         let resource = resource::resource(&self.plan.resource, self.host.as_deref(), start.kernel.as_deref());
         let (queue, plan, notify) = (Arc::clone(&self.queue), self.plan.clone(), self.notify);
-        let run = move || sender::run(&queue, &Poster::new(plan), &resource, notify);
+        let run = move || {
+            // Talking to a collector needs none; refused, it does no harm.
+            let _ = privileges::keep(CapabilitySet::empty());
+            sender::run(&queue, &Poster::new(plan), &resource, notify);
+        };
         std::thread::Builder::new()
             .name("otlp".to_owned())
             .spawn(run)

@@ -6,6 +6,7 @@ use nattrace_core::filter::Filter;
 use super::{kernel, output};
 use crate::cli::ExitStatus;
 use crate::cli::plan::CheckPlan;
+use crate::privileges::{self, Need};
 use crate::render::check::{Capability, State};
 use crate::source::bpf::fields::{KernelTypes, Reading};
 use crate::source::bpf::filter::{Selection, kernel_filter};
@@ -56,12 +57,13 @@ fn capabilities() -> Vec<Capability> {
     let mut tracepoints = types.as_ref().map_or_else(|_| no_btf(), |types| load(&mut loaders, types, false));
     let rules = rules(nft.as_ref().err(), probes.as_mut().ok());
 
-    let mut found = vec![capability(
+    let mut found = of_privileges();
+    found.push(capability(
         "btf",
         "layout of the kernel's structures",
         types.as_ref().map(|types| layout_from(types).to_owned()).map_err(Clone::clone),
         "no probes and no tracepoints: rules and their verdicts only",
-    )];
+    ));
     found.extend(of_probes(&probes));
     found.extend(of_tracepoints(&tracepoints, types.as_ref().ok()));
     found.extend(of_rules(nft, &rules, [probes.as_mut().ok(), tracepoints.as_mut().ok()]));
@@ -72,6 +74,28 @@ fn capabilities() -> Vec<Capability> {
         ConntrackSocket::open().map(|_| String::new()).map_err(|error| error.to_string()),
         "connections are known from packets alone",
     ));
+    found
+}
+
+/// What this process may do, and each thing that it may not.
+fn of_privileges() -> Vec<Capability> {
+    let held = privileges::held();
+    let names = privileges::names(held);
+    let mut found = vec![capability(
+        "privileges",
+        "capabilities that are of use here",
+        if names.is_empty() { Err("this process has none".to_owned()) } else { Ok(names.join(", ")) },
+        "nothing is traced",
+    )];
+    let needed = |need: &&Need| need.until.is_none_or(kernel::is_before);
+    for need in privileges::NEEDS.iter().filter(needed).filter(|need| !held.contains(need.capability)) {
+        found.push(capability(
+            need.name,
+            need.what,
+            Err("this process does not have it".to_owned()),
+            need.cost,
+        ));
+    }
     found
 }
 
@@ -100,7 +124,7 @@ fn of_probes(probes: &Result<Programs, String>) -> Vec<Capability> {
 
 fn of_tracepoints(tracepoints: &Result<Programs, String>, types: Option<&KernelTypes>) -> Vec<Capability> {
     let needs_them = || "that needs tracepoints".to_owned();
-    let symbols = Symbols::default();
+    let symbols = Symbols::open();
     let reasons = types.and_then(|types| types.drop_reasons.as_ref());
     let reasons = reasons.map(|reasons| format!("{} known", reasons.len()));
     vec![

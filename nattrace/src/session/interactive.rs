@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use jiff::tz::TimeZone;
 use nattrace_core::filter::Filter;
+use rustix::thread::CapabilitySet;
 use tokio::sync::watch;
 
 use super::audience::Audience;
@@ -16,6 +17,7 @@ use super::voice::{Diverted, say};
 use super::{output, replay, trace};
 use crate::cli::ExitStatus;
 use crate::cli::plan::{Output, TuiPlan, Watched};
+use crate::privileges;
 use crate::render::layout::{Layout, Lines};
 use crate::render::style::{Role, Span};
 use crate::render::text::Text;
@@ -37,6 +39,8 @@ pub(super) fn run(plan: TuiPlan) -> Result<ExitStatus> {
     let listener = feed.clone();
     let diverted = Diverted::to(move |text| listener.say(text));
     let running = start(plan.watched, &feed, told)?;
+    // To show it needs none.
+    let _ = privileges::keep(CapabilitySet::empty());
     let shown = if started(&feed) {
         tui::show(&feed, Model::new(title, live, TimeZone::system()), color).map(Some)
     } else {
@@ -100,6 +104,7 @@ fn heed_signals(feed: &Feed, stop: &watch::Sender<bool>) -> Result<()> {
         Signals::new()?
     };
     let heed = move || {
+        let _ = privileges::keep(CapabilitySet::empty());
         runtime.block_on(async {
             signals.any().await;
             feed.signal();

@@ -6,11 +6,13 @@ use std::os::fd::{AsFd as _, RawFd};
 use anyhow::{Result, bail};
 use nattrace_core::event::{Event, NfFamily, Source};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::CapabilitySet;
 
 use super::legacy::LegacyListings;
 use super::namespace::{self, States, Watched};
 use super::{clock, legacy};
 use crate::cli::plan::{NetnsChoice, TracePlan};
+use crate::privileges;
 use crate::source::bpf::decode::Decoder;
 use crate::source::bpf::fields::{KernelTypes, Reading};
 use crate::source::bpf::filter::{Selection, kernel_filter};
@@ -302,13 +304,7 @@ fn raise_descriptor_limit(namespaces: usize) -> Result<()> {
 
 /// One line for the commonest mistake, before the kernel's many.
 fn require_privileges() -> Result<()> {
-    const CAP_NET_ADMIN: u64 = 1 << 12;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|caps| u64::from_str_radix(caps.trim(), 16).ok());
-    if effective.is_some_and(|caps| caps & CAP_NET_ADMIN == 0) {
+    if !privileges::held().contains(CapabilitySet::NET_ADMIN) {
         bail!("tracing needs root (or at least CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON); run it with sudo");
     }
     Ok(())
@@ -316,11 +312,16 @@ fn require_privileges() -> Result<()> {
 
 /// Linux before 5.12, which has no `NFT_TABLE_F_OWNER`; backports are found out by trying.
 fn is_before_owner_tables() -> bool {
+    is_before((5, 12))
+}
+
+/// Whether this is an older kernel.
+pub(super) fn is_before(version: (u32, u32)) -> bool {
     let kernel = rustix::system::uname();
     let release = kernel.release().to_string_lossy();
     let mut numbers =
         release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (5, 12)
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < version
 }
 
 fn programs_wanted(plan: &TracePlan) -> bool {

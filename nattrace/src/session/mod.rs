@@ -9,6 +9,7 @@ mod clock;
 mod dry_run;
 mod interactive;
 mod kernel;
+mod least;
 mod legacy;
 mod namespace;
 mod output;

@@ -20,6 +20,7 @@ use super::appearing::{self, Changed};
 use super::audience::Audience;
 use super::clock::now_ns;
 use super::kernel::{self, Kernel};
+use super::least;
 use super::legacy;
 use super::output;
 use super::readable::readable;
@@ -34,7 +35,6 @@ use crate::export::{Exporter, Pace};
 use crate::render::{Start, filter_in_words};
 use crate::source::bpf::decode::{Decoded, Decoder};
 use crate::source::bpf::loader::Loaders;
-use crate::source::bpf::symbols::Symbols;
 use crate::source::netlink::neighbour;
 use crate::source::netlink::socket::Received;
 use crate::source::netns::{Netns, run_in};
@@ -87,7 +87,9 @@ pub(super) fn tell(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut stop = stop()?;
+        least::begin();
         let kernel = kernel::set_up(plan, &mut loaders)?;
+        least::keep_needed(&kernel, plan);
         Session::new(plan, kernel, audience, recorder)?.run(&mut stop).await
     })
 }
@@ -534,7 +536,7 @@ impl<'a> Session<'a> {
         }
         let begins = !before && programs.tells_legacy_changes();
         if let Some(decoder) = &mut self.kernel.decoder {
-            decoder.symbols = Symbols::default();
+            decoder.symbols = decoder.symbols.renewed();
         }
         self.take(begins.then(legacy::watched).into_iter().collect())
     }

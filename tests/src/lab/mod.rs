@@ -1,5 +1,6 @@
 //! The laboratory of one scenario: its namespaces, its processes, its files. Dropping it removes all of them.
 
+pub(crate) mod cgroup;
 pub(crate) mod kernel;
 pub(crate) mod netns;
 pub(crate) mod process;

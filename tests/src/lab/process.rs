@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -69,14 +69,30 @@ impl Process {
     }
 
     /// Starts `command` with standard output into a pipe whose reading end is closed at once.
-    pub(crate) fn spawn_into_closed_pipe(mut command: Command, dir: &Path, name: &str) -> Result<Self> {
+    pub(crate) fn spawn_into_closed_pipe(command: Command, dir: &Path, name: &str) -> Result<Self> {
+        let mut process = Self::spawn_with_pipe(command, dir, name)?;
+        drop(process.take_stdout());
+        Ok(process)
+    }
+
+    /// Starts `command` with standard output into a pipe that is read from [`Self::take_stdout`].
+    pub(crate) fn spawn_with_pipe(mut command: Command, dir: &Path, name: &str) -> Result<Self> {
         let stderr = dir.join(format!("{name}.err"));
         let file =
             File::create(&stderr).with_context(|| format!("{} cannot be written", stderr.display()))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).process_group(0);
-        let mut process = Self::start(command, name, dir.join(format!("{name}.out")), stderr)?;
-        drop(process.child.stdout.take());
-        Ok(process)
+        Self::start(command, name, dir.join(format!("{name}.out")), stderr)
+    }
+
+    /// The reading end of that pipe, once.
+    pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Starts `command`, whose output nobody needs however long it goes on.
+    pub(crate) fn spawn_silent(mut command: Command, dir: &Path, name: &str) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        Self::start(command, name, dir.join(format!("{name}.out")), dir.join(format!("{name}.err")))
     }
 
     fn start(mut command: Command, name: &str, stdout: PathBuf, stderr: PathBuf) -> Result<Self> {

@@ -1,6 +1,6 @@
 //! Nothing of nattrace may outlive it, and nothing of a scenario may outlive the scenario.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
@@ -50,6 +50,94 @@ impl Before {
         }
         Ok(found)
     }
+}
+
+/// What nattrace must not have changed in the kernel, and a look tells exactly.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// Role to its whole ruleset, with handles.
+    rulesets: BTreeMap<String, String>,
+    /// Role to its network's sysctls.
+    sysctls: BTreeMap<String, BTreeMap<String, String>>,
+    /// Sysctls of the machine.
+    machine: BTreeMap<String, String>,
+    /// All BPF programs there are.
+    programs: BTreeSet<u32>,
+}
+
+/// Sysctls that the kernel changes by itself.
+const RESTLESS: [&str; 5] = ["random/", "nf_conntrack_count", "ns_last_pid", "pty/nr", "sched_domain/"];
+
+impl Kernel {
+    /// Looks at it.
+    pub(crate) fn look(lab: &Lab) -> Result<Self> {
+        let mut rulesets = BTreeMap::new();
+        let mut of_networks = BTreeMap::new();
+        for (role, namespace) in &lab.namespaces {
+            rulesets.insert(role.clone(), ruleset(lab, role)?);
+            of_networks.insert(role.clone(), namespace.inside(|| Ok(sysctls("/proc/sys/net")))?);
+        }
+        Ok(Self {
+            rulesets,
+            sysctls: of_networks,
+            machine: sysctls("/proc/sys/kernel"),
+            programs: aya::programs::loaded_programs().flatten().map(|program| program.id()).collect(),
+        })
+    }
+
+    /// Complaints about what is otherwise than it was.
+    pub(crate) fn complaints(&self, lab: &Lab) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for (role, namespace) in &lab.namespaces {
+            if self.rulesets.get(role) != Some(&ruleset(lab, role)?) {
+                found.push(format!("the ruleset of {role} is not what it was"));
+            }
+            let now = namespace.inside(|| Ok(sysctls("/proc/sys/net")))?;
+            let before = self.sysctls.get(role).into_iter().flatten();
+            // What a module brings is not changed.
+            for (key, value) in before.filter(|(key, value)| now.get(*key).is_some_and(|now| now != *value)) {
+                found.push(format!("the sysctl {key} of {role} was {value:?}"));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Complaints about the machine, on which nothing else may have happened meanwhile.
+    pub(crate) fn machine_complaints(&self) -> Vec<String> {
+        let now = sysctls("/proc/sys/kernel");
+        let changed = self.machine.iter().filter(|(key, value)| now.get(*key) != Some(value));
+        let mut found: Vec<String> =
+            changed.map(|(key, value)| format!("the sysctl {key} was {value:?}")).collect();
+        for program in aya::programs::loaded_programs().flatten() {
+            if !self.programs.contains(&program.id()) {
+                found.push(format!("a BPF program is left: {}", String::from_utf8_lossy(program.name())));
+            }
+        }
+        found
+    }
+}
+
+fn ruleset(lab: &Lab, role: &str) -> Result<String> {
+    lab.output(Some(role), "nft", &["-a", "-s", "list", "ruleset"])
+}
+
+/// All that can be read below a folder of `/proc/sys`, but for what changes by itself.
+fn sysctls(root: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![Path::new(root).to_owned()];
+    while let Some(dir) = open.pop() {
+        for path in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            let key = path.display().to_string();
+            if path.is_dir() {
+                open.push(path);
+            } else if !RESTLESS.iter().any(|part| key.contains(part))
+                && let Ok(value) = std::fs::read_to_string(&path)
+            {
+                found.insert(key, value.trim().to_owned());
+            }
+        }
+    }
+    found
 }
 
 /// The lines of `nft list tables` that name a table of nattrace's.

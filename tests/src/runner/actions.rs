@@ -151,6 +151,8 @@ impl Stage {
                 self.lab.small_disk(&path, *kib)
             }
             Action::Kill { at, args, times } => self.kill_again_and_again(at, args, *times),
+            Action::Privileges(wanted) => self.privileges(wanted),
+            Action::Fate(fate) => self.fate(fate),
             Action::Memory { trace, most, start } => self.memory(trace, *most, *start),
             Action::Cost(cost) => self.cost(cost),
             Action::Capabilities { trace } => self.capabilities(trace),
@@ -388,6 +390,8 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::Counter { .. } => "counter",
         Action::SmallDisk { .. } => "small-disk",
         Action::Kill { .. } => "kill",
+        Action::Privileges(_) => "privileges",
+        Action::Fate(_) => "fate",
         Action::Memory { .. } => "memory",
         Action::Cost(_) => "cost",
         Action::Capabilities { .. } => "capabilities",

@@ -6,8 +6,10 @@ mod capabilities;
 mod collector;
 mod cost;
 mod expect;
+mod fate;
 mod keep;
 mod kill;
+mod privileges;
 mod programs;
 mod random;
 mod report;
@@ -70,6 +72,9 @@ pub(crate) struct Args {
     /// Only the few that are played on every kernel
     #[arg(long)]
     sample: bool,
+    /// So often each scenario that ends nattrace at random moments does it, and then nothing else may run on the machine
+    #[arg(long)]
+    kills: Option<u32>,
     /// How much longer everything may take than on an idle machine
     #[arg(long, default_value_t = 3.0)]
     patience: f64,
@@ -81,6 +86,9 @@ enum ModeArg {
     Reduced,
     Auto,
 }
+
+/// Seconds, longer than one end of many takes, with all that is looked at after it.
+const EACH_KILL: f64 = 10.0;
 
 /// Runs what was asked for.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -103,6 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         trace_messages: kernel::has_owner_tables(),
         brief: args.brief,
         recordings: args.recordings.clone(),
+        kills: args.kills,
     };
 
     let wanted = |scenario: &Scenario| {
@@ -180,8 +189,9 @@ impl Run {
     /// Runs one scenario and reports it; an error is the runner's own.
     fn one(&self, scenario: &Scenario) -> Result<()> {
         let begun = Instant::now();
+        let kills = f64::from(self.settings.kills.unwrap_or_default()) * EACH_KILL;
         let limits = Limits {
-            deadline: begun + Duration::from_secs_f64(scenario.script.timeout * self.patience),
+            deadline: begun + Duration::from_secs_f64((scenario.script.timeout + kills) * self.patience),
             interrupted: Arc::clone(&self.interrupted),
             patience: self.patience,
         };

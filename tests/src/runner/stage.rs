@@ -34,6 +34,8 @@ pub(super) struct Settings {
     pub(super) brief: bool,
     /// Where each recording is kept, with what was told live.
     pub(super) recordings: Option<PathBuf>,
+    /// How often nattrace is ended where that is done again and again, when the scenario is not to say.
+    pub(super) kills: Option<u32>,
 }
 
 /// One running scenario. The fields are dropped in this order: processes before the namespaces they live in.

@@ -39,6 +39,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// So many complaints of one oracle are enough.
 const ENOUGH: usize = 10;
 
+/// All that a trace of one namespace needs, as setpriv has it.
+const LEAST: &str = "-all,+net_admin,+bpf,+perfmon,+syslog";
+
 /// Runs its other arguments where the first is a file that cannot be run, for this process and its children only.
 const HIDE: &str = r#"mount --bind /dev/null "$(command -v "$0")" && exec "$@""#;
 
@@ -132,8 +135,9 @@ impl Stage {
         let name = self.unique(&plan.name);
         // What nft printed is compared with a replay in nft's words, too: one run has one format.
         let compared = watched.iter().any(|watched| watched.plain_monitor.is_some());
-        let replayable =
-            plan.format == Format::Json && plan.ready && !args.iter().any(|arg| arg == "--record");
+        let replayable = plan.format == Format::Json && plan.ready && !args.iter().any(|arg| arg == "--record")
+            // The scenario's files are root's.
+            && plan.via != Via::Nobody;
         let wanted = !self.settings.brief || self.settings.recordings.is_some();
         let recorded = plan.replay || (replayable && (compared || wanted));
         let recording = recorded.then(|| self.lab.dir.join(format!("{name}.events")));
@@ -223,6 +227,17 @@ impl Stage {
             (Via::NetAdmin, _) => {
                 let mut command = self.lab.command(role, "setpriv")?;
                 command.args(["--bounding-set", "-all,+net_admin", "--inh-caps", "-all,+net_admin", program]);
+                Ok(command)
+            }
+            (Via::Least, _) => {
+                let mut command = self.lab.command(role, "setpriv")?;
+                command.args(["--bounding-set", LEAST, "--inh-caps", LEAST, program]);
+                Ok(command)
+            }
+            (Via::Nobody, _) => {
+                let mut command = self.lab.command(role, "setpriv")?;
+                command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+                command.args(["--inh-caps", LEAST, "--ambient-caps", LEAST, program]);
                 Ok(command)
             }
             (Via::Nameless, _) => {
@@ -723,5 +738,16 @@ sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops 
         assert!(!listens(table, &own("1"), NFTRACE_GROUP));
         assert!(!unread(table, &own("21829")));
         assert!(unread(&table.replace("00000100 0 ", "00000100 1280 "), &own("21829")));
+    }
+
+    #[test]
+    fn the_service_has_what_the_least_have() {
+        let unit = include_str!("../../../packaging/nattrace@.service");
+        for line in ["CapabilityBoundingSet=", "AmbientCapabilities="] {
+            let held = unit.lines().find_map(|text| text.strip_prefix(line)).expect("a set of capabilities");
+            let named = held.to_lowercase().replace("cap_", "+");
+            let least: BTreeSet<&str> = LEAST.split(',').skip(1).collect();
+            assert_eq!(named.split(' ').collect::<BTreeSet<_>>(), least);
+        }
     }
 }

@@ -127,6 +127,10 @@ pub(crate) enum Via {
     Ip,
     /// As root with no capability but CAP_NET_ADMIN.
     NetAdmin,
+    /// As root with the capabilities that a trace of one namespace needs, and no other.
+    Least,
+    /// As nobody, with the same.
+    Nobody,
     /// Where nobody finds an nft that can be run.
     WithoutNft,
     /// Where `ip netns` knows no names.
@@ -393,8 +397,13 @@ pub(crate) enum Action {
     Counter { at: String, name: String, rose: Count },
     /// A file system of that many KiB, mounted below the scenario's directory.
     SmallDisk { path: String, kib: u32 },
-    /// Start nattrace and kill it at a random moment, again and again; nothing of it may be left.
+    /// Start nattrace and end it at a random moment, by signals and for want of memory or threads, again and again; nothing of
+    /// it may be left.
     Kill { at: String, args: Vec<String>, times: u32 },
+    /// What a running nattrace may do yet.
+    Privileges(Privileges),
+    /// Play the same with and without nattrace: everybody's counters must be the same.
+    Fate(Fate),
     /// Most memory that a running nattrace took so far, in MB, and longest time to its ready line, in seconds.
     Memory {
         #[serde(default = "trace_name")]
@@ -699,6 +708,44 @@ pub(crate) struct Classify {
     pub(crate) dropped: Vec<u64>,
     /// The server that receives the others.
     pub(crate) server: String,
+}
+
+/// Which capabilities a running nattrace has, named as setpriv(1) does (`net_admin`).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Privileges {
+    /// Which one.
+    #[serde(default = "trace_name")]
+    pub(crate) trace: String,
+    /// Its first thread has these,
+    pub(crate) least: Vec<String>,
+    /// and may have these, too; no thread has others.
+    #[serde(default)]
+    pub(crate) most: Vec<String>,
+    /// Threads, by name, that are there and have none.
+    #[serde(default)]
+    pub(crate) without: Vec<String>,
+    /// Nothing else is in the bounding set, either.
+    #[serde(default = "yes")]
+    pub(crate) bounding: bool,
+}
+
+/// What is played with and without nattrace.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Fate {
+    /// Where nattrace runs.
+    pub(crate) at: String,
+    /// Its arguments, without `--format`.
+    pub(crate) args: Vec<String>,
+    /// Role to the nft file that is loaded anew before each play.
+    pub(crate) rulesets: BTreeMap<String, String>,
+    /// How many plays without it, and as many with it.
+    pub(crate) plays: u32,
+    /// Least number of journeys that each play with it tells.
+    pub(crate) journeys: usize,
+    /// What is played.
+    pub(crate) play: Vec<Action>,
 }
 
 /// What the cost measurement does.

@@ -12,6 +12,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{cache::Cache, cargo, process, progress};
 
+/// The unit of a trace that goes on.
+pub(crate) const UNIT: &str = "nattrace@.service";
+
 /// Builds what a machine without a toolchain needs, and says where it is.
 pub(crate) fn run(cache: &Cache) -> Result<ExitCode> {
     for file in make(cache)? {
@@ -42,6 +45,11 @@ pub(crate) fn make(cache: &Cache) -> Result<Vec<PathBuf>> {
     let workspace = cargo::workspace();
     for name in ["README.md", "LICENSE-APACHE", "LICENSE-MIT"] {
         put(&workspace.join(name), &root.join("usr/share/doc/nattrace").join(name), 0o644)?;
+    }
+    for (name, place) in
+        [(UNIT, "usr/lib/systemd/system"), ("example.conf", "usr/share/doc/nattrace/examples")]
+    {
+        put(&workspace.join("packaging").join(name), &root.join(place).join(name), 0o644)?;
     }
     for entry in fs::read_dir(workspace.join("docs"))? {
         let path = entry?.path();

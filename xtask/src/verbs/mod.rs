@@ -7,5 +7,6 @@ pub(crate) mod picture;
 pub(crate) mod record;
 pub(crate) mod run;
 pub(crate) mod setup;
+pub(crate) mod soak;
 pub(crate) mod test;
 pub(crate) mod verifier;

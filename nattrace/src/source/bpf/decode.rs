@@ -59,7 +59,7 @@ impl Decoder {
         Self {
             epoch_offset_ns,
             drop_reasons: types.drop_reasons.clone(),
-            symbols: Symbols::default(),
+            symbols: Symbols::open(),
             socket_netns: BTreeMap::new(),
         }
     }

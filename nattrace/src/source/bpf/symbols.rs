@@ -1,14 +1,17 @@
 //! Kernel addresses to function names, from /proc/kallsyms.
 
-use std::io::{BufRead as _, BufReader};
-use std::sync::OnceLock;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Seek as _};
+use std::sync::{Arc, OnceLock};
 
 use super::memory;
 
 /// Text symbols by address; empty where the kernel hides addresses (`kptr_restrict`). They are read when the first one
-/// is asked for: the kernel takes long to write them, and many a trace sees nothing that needs them.
-#[derive(Debug, Default)]
+/// is asked for: the kernel takes long to write them, and many a trace sees nothing that needs them. The file is opened
+/// at once: whether addresses are hidden is settled then (`kallsyms_open`), and privileges are let go of later.
+#[derive(Debug)]
 pub struct Symbols {
+    file: Option<Arc<File>>,
     table: OnceLock<Table>,
 }
 
@@ -21,9 +24,21 @@ struct Table {
 }
 
 impl Symbols {
+    /// Those of the running kernel, as far as this thread may see them.
+    #[must_use]
+    pub fn open() -> Self {
+        Self { file: File::open("/proc/kallsyms").ok().map(Arc::new), table: OnceLock::new() }
+    }
+
+    /// The same, to be read again: modules have come.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        Self { file: self.file.clone(), table: OnceLock::new() }
+    }
+
     fn table(&self) -> &Table {
         self.table.get_or_init(|| {
-            let table = Table::read();
+            let table = self.file.as_deref().map(Table::read).unwrap_or_default();
             memory::trim();
             table
         })
@@ -43,9 +58,11 @@ impl Symbols {
 }
 
 impl Table {
-    fn read() -> Self {
-        let Ok(file) = std::fs::File::open("/proc/kallsyms") else { return Self::default() };
+    fn read(mut file: &File) -> Self {
         let mut symbols = Self::default();
+        if file.rewind().is_err() {
+            return symbols;
+        }
         let (mut reader, mut line) = (BufReader::with_capacity(64 << 10, file), String::new());
         while reader.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
             symbols.add(&line);

@@ -1,10 +1,13 @@
 //! Running another program for its output, for so long and no longer.
 
 use std::io::{self, Read};
-use std::process::{Command, Stdio};
+use std::panic::resume_unwind;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
+
+use crate::privileges;
 
 /// Where these tools are when a user's path does not say.
 const SYSTEM_PATH: &str = "/usr/sbin:/sbin:/usr/local/sbin";
@@ -25,21 +28,21 @@ impl From<io::Error> for CommandError {
 }
 
 /// Runs a program in this thread's namespace and gives what it wrote to its standard output. What is not
-/// UTF-8 is replaced: comments can hold anything, and are only shown.
+/// UTF-8 is replaced: comments can hold anything, and are only shown. It has no more privileges than such programs need.
 pub(super) fn run(program: &str, args: &[&str], timeout: Duration) -> Result<String, CommandError> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(args)
         .env("PATH", format!("{path}:{SYSTEM_PATH}"))
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => CommandError::NotFound,
-            _ => CommandError::Io(error),
-        })?;
+        .stderr(Stdio::piped());
+    let mut child = spawn(&mut command).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => CommandError::NotFound,
+        _ => CommandError::Io(error),
+    })?;
     let (sender, receiver) = channel();
     let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
     // Both at once: a program that fills one pipe while the other is read would wait for ever.
@@ -61,6 +64,17 @@ pub(super) fn run(program: &str, args: &[&str], timeout: Duration) -> Result<Str
             Err(CommandError::Timeout)
         }
     }
+}
+
+/// Starts it from a thread that has let go of everything else: a program has what the thread has that starts it.
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    thread::scope(|scope| {
+        let starter = scope.spawn(|| {
+            privileges::keep(privileges::OF_HELPERS)?;
+            command.spawn()
+        });
+        starter.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 fn read(from: Option<&mut impl Read>) -> String {

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -43,27 +43,63 @@ pub(super) fn unit_tests(tools: &setup::EbpfTools, filter: Option<&str>) -> Resu
 
 /// What `cargo xtask dist` makes: one file that needs no library, and a package that has it and what goes with it.
 pub(super) fn packages(cache: &Cache) -> Tally {
-    let problem = match dist::make(cache).and_then(|made| unpacked(&made)) {
-        Ok(problem) => problem,
-        Err(error) => Some(format!("{error:#}")),
-    };
-    match &problem {
-        None => println!("ok dist"),
-        Some(problem) => println!("FAILED dist {problem}"),
+    let unpacked = dist::make(cache).and_then(|made| unpack(&made));
+    let dist = unpacked.as_deref().map_err(|error| format!("{error:#}")).and_then(|root| {
+        wrong_with_program(root).unwrap_or_else(|error| Some(format!("{error:#}"))).map_or(Ok(()), Err)
+    });
+    let mut all = told("dist", &dist);
+    if process::find(ANALYZE).is_none() {
+        println!("skipped service: no {ANALYZE} on this machine");
+        return all + Tally::SKIPPED;
     }
-    Tally::one(problem.is_none())
+    if let Ok(root) = unpacked {
+        all = all + told("service", &wrong_with_service(&root).map_err(|error| format!("{error:#}")));
+    }
+    all
 }
 
-/// What is wrong with the program in the package, if anything is.
-fn unpacked(made: &[PathBuf]) -> Result<Option<String>> {
-    let Some(package) = made.iter().find(|path| path.extension().is_some_and(|is| is == "deb")) else {
-        return Ok(Some("has made no package".to_owned()));
-    };
+fn told(name: &str, result: &Result<(), String>) -> Tally {
+    match result {
+        Ok(()) => println!("ok {name}"),
+        Err(problem) => println!("FAILED {name} {problem}"),
+    }
+    Tally::one(result.is_ok())
+}
+
+/// What judges units.
+const ANALYZE: &str = "systemd-analyze";
+
+/// How exposed the service may be, of 100; it is 23 with systemd 252, most of it for what tracing is.
+const EXPOSURE: u32 = 25;
+
+/// The unit is one that systemd takes, and locks the service up as far as it is to be.
+fn wrong_with_service(root: &Path) -> Result<()> {
+    let instance = dist::UNIT.replace('@', "@example");
+    let mut verify = Command::new(ANALYZE);
+    verify.args(["verify", "--man=no", "--recursive-errors=no"]);
+    verify.arg(format!("--root={}", root.display())).arg(&instance);
+    process::output_for(&mut verify, "verify the unit")?;
+    let mut security = Command::new(ANALYZE);
+    security.args(["security", "--offline=true", "--no-pager", &format!("--threshold={EXPOSURE}")]);
+    security.arg(format!("--root={}", root.display())).arg(&instance);
+    process::output_for(&mut security, "find the service locked up")?;
+    Ok(())
+}
+
+/// Unpacks the package that was made.
+fn unpack(made: &[PathBuf]) -> Result<PathBuf> {
+    let package = made.iter().find(|path| path.extension().is_some_and(|is| is == "deb"));
+    let package = package.context("has made no package")?;
     let to = package.with_extension("unpacked");
     process::output_for(
         Command::new("dpkg-deb").arg("--extract").args([package, &to]),
         "unpack the package",
     )?;
+    Ok(to)
+}
+
+/// What is wrong with the program in the package, if anything is.
+fn wrong_with_program(to: &Path) -> Result<Option<String>> {
     let program = to.join("usr/bin/nattrace");
     let libraries = elf::libraries(std::slice::from_ref(&program))?;
     if !libraries.is_empty() {
@@ -77,6 +113,7 @@ fn unpacked(made: &[PathBuf]) -> Result<Option<String>> {
         "usr/share/man/man1/nattrace.1",
         "usr/share/bash-completion/completions/nattrace",
         "usr/share/doc/nattrace/docs/nattrace.schema.json",
+        "usr/share/doc/nattrace/examples/example.conf",
     ];
     let missing = beside.iter().find(|file| !to.join(file).is_file());
     Ok(missing.map(|file| format!("the package lacks {file}")))

@@ -15,7 +15,10 @@ use crate::{
     cargo::{self, Programs},
     guest::{self, Job, Stream},
     process, progress, setup,
-    verbs::guest::{pass_on, standard_job},
+    verbs::{
+        guest::{pass_on, standard_job},
+        soak,
+    },
 };
 
 /// How long the whole suite may take in a guest.
@@ -24,12 +27,15 @@ const GUEST_LIMIT: Duration = Duration::from_mins(30);
 /// How many scenarios a guest plays at a time: twice as many as it has processors, since they wait a lot.
 const GUEST_JOBS: u32 = 4;
 
+/// Two rounds of load, overflow and calm.
+const SOAK_MINUTES: f64 = 1.0;
+
 /// Which scenarios a guest plays.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Choice<'a> {
     /// Those with this in their name.
     Named(&'a str),
-    /// All that differs with probes.
+    /// All that differs with probes, and a short soak.
     Brief,
     /// The same after another kernel: without what is the same on each.
     Again,
@@ -82,7 +88,7 @@ pub(crate) fn host_command(programs: &Programs, collector: &Path) -> Option<Comm
 
 /// The runner in a guest that has it.
 pub(crate) fn guest_command() -> String {
-    format!("exec scenarios run --nattrace /usr/bin/nattrace --dir /scenarios --jobs {GUEST_JOBS}")
+    format!("scenarios run --nattrace /usr/bin/nattrace --dir /scenarios --jobs {GUEST_JOBS}")
 }
 
 /// Runs the suite in one boot of a kernel.
@@ -102,7 +108,11 @@ pub(super) fn in_guest(
             command.push_str(" --filter ");
             command.push_str(&process::quoted(filter.as_ref()));
         }
-        Choice::Brief => command.push_str(" --brief"),
+        Choice::Brief => {
+            command.push_str(" --brief; status=$?; ");
+            command.push_str(&soak::load(SOAK_MINUTES));
+            command.push_str(" && exit $status");
+        }
         Choice::Again => command.push_str(" --brief --again"),
         Choice::Sample => command.push_str(" --brief --sample"),
     }
