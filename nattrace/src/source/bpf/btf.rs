@@ -46,8 +46,8 @@ struct Type {
     vlen: u32,
 }
 
-/// The types of a kernel, or of a module on top of it.
-#[derive(Debug)]
+/// The types of a kernel, or of a module on top of it; none to begin with.
+#[derive(Debug, Default)]
 pub struct Btf {
     parts: Vec<Part>,
     /// What was looked for by name: there are 150,000 types, and many fields in few of them.
@@ -80,7 +80,7 @@ impl Btf {
     /// # Errors
     /// When the kernel was built without BTF, or it is malformed.
     pub fn vmlinux() -> Result<Self, BtfError> {
-        let mut btf = Self { parts: Vec::new(), found: RefCell::default() };
+        let mut btf = Self::default();
         btf.add_file("/sys/kernel/btf/vmlinux")?;
         Ok(btf)
     }
@@ -329,7 +329,7 @@ mod tests {
     fn cut_short_anywhere_it_is_an_error_or_empty_but_no_panic() {
         let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else { return };
         for len in (0..200).chain([1000, 100_000, bytes.len() / 2]) {
-            let mut btf = Btf { parts: Vec::new(), found: RefCell::default() };
+            let mut btf = Btf::default();
             if btf.add(bytes.get(..len).unwrap_or_default().to_vec()).is_ok() {
                 let _ = btf.member("sk_buff", "len");
             }
