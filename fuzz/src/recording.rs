@@ -109,17 +109,23 @@ fn tell(events: &[Event]) {
             causes.add(&journey);
             told.all(|r| r.journey(&journey));
             let crowded_out = conversations.add(&journey);
-            crowded_out.iter().for_each(|conversation| told.all(|r| r.conversation(conversation)));
+            for conversation in &crowded_out {
+                told.all(|r| r.conversation(conversation));
+            }
         }
         if event.is_none_or(|event| matches!(event.body, Body::Clock { .. })) {
             black_box(conversations.questions(last_ns));
             let quiet =
                 if event.is_some() { conversations.quiet(last_ns) } else { conversations.rest(last_ns) };
-            quiet.iter().for_each(|conversation| told.all(|r| r.conversation(conversation)));
+            for conversation in &quiet {
+                told.all(|r| r.conversation(conversation));
+            }
             told.all(|r| r.settled(assembler.settled_ns()));
         }
     }
-    losses.iter().for_each(|loss| told.all(|r| r.loss(loss, &[])));
+    for loss in &losses {
+        told.all(|r| r.loss(loss, &[]));
+    }
     let summary = Summary { journeys: tally, causes: causes.worst_first(), ..Summary::default() };
     told.all(|r| r.summary(&summary));
     for (format, renderer) in told.0 {
