@@ -109,7 +109,7 @@ fn tell(events: &[Event]) {
             causes.add(&journey);
             told.all(|r| r.journey(&journey));
             let crowded_out = conversations.add(&journey);
-            for conversation in &crowded_out {
+            if let Some(conversation) = &crowded_out {
                 told.all(|r| r.conversation(conversation));
             }
         }

@@ -20,10 +20,7 @@ pub(crate) fn listing(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let tables = parse::parse(&text);
     for rule in tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules) {
-        assert!(
-            text.contains(&format!("# handle {}", rule.handle)) || text.contains("# handle 0"),
-            "no such handle"
-        );
+        assert!(text.contains(&rule.handle.to_string()), "no such handle");
     }
     black_box(tables);
 }

@@ -95,7 +95,7 @@ fn with_places(journey: &Journey, places: &BTreeMap<JourneyId, u64>) -> String {
     while let Some((before, after)) = rest.split_once("JourneyId(") {
         let (id, after) = after.split_once(')').expect("a number");
         let place = places.get(&JourneyId(id.parse().expect("a number")));
-        told += &format!("{before}#{}", place.map_or("?".to_owned(), u64::to_string));
+        told.extend([before, "#", &place.map_or("?".to_owned(), u64::to_string)]);
         rest = after.to_owned();
     }
     told + &rest

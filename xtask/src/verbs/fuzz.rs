@@ -27,17 +27,18 @@ pub(crate) struct Args {
 }
 
 /// What libFuzzer learns from: every edge, and what is compared. These are flags of LLVM's, so that a stable compiler has them.
-const COVERAGE: [&str; 6] = [
+const COVERAGE: [&str; 7] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
-    "--cfg=fuzzing",
+    "--cfg",
+    "fuzzing",
 ];
 
 /// Bytes of an input at most, and seconds and megabytes that one may take.
-const LIMITS: [&str; 4] = ["-max_len=16384", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"];
+const LIMITS: [&str; 4] = ["-max_len=4096", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"];
 
 /// Tries inputs until one is a finding, or it has been long enough.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -74,7 +75,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 fs::remove_dir_all(&least)?;
             }
             fs::create_dir_all(&least)?;
-            process::output_for(fuzzer().arg("-merge=1").args([&least, &kept, &new]), "minimise a corpus")?;
+            process::output_for(
+                fuzzer().args(["-set_cover_merge=1", "-use_counters=0"]).args([&least, &kept, &new]),
+                "minimise a corpus",
+            )?;
             for entry in fs::read_dir(&kept)? {
                 fs::remove_file(entry?.path())?;
             }
