@@ -64,6 +64,7 @@ impl Kind {
 /// The start of every record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct Head {
     /// [`Kind`].
     pub kind: u32,
@@ -85,6 +86,7 @@ pub const HEADER_BYTES: usize = 96;
 /// A packet's headers at one moment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct Snapshot {
     /// From the network header on.
     pub headers: [u8; HEADER_BYTES],
@@ -109,6 +111,7 @@ impl Snapshot {
 /// A device, or index 0 for none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct Device {
     /// `ifindex`.
     pub index: u32,
@@ -124,6 +127,7 @@ pub const TUPLE_BYTES: usize = 40;
 /// `skb->_nfct`, followed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct Conn {
     /// Address of the `nf_conn`; 0 when none is attached.
     pub key: u64,
@@ -144,6 +148,7 @@ pub struct Conn {
 /// `skb_dst`, followed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct Route {
     /// 1 when a route is attached.
     pub present: u32,
@@ -162,6 +167,7 @@ pub struct Route {
 /// What a packet was dropped amid; `u32::MAX` for what is not known.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct Circumstances {
     /// `skb->dev->state`, the lower half: `__LINK_STATE_*` (include/linux/netdevice.h).
     pub link_state: u32,
@@ -186,6 +192,7 @@ pub struct Circumstances {
 /// Entry or return of `nf_hook_slow`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct HookRecord {
     /// Head.
     pub head: Head,
@@ -212,6 +219,7 @@ pub struct HookRecord {
 /// A rewrite.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct RewriteRecord {
     /// Head.
     pub head: Head,
@@ -230,6 +238,7 @@ pub struct RewriteRecord {
 /// A device took or gave the packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct DeviceRecord {
     /// Head.
     pub head: Head,
@@ -244,6 +253,7 @@ pub struct DeviceRecord {
 /// The end of a buffer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct FreeRecord {
     /// Head.
     pub head: Head,
@@ -293,6 +303,7 @@ pub const WRITER_FUNCTIONS: [&str; 11] = [
 /// A socket or a local protocol took the packet, or a function is about to write into it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct DeliverRecord {
     /// Head.
     pub head: Head,
@@ -311,6 +322,7 @@ pub struct DeliverRecord {
 /// What precedes the message in an [`NftRecord`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct NftHead {
     /// Head; `packet` is exact or 0.
     pub head: Head,
@@ -346,6 +358,7 @@ pub const NFT_LARGE: usize = 2048;
 /// The end of a transaction's notifications, for the socket that listens to them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct CommitRecord {
     /// Head; its time is what the record is for.
     pub head: Head,
@@ -363,6 +376,7 @@ pub const NAME_BYTES: usize = 256;
 /// The result of a rule or chain, read where nf_tables would build a trace message.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct RuleRecord {
     /// Head.
     pub head: Head,
@@ -393,6 +407,7 @@ pub const XT_NAME_BYTES: usize = 32;
 /// `trace_packet`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct LegacyRecord {
     /// Head.
     pub head: Head,
@@ -415,6 +430,7 @@ pub struct LegacyRecord {
 /// `xt_replace_table` or `xt_register_table` was entered, or returned.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes))]
 pub struct LegacyChangeRecord {
     /// Head; the namespace is not told.
     pub head: Head,

@@ -46,6 +46,8 @@ enum Verb {
     Soak(verbs::soak::Args),
     /// Record every scenario, for the unit tests of replays
     Record(verbs::record::Args),
+    /// Give what reads foreign bytes anything at all, with libFuzzer
+    Fuzz(verbs::fuzz::Args),
     /// Record how much each kernel's verifier goes through for each program
     Verifier(verbs::verifier::Args),
 }
@@ -78,6 +80,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Picture => verbs::picture::run(&cache),
         Verb::Soak(args) => verbs::soak::run(&cache, &args),
         Verb::Record(args) => verbs::record::run(&cache, &args),
+        Verb::Fuzz(args) => verbs::fuzz::run(&args),
         Verb::Verifier(args) => verbs::verifier::run(&cache, &args),
     }
 }

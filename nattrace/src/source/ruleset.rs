@@ -6,9 +6,9 @@
 //! made is then listed by its own tool, too.
 
 mod command;
-mod iptables;
+pub mod iptables;
 pub mod legacy;
-mod parse;
+pub mod parse;
 pub mod tool;
 
 use std::collections::BTreeMap;

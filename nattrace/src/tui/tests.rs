@@ -428,41 +428,57 @@ fn what_was_said_is_shown_for_a_while_and_kept() {
     assert!(text(&drawn(&mut model, SMALL, false)).contains("disk is"));
 }
 
-#[test]
-fn hostile_names_stay_text() {
-    const HOSTILE: &str = "\x1b]0;owned\x07\u{9b}2J\u{202e}\n\r\t";
+/// A model of a journey with this wherever somebody else chooses the text.
+fn hostile(evil: &str) -> Model {
     let mut journey = journeys(BROKEN).remove(0);
-    journey.iif = Some(HOSTILE.to_owned());
-    journey.netns.name = Some(HOSTILE.to_owned());
+    journey.iif = Some(evil.to_owned());
+    journey.netns.name = Some(evil.to_owned());
     for finding in &mut journey.findings {
-        finding.text = HOSTILE.to_owned();
-        finding.fix = vec![HOSTILE.to_owned()];
+        evil.clone_into(&mut finding.text);
+        finding.fix = vec![evil.to_owned()];
     }
     for step in &mut journey.steps {
         if let StepKind::Rule(rule) = &mut step.kind {
-            rule.rule.text = Some(format!("accept comment \"{HOSTILE}\""));
-            rule.rule.chain = HOSTILE.to_owned();
+            rule.rule.text = Some(format!("accept comment \"{evil}\""));
+            evil.clone_into(&mut rule.rule.chain);
         }
     }
     if let Outcome::Dropped(nattrace_core::journey::DropCause::Rule { rule, .. }) = &mut journey.outcome {
-        rule.chain = HOSTILE.to_owned();
+        evil.clone_into(&mut rule.chain);
     }
-    let mut model = Model::new(format!("{HOSTILE}.rec"), false, TimeZone::UTC);
+    let mut model = Model::new(format!("{evil}.rec"), false, TimeZone::UTC);
     model.take(news([journey]));
-    for keys in ["", "c", "qy", "qm", "q?", "q<Enter>", "qf\u{9b}\x1b", "<Esc>/\x07\u{202e}"] {
-        press(&mut model, keys);
-        for size in [SMALL, LARGE, (40, 12)] {
-            let buffer = drawn(&mut model, size, true);
-            let bad: Vec<&str> = buffer
-                .content
-                .iter()
-                .map(ratatui::buffer::Cell::symbol)
-                .filter(|symbol| symbol.contains(is_unsafe))
-                .collect();
-            assert!(bad.is_empty(), "{keys:?}: {bad:?}");
+    model
+}
+
+#[test]
+fn hostile_names_stay_text() {
+    const HOSTILE: &str = "\x1b]0;owned\x07\u{9b}2J\u{202e}\n\r\t";
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let random = std::iter::repeat_with(|| {
+        // What a terminal obeys, and anything at all.
+        let one = |rng: &mut fastrand::Rng| if rng.bool() { rng.char('\0'..'\u{a0}') } else { rng.char(..) };
+        (0..rng.usize(1..12)).map(|_| one(&mut rng)).collect::<String>()
+    });
+    for evil in [HOSTILE.to_owned()].into_iter().chain(random.take(15)) {
+        let mut model = hostile(&evil);
+        for keys in ["", "c", "qy", "qm", "q?", "q<Enter>", "qf\u{9b}\x1b", "<Esc>/\x07\u{202e}"] {
+            press(&mut model, keys);
+            for size in [SMALL, LARGE, (40, 12)] {
+                let buffer = drawn(&mut model, size, true);
+                let bad: Vec<&str> = buffer
+                    .content
+                    .iter()
+                    .map(ratatui::buffer::Cell::symbol)
+                    .filter(|symbol| symbol.contains(is_unsafe))
+                    .collect();
+                assert!(bad.is_empty(), "{evil:?} (seed {seed}) with {keys:?}: {bad:?}");
+            }
         }
     }
-    press(&mut model, "<Esc>");
+    let mut model = hostile(HOSTILE);
+    press(&mut model, "<Enter>");
     assert!(text(&drawn(&mut model, LARGE, false)).contains(r"\x1b]0;owned\x07\u{9b}2J"));
 }
 

@@ -8,10 +8,12 @@ mod apt_sources;
 mod bpf_linker;
 pub(crate) mod browser;
 pub(crate) mod collector;
+pub(crate) mod deny;
 pub(crate) mod kernel;
 mod rust_src;
 mod toolchain;
 pub(crate) mod tools;
+mod wheel;
 
 use std::{env, path::PathBuf, process::Command};
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod demo;
 pub(crate) mod dist;
+pub(crate) mod fuzz;
 pub(crate) mod guest;
 pub(crate) mod picture;
 pub(crate) mod record;

@@ -29,6 +29,7 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     if !args.build_only && !args.env {
         setup::tools::install_missing(cache)?;
         setup::collector::get(cache)?;
+        setup::deny::get(cache)?;
         if setup::browser::is_available() {
             setup::browser::install_missing(cache)?;
         }

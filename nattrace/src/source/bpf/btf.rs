@@ -3,7 +3,7 @@
 //! Only what field resolution needs: structures and their members, enumerations, function prototypes. Split
 //! BTF of a module continues the numbering of `vmlinux`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use thiserror::Error;
 
@@ -253,16 +253,17 @@ impl Btf {
         self.named(KIND_STRUCT, structure).find_map(|id| {
             let mut member = Member { bit_offset: 0, bitfield_size: 0, type_id: id };
             for name in path.split('.') {
-                let inner = self.member_of(self.resolve(member.type_id)?, name, 0)?;
-                member = Member { bit_offset: member.bit_offset + inner.bit_offset, ..inner };
+                let inner = self.member_of(self.resolve(member.type_id)?, name, 0, &mut BTreeSet::new())?;
+                member = Member { bit_offset: member.bit_offset.checked_add(inner.bit_offset)?, ..inner };
             }
             Some(member)
         })
     }
 
-    fn member_of(&self, id: u32, wanted: &str, depth: u32) -> Option<Member> {
+    /// A type that is in itself, or in many others, is `passed` once.
+    fn member_of(&self, id: u32, wanted: &str, depth: u32, passed: &mut BTreeSet<u32>) -> Option<Member> {
         let (part, kind) = self.part_of(id)?;
-        if !matches!(kind.kind, KIND_STRUCT | KIND_UNION) || depth > 8 {
+        if !matches!(kind.kind, KIND_STRUCT | KIND_UNION) || depth > 8 || !passed.insert(id) {
             return None;
         }
         let bitfields = u32_at(&part.bytes, kind.at + 4)? >> 31 == 1;
@@ -273,9 +274,9 @@ impl Btf {
             let (bit_offset, bitfield_size) =
                 if bitfields { (offset & 0xff_ffff, offset >> 24) } else { (offset, 0) };
             if name == 0 {
-                let inner = self.resolve(type_id).and_then(|id| self.member_of(id, wanted, depth + 1));
-                if let Some(inner) = inner {
-                    return Some(Member { bit_offset: bit_offset + inner.bit_offset, ..inner });
+                let id = self.resolve(type_id);
+                if let Some(inner) = id.and_then(|id| self.member_of(id, wanted, depth + 1, passed)) {
+                    return Some(Member { bit_offset: bit_offset.checked_add(inner.bit_offset)?, ..inner });
                 }
             } else if self.name(name) == Some(wanted) {
                 return Some(Member { bit_offset, bitfield_size, type_id });
@@ -440,6 +441,42 @@ mod tests {
         assert_eq!(names.find(b"net_device\0"), Some("net_device"));
         assert_eq!(names.find(b"net_devices\0"), None);
         assert_eq!(names.find(b"ne"), None);
+    }
+
+    /// BTF with one structure `one`, of anonymous members of its own type at the largest offset.
+    fn within_itself(members: u16) -> Vec<u8> {
+        let mut types: Vec<u8> =
+            [1, 4 << 24 | u32::from(members), 8].iter().flat_map(|n: &u32| n.to_ne_bytes()).collect();
+        for _ in 0..members {
+            types.extend([0, 1, u32::MAX].iter().flat_map(|n: &u32| n.to_ne_bytes()));
+        }
+        let length = u32::try_from(types.len()).expect("a length");
+        let mut bytes = MAGIC.to_ne_bytes().to_vec();
+        bytes.extend([1, 0]);
+        bytes.extend([24, 0, length, length, 5].iter().flat_map(|n: &u32| n.to_ne_bytes()));
+        bytes.extend(types);
+        bytes.extend(b"\0one\0");
+        bytes
+    }
+
+    #[test]
+    fn what_is_in_itself_has_an_end() {
+        let mut btf = Btf::looking_for(["one"]);
+        btf.add(within_itself(u16::MAX)).expect("BTF");
+        assert_eq!(btf.size_of("one"), Some(8));
+        assert_eq!(btf.member("one", "two"), None);
+    }
+
+    #[test]
+    fn offsets_beyond_what_can_be_counted_are_no_member() {
+        let mut bytes = within_itself(2);
+        // The second member is called as its structure.
+        let second = 24 + 12 + 12;
+        bytes[second..second + 4].copy_from_slice(&1_u32.to_ne_bytes());
+        let mut btf = Btf::looking_for(["one"]);
+        btf.add(bytes).expect("BTF");
+        assert_eq!(btf.member("one", "one").map(|member| member.bit_offset), Some(u32::MAX));
+        assert_eq!(btf.member("one", "one.one"), None);
     }
 
     #[test]

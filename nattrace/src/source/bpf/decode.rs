@@ -15,6 +15,7 @@ use nattrace_core::event::{
     Rewrite, RouteRef, Source, TraceMessage, TraceType, Verdict, Writer,
 };
 use nattrace_core::packet::{Endpoint, Family, Packet, decode, has_right_checksum, protocol};
+use zerocopy::FromBytes;
 
 use super::fields::KernelTypes;
 use super::symbols::Symbols;
@@ -229,30 +230,10 @@ fn some(number: u64) -> Option<u64> {
     (number != 0).then_some(number)
 }
 
-/// Copies a record out of the ring.
-#[expect(unsafe_code, reason = "records are plain integers at an address of any alignment")]
-fn read<T: Record>(bytes: &[u8]) -> Option<T> {
-    if bytes.len() < size_of::<T>() {
-        return None;
-    }
-    // SAFETY: there are enough bytes, and any bit pattern is a value of a `Record`.
-    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+/// Copies a record out of the ring, where it lies at an address of any alignment.
+fn read<T: FromBytes>(bytes: &[u8]) -> Option<T> {
+    T::read_from_prefix(bytes).ok().map(|(record, _)| record)
 }
-
-/// Types of which any bit pattern is a value.
-trait Record: Copy {}
-
-impl Record for Head {}
-impl Record for HookRecord {}
-impl Record for RewriteRecord {}
-impl Record for DeviceRecord {}
-impl Record for FreeRecord {}
-impl Record for DeliverRecord {}
-impl Record for NftHead {}
-impl Record for RuleRecord {}
-impl Record for CommitRecord {}
-impl Record for LegacyRecord {}
-impl Record for LegacyChangeRecord {}
 
 /// `NF_INET_*` for IP families, `NF_NETDEV_*` for netdev (include/uapi/linux/netfilter.h); bridge
 /// numbers its hooks likewise, arp has its own.

@@ -42,10 +42,7 @@ impl Reading {
     #[must_use]
     pub fn begin() -> Self {
         Self(thread::spawn(|| {
-            let structures = Fields::SOURCES.iter().map(|source| source.structure);
-            let functions = modules::FUNCTIONS.map(|(function, _)| function);
-            let others = [DROP_REASONS, KFREE_SKB, CONSUME_SKB];
-            let mut btf = Btf::looking_for(structures.chain(functions).chain(TRAMPOLINES).chain(others));
+            let mut btf = KernelTypes::to_be_read();
             btf.add_vmlinux().map(|()| btf)
         }))
     }
@@ -67,6 +64,18 @@ impl Reading {
 }
 
 impl KernelTypes {
+    /// Types that are still to be added, of which those that are needed here can be looked up.
+    #[must_use]
+    pub fn to_be_read() -> Btf {
+        let structures = Fields::SOURCES.iter().map(|source| source.structure);
+        let functions = modules::FUNCTIONS.map(|(function, _)| function);
+        Btf::looking_for(structures.chain(functions).chain(TRAMPOLINES).chain([
+            DROP_REASONS,
+            KFREE_SKB,
+            CONSUME_SKB,
+        ]))
+    }
+
     /// Resolves the table.
     #[must_use]
     pub fn from_btf(btf: &Btf) -> Self {

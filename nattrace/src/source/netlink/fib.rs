@@ -134,7 +134,9 @@ fn addr(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn route(message: &Message<'_>) -> Option<FibRoute> {
+/// Reads the answer to a request; `None` when it is no route.
+#[must_use]
+pub fn route(message: &Message<'_>) -> Option<FibRoute> {
     if message.kind != libc::RTM_NEWROUTE {
         return None;
     }

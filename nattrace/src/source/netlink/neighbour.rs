@@ -44,7 +44,9 @@ pub fn ask(query: &NeighbourQuery) -> Result<Option<Neighbour>, NeighbourError> 
     Ok(fib::ask(&mut socket, &request, 1, entry)?)
 }
 
-fn entry(message: &Message<'_>) -> Option<Neighbour> {
+/// Reads the answer to a request; `None` when it is no neighbour.
+#[must_use]
+pub fn entry(message: &Message<'_>) -> Option<Neighbour> {
     if message.kind != libc::RTM_NEWNEIGH {
         return None;
     }

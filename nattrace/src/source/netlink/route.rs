@@ -43,27 +43,35 @@ pub struct LocalAddress {
 
 /// The devices of the current namespace.
 pub fn links() -> Result<Vec<Link>, RouteError> {
-    dump(libc::RTM_GETLINK, &[0; IFINFOMSG], |message| {
-        let index = message.payload.get(4..8)?.try_into().ok().map(u32::from_ne_bytes)?;
-        let name = message.attributes_after(IFINFOMSG).find_kind(IFLA_IFNAME)?.text().into_owned();
-        (message.kind == libc::RTM_NEWLINK).then_some(Link { index, name })
-    })
+    dump(libc::RTM_GETLINK, &[0; IFINFOMSG], link)
+}
+
+/// Reads one message; `None` when it is no device.
+#[must_use]
+pub fn link(message: &Message<'_>) -> Option<Link> {
+    let index = message.payload.get(4..8)?.try_into().ok().map(u32::from_ne_bytes)?;
+    let name = message.attributes_after(IFINFOMSG).find_kind(IFLA_IFNAME)?.text().into_owned();
+    (message.kind == libc::RTM_NEWLINK).then_some(Link { index, name })
 }
 
 /// The addresses of the current namespace, of both families.
 pub fn addresses() -> Result<Vec<LocalAddress>, RouteError> {
-    dump(libc::RTM_GETADDR, &[0; IFADDRMSG], |message| {
-        let index = message.payload.get(4..8)?.try_into().ok().map(u32::from_ne_bytes)?;
-        let prefix = message.payload.get(1).copied()?;
-        let attributes = message.attributes_after(IFADDRMSG);
-        // On point-to-point links IFA_ADDRESS is the other end; where there is an IFA_LOCAL it is ours.
-        let local = attributes.find_kind(IFA_LOCAL).or_else(|| attributes.find_kind(IFA_ADDRESS))?;
-        let addr = match local.value.len() {
-            4 => IpAddr::from(<[u8; 4]>::try_from(local.value).ok()?),
-            _ => IpAddr::from(<[u8; 16]>::try_from(local.value).ok()?),
-        };
-        (message.kind == libc::RTM_NEWADDR).then_some(LocalAddress { index, addr, prefix })
-    })
+    dump(libc::RTM_GETADDR, &[0; IFADDRMSG], address)
+}
+
+/// Reads one message; `None` when it is no address.
+#[must_use]
+pub fn address(message: &Message<'_>) -> Option<LocalAddress> {
+    let index = message.payload.get(4..8)?.try_into().ok().map(u32::from_ne_bytes)?;
+    let prefix = message.payload.get(1).copied()?;
+    let attributes = message.attributes_after(IFADDRMSG);
+    // On point-to-point links IFA_ADDRESS is the other end; where there is an IFA_LOCAL it is ours.
+    let local = attributes.find_kind(IFA_LOCAL).or_else(|| attributes.find_kind(IFA_ADDRESS))?;
+    let addr = match local.value.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(local.value).ok()?),
+        _ => IpAddr::from(<[u8; 16]>::try_from(local.value).ok()?),
+    };
+    (message.kind == libc::RTM_NEWADDR).then_some(LocalAddress { index, addr, prefix })
 }
 
 fn dump<T>(

@@ -101,7 +101,7 @@ pub(super) fn tell(tables: &mut [Table], timeout: Duration) -> Vec<&'static str>
 }
 
 /// Rules by table and chain.
-type Saved = BTreeMap<String, BTreeMap<String, Vec<String>>>;
+pub type Saved = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 
 fn saved(owner: &Owner, timeout: Duration) -> Result<Saved, CommandError> {
     let [own, common] = owner.programs;
@@ -114,7 +114,8 @@ fn saved(owner: &Owner, timeout: Duration) -> Result<Saved, CommandError> {
 }
 
 /// Reads what `iptables-save` printed, if that was about nf_tables.
-fn parse(output: &str) -> Saved {
+#[must_use]
+pub fn parse(output: &str) -> Saved {
     let mut saved = Saved::new();
     let mut table = None;
     let mut ours = false;
@@ -143,7 +144,7 @@ fn parse(output: &str) -> Saved {
 }
 
 /// Pairs the rules of a table with those saved, if both sides have the same chains with as many rules.
-fn pair(table: &mut Table, saved: Option<&BTreeMap<String, Vec<String>>>) {
+pub fn pair(table: &mut Table, saved: Option<&BTreeMap<String, Vec<String>>>) {
     let Some(saved) = saved else { return };
     let chains = || table.chains.iter().filter(|chain| !chain.rules.is_empty());
     let equal = chains().count() == saved.len()

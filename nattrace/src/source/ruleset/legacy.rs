@@ -162,7 +162,8 @@ fn list_here(begun_ns: u64) -> (Listing, Option<LegacyError>) {
 
 /// Reads the output for one table. `None` where a line is not what it should be: one line more or less, and every number
 /// behind it would name another rule.
-fn parse(text: &str) -> Option<Vec<Chain>> {
+#[must_use]
+pub fn parse(text: &str) -> Option<Vec<Chain>> {
     let mut chains: Vec<Chain> = Vec::new();
     let (mut begun, mut over) = (false, false);
     for line in text.lines() {

@@ -10,7 +10,8 @@ use nattrace_core::event::{HookPoint, NfFamily};
 use nattrace_core::ruleset::{BaseChain, Chain, Rule, Table};
 
 /// Everything that the listing tells of tables, chains and rules.
-pub(super) fn parse(text: &str) -> Vec<Table> {
+#[must_use]
+pub fn parse(text: &str) -> Vec<Table> {
     let mut parser = Parser { lines: text.lines() };
     let mut tables = Vec::new();
     while let Some(line) = parser.lines.next() {

@@ -12,7 +12,7 @@ use super::{super::dist, report::Report, tally::Tally};
 use crate::{cache::Cache, cargo, guest::elf, process, setup};
 
 /// Formatting and lints, of both sides.
-pub(super) fn lints(tools: &setup::EbpfTools) -> Result<Tally> {
+pub(super) fn lints(cache: &Cache, tools: &setup::EbpfTools) -> Result<Tally> {
     let mut fmt = cargo::command(tools);
     fmt.args(["fmt", "--all", "--check"]);
     let mut host = cargo::command(tools);
@@ -25,7 +25,31 @@ pub(super) fn lints(tools: &setup::EbpfTools) -> Result<Tally> {
             println!("{} {name}", if passed { "ok" } else { "FAILED" });
             Ok(Tally::one(passed))
         })
+        .chain([dependencies(cache)])
         .sum()
+}
+
+/// Licences, doubles and origins of what the workspace is made of. Advisories are another machine's to look for: their
+/// database is not among the registries.
+fn dependencies(cache: &Cache) -> Result<Tally> {
+    let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
+    // What only other features need was not fetched by building.
+    let mut fetch = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    fetch.args(["fetch", "--quiet", "--locked", "--target", &target]).current_dir(cargo::workspace());
+    let deny = setup::deny::get(cache).and_then(|deny| process::output(&mut fetch).map(|_| deny));
+    let deny = match deny {
+        Ok(deny) => deny,
+        Err(error) => {
+            println!("skipped cargo-deny: {error:#}");
+            return Ok(Tally::SKIPPED);
+        }
+    };
+    let mut check = Command::new(deny);
+    check.args(["--offline", "--log-level", "error", "--target", &target]);
+    check.args(["check", "bans", "licenses", "sources"]).current_dir(cargo::workspace());
+    let passed = process::status(check.stdout(Stdio::null()))?.success();
+    println!("{} cargo-deny", if passed { "ok" } else { "FAILED" });
+    Ok(Tally::one(passed))
 }
 
 /// The tests of the workspace's default members.

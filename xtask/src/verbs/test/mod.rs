@@ -80,7 +80,7 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     if !args.host {
         if filter.is_none() {
             let started = Instant::now();
-            add("lints", started, checks::lints(&tools)?);
+            add("lints", started, checks::lints(cache, &tools)?);
         }
         println!();
         let started = Instant::now();
