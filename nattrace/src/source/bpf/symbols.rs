@@ -8,8 +8,9 @@ use super::memory;
 
 /// Text symbols by address; empty where the kernel hides addresses (`kptr_restrict`). They are read when the first one
 /// is asked for: the kernel takes long to write them, and many a trace sees nothing that needs them. The file is opened
-/// at once: whether addresses are hidden is settled then (`kallsyms_open`), and privileges are let go of later.
-#[derive(Debug)]
+/// at once: whether addresses are hidden is settled then (`kallsyms_open`), and privileges are let go of later. By default
+/// there are none.
+#[derive(Debug, Default)]
 pub struct Symbols {
     file: Option<Arc<File>>,
     table: OnceLock<Table>,
