@@ -623,6 +623,7 @@ fn losses_and_the_sum() {
         1 dropped  by rule "drop" (inet filter forward handle 7)  from #1 on
         1 dropped  by the kernel: no route.  from #1 on
         17 more matched and were left out by --rate
+        3 packets more were not followed: events came faster than they could be read
         Events lost: 2 of nft
 
         No packet matched.
