@@ -50,6 +50,8 @@ const SETTLE: Duration = Duration::from_millis(10);
 const COMMIT_NS: u64 = 2_000_000;
 /// See [`COMMIT_NS`].
 const CHANGE_NS: u64 = 20_000;
+/// A loop that took longer than its tick and this was held up: by the machine, or it was stopped.
+const HELD_UP: Duration = Duration::from_millis(50);
 /// Records taken before other sources, signals and the output get their turn.
 const BATCH: usize = 4096;
 /// Events that a socket's reader hands over at once: what waits in the channel is bounded by this.
@@ -236,6 +238,12 @@ impl<'a> Session<'a> {
                 Some(input) = self.inputs.recv() => self.input(input)?,
                 () = sleep_until(next_look) => {}
             }
+            if next_look.elapsed() > HELD_UP {
+                // Rulesets may have changed since: what tells of it is to be read before a packet is told to have met the
+                // old one. The first lets the runtime see which sockets have something, the second lets them be read.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+            }
             let (time_ns, behind) = self.look()?;
             if behind {
                 // A ring that never runs empty must not starve signals and timers, which the runtime looks at when it
@@ -416,7 +424,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Whether an event means that the ruleset changed; a commit gets its time from the ring, when it is there.
+    /// Whether an event means that the ruleset changed; a commit gets its time from the ring, when it is there. A ring that
+    /// overflowed does not have it: it was some time since the socket was read before. Without a ring sockets are read at once.
     fn sees_change(&mut self, event: &mut Event) -> Result<bool> {
         match &mut event.body {
             Body::Commit(commit) => {
@@ -424,6 +433,8 @@ impl<'a> Session<'a> {
                 if let Some(time_ns) = self.committed.remove(&(event.netns, commit.generation)) {
                     event.time_ns = time_ns;
                     commit.uncertain_ns = Some(COMMIT_NS + CHANGE_NS * u64::from(commit.changes));
+                } else if self.kernel.programs.is_none() {
+                    commit.uncertain_ns = None;
                 }
                 Ok(true)
             }
@@ -702,17 +713,23 @@ fn spawn_reader(
 ) -> AbortHandle {
     let task = tokio::spawn(async move {
         let mut last_ns = now_ns();
+        // When it had nothing: whatever is read later happened later.
+        let mut emptied_ns = last_ns;
         loop {
             let Ok(mut ready) = fd.readable().await else { return };
             let mut events = Vec::new();
             while events.len() < BUNCH {
                 let now = now_ns();
                 match receive() {
-                    Ok(Received::Item(body)) => {
+                    Ok(Received::Item(mut body)) => {
+                        if let Body::Commit(commit) = &mut body {
+                            commit.uncertain_ns = Some(now.saturating_sub(emptied_ns));
+                        }
                         events.push(Event { time_ns: now, cpu: u32::MAX, netns, body });
                     }
                     Ok(Received::Lost) => events.push(Event { netns, ..loss(source, None, last_ns, now) }),
                     Ok(Received::Empty) => {
+                        emptied_ns = now;
                         ready.clear_ready();
                         break;
                     }

@@ -135,9 +135,8 @@ impl Stage {
         let name = self.unique(&plan.name);
         // What nft printed is compared with a replay in nft's words, too: one run has one format.
         let compared = watched.iter().any(|watched| watched.plain_monitor.is_some());
-        let replayable = plan.format == Format::Json && plan.ready && !args.iter().any(|arg| arg == "--record")
-            // The scenario's files are root's.
-            && plan.via != Via::Nobody;
+        let replayable =
+            plan.format == Format::Json && plan.ready && !args.iter().any(|arg| arg == "--record");
         let wanted = !self.settings.brief || self.settings.recordings.is_some();
         let recorded = plan.replay || (replayable && (compared || wanted));
         let recording = recorded.then(|| self.lab.dir.join(format!("{name}.events")));
@@ -235,6 +234,8 @@ impl Stage {
                 Ok(command)
             }
             (Via::Nobody, _) => {
+                // It writes its recording beside what the runner writes.
+                std::fs::set_permissions(&self.lab.dir, Permissions::from_mode(0o777))?;
                 let mut command = self.lab.command(role, "setpriv")?;
                 command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
                 command.args(["--inh-caps", LEAST, "--ambient-caps", LEAST, program]);
