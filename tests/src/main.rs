@@ -1,12 +1,15 @@
 //! `scenarios`: runs nattrace against real kernels, real rulesets and real traffic, and compares what it says
 //! with what others saw.
 
+mod bench;
+mod bpf;
 mod demo;
 mod lab;
 mod oracle;
 mod runner;
 mod scenario;
 mod traffic;
+mod usage;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -36,6 +39,8 @@ enum Verb {
     },
     /// Break a port-forward in three namespaces, find it with nattrace, mend it
     Demo(demo::Args),
+    /// Compare what tools cost the packets that a router forwards
+    Bench(bench::Args),
     /// Run a command inside a network namespace (`-`: the present one); it dies with its parent
     #[command(hide = true)]
     Enter {
@@ -73,6 +78,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Demo(args) => demo::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Enter { namespace, command } => enter(&namespace, &command),
         Verb::Traffic { traffic } => traffic::run(traffic).map(|()| ExitCode::SUCCESS),
     }

@@ -44,6 +44,8 @@ enum Verb {
     Picture,
     /// Record every scenario, for the unit tests of replays
     Record(verbs::record::Args),
+    /// Compare what nattrace and its peers cost a router, in a guest, and write docs/performance.md
+    Bench(verbs::bench::Args),
     /// Record how much each kernel's verifier goes through for each program
     Verifier(verbs::verifier::Args),
 }
@@ -75,6 +77,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Dist => verbs::dist::run(&cache),
         Verb::Picture => verbs::picture::run(&cache),
         Verb::Record(args) => verbs::record::run(&cache, &args),
+        Verb::Bench(args) => verbs::bench::run(&cache, &args),
         Verb::Verifier(args) => verbs::verifier::run(&cache, &args),
     }
 }

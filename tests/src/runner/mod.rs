@@ -7,7 +7,6 @@ mod cost;
 mod expect;
 mod keep;
 mod kill;
-mod programs;
 mod random;
 mod report;
 mod stage;
@@ -29,6 +28,7 @@ use crate::lab::{self, Interrupted, Limits, kernel, netns};
 use crate::scenario::{Mode, Need, Scenario, load};
 use report::{Report, Verdict};
 use stage::{Settings, Stage};
+pub(crate) use traced::READY;
 
 /// How to run.
 #[derive(Debug, clap::Args)]

@@ -13,7 +13,6 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::keep;
-use super::programs::{self, Program};
 use super::stage::Stage;
 use crate::lab::Limits;
 use crate::lab::netns::Namespace;
@@ -25,9 +24,10 @@ use crate::oracle::{
     agreement, anonymized, conntrack, legacy, listing, monitor, nft_format, pcapng, replay, xtables,
 };
 use crate::scenario::{Agreement, Counting, Format, Hooks, Mode, Stdout, Trace, Via};
+use crate::usage::programs::{self, Program};
 
 /// The line that says that everything is attached.
-pub(super) const READY: &str = "nattrace: tracing";
+pub(crate) const READY: &str = "nattrace: tracing";
 
 /// The longest time until then; the cost scenario asks for less.
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(15);

@@ -9,6 +9,7 @@ mod bpf_linker;
 pub(crate) mod browser;
 pub(crate) mod collector;
 pub(crate) mod kernel;
+pub(crate) mod peers;
 mod rust_src;
 mod toolchain;
 pub(crate) mod tools;
