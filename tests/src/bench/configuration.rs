@@ -48,9 +48,23 @@ pub(super) struct Configuration {
     /// Whether it is also measured where instructions are the clock. Their one processor is the tool's, too, so that
     /// only what a tool does in the kernel can be told from what it does besides.
     pub(super) counted: bool,
+    /// Whether it is measured in a short run, too.
+    pub(super) brief: bool,
 }
 
 impl Configuration {
+    fn new(id: impl Into<String>, title: impl Into<String>, tool: Tool, told: Told) -> Self {
+        Self { id: id.into(), title: title.into(), tool, told, counted: false, brief: false }
+    }
+
+    fn counted(self) -> Self {
+        Self { counted: true, ..self }
+    }
+
+    fn brief(self) -> Self {
+        Self { brief: true, ..self }
+    }
+
     /// The port that its filter names.
     pub(super) fn port(&self) -> u16 {
         if self.told == Told::Nothing { OTHER_PORT } else { PORT }
@@ -61,12 +75,9 @@ impl Configuration {
         let program = command.split_whitespace().next().unwrap_or("command");
         let name = program.rsplit('/').next().unwrap_or(program);
         [(Told::Nothing, "nothing", "nothing matches"), (Told::All, "all", "all match")].map(
-            |(told, id, title)| Self {
-                id: format!("{name}-{id}"),
-                title: format!("`{command}`, {title}"),
-                tool: Tool::Command(command.to_owned()),
-                told,
-                counted: false,
+            |(told, id, title)| {
+                let tool = Tool::Command(command.to_owned());
+                Self::new(format!("{name}-{id}"), format!("`{command}`, {title}"), tool, told).brief()
             },
         )
     }
@@ -83,64 +94,52 @@ pub(super) fn all() -> Vec<Configuration> {
     let count = &["-e", "fentry:nf_hook_slow { @hooks = count(); }"];
     let print =
         &["-e", "fentry:nf_hook_slow { printf(\"hook %d of %p\\n\", args->state->hook, args->skb); }"];
-    let rows = [
-        ("nattrace-nothing", "nattrace, nothing matches", Tool::Nattrace(&[]), Told::Nothing, true),
-        ("floor", "empty programs at the same points", Tool::Floor, Told::Nothing, true),
-        (
+    let row = Configuration::new;
+    vec![
+        row("nattrace-nothing", "nattrace, nothing matches", Tool::Nattrace(&[]), Told::Nothing)
+            .counted()
+            .brief(),
+        row("floor", "empty programs at the same points", Tool::Floor, Told::Nothing).counted().brief(),
+        row(
             "nattrace-no-table",
             "nattrace `--no-trace-table`, nothing matches",
             Tool::Nattrace(&["--no-trace-table"]),
             Told::Nothing,
-            true,
-        ),
-        (
+        )
+        .counted(),
+        row(
             "nattrace-some",
-            "nattrace, all match, 10 a second are selected",
+            "nattrace, all match: 10 connections a second are followed",
             Tool::Nattrace(&[]),
             Told::Some,
-            true,
-        ),
-        (
-            "nattrace-all",
-            "nattrace `--rate 0`, all match",
-            Tool::Nattrace(&["--rate", "0"]),
-            Told::All,
-            false,
-        ),
-        ("nft-some", "`nft monitor trace`, 10 a second are marked", Tool::NftMonitor, Told::Some, true),
-        ("nft-all", "`nft monitor trace`, all are marked", Tool::NftMonitor, Told::All, false),
-        (
+        )
+        .brief(),
+        row("nattrace-all", "nattrace `--rate 0`, all match", Tool::Nattrace(&["--rate", "0"]), Told::All)
+            .brief(),
+        row("nft-some", "`nft monitor trace`, 10 packets a second are marked", Tool::NftMonitor, Told::Some)
+            .counted(),
+        row("nft-all", "`nft monitor trace`, all are marked", Tool::NftMonitor, Told::All).brief(),
+        row(
             "bpftrace-count",
             "bpftrace, calls of `nf_hook_slow` counted",
             Tool::Peer("bpftrace", count),
             Told::Nothing,
-            true,
-        ),
-        (
+        )
+        .counted(),
+        row(
             "bpftrace-print",
             "bpftrace, calls of `nf_hook_slow` printed",
             Tool::Peer("bpftrace", print),
             Told::All,
-            false,
-        ),
-        ("pwru-nothing", "pwru, nothing matches", Tool::Peer("pwru", pwru), Told::Nothing, true),
-        (
-            "pwru-few",
-            "pwru at 9 functions, nothing matches",
-            Tool::Peer("pwru", pwru_few),
-            Told::Nothing,
-            true,
-        ),
-        ("pwru-all", "pwru, all match", Tool::Peer("pwru", pwru), Told::All, false),
-    ];
-    let row = |(id, title, tool, told, counted): (&str, &str, _, _, _)| Configuration {
-        id: id.to_owned(),
-        title: title.to_owned(),
-        tool,
-        told,
-        counted,
-    };
-    rows.into_iter().map(row).collect()
+        )
+        .brief(),
+        row("pwru-nothing", "pwru, nothing matches", Tool::Peer("pwru", pwru), Told::Nothing)
+            .counted()
+            .brief(),
+        row("pwru-few", "pwru at 9 functions, nothing matches", Tool::Peer("pwru", pwru_few), Told::Nothing)
+            .counted(),
+        row("pwru-all", "pwru, all match", Tool::Peer("pwru", pwru), Told::All),
+    ]
 }
 
 #[cfg(test)]

@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// How often each configuration has its turn
     #[arg(long, default_value_t = 8)]
     turns: u32,
+    /// Leave out what is only for completeness
+    #[arg(long)]
+    brief: bool,
     /// This machine's clock counts instructions: leave out tools whose own work would be counted with the packets'
     #[arg(long)]
     instructions: bool,
@@ -122,7 +125,7 @@ impl Bench {
         let flood = Flood::open(&lab)?;
         let mut rows = configuration::all();
         rows.extend(args.with.iter().flat_map(|command| Configuration::of_command(command)));
-        rows.retain(|row| row.counted || !args.instructions);
+        rows.retain(|row| (row.counted || !args.instructions) && (row.brief || !args.brief));
         let nattrace = crate::runner::nattrace(&args.nattrace)?;
         let programs = Programs { nattrace, peers: args.peers.clone(), points: Vec::new() };
         Ok(Self { flood, lab, programs, rows })

@@ -20,37 +20,25 @@ pub(super) struct Run {
     pub(super) circumstances: Vec<String>,
     /// How often each configuration had its turn.
     pub(super) turns: u32,
-    /// In a guest whose time is the host's.
-    pub(super) timed: Figures,
-    /// In one where a nanosecond is an instruction; or why there is none.
+    /// In a guest whose time is the host's; or why there is none.
+    pub(super) timed: Result<Figures, String>,
+    /// The same where a nanosecond is an instruction.
     pub(super) counted: Result<Figures, String>,
-    /// Lines of `scenarios measure`, or why there are none.
+    /// Lines of `scenarios measure`.
     pub(super) user_space: Result<Vec<Value>, String>,
 }
 
 impl Run {
     /// The whole document.
     pub(super) fn document(&self) -> String {
-        let kernel = self.timed.machine["kernel"].as_str().unwrap_or("?");
-        let points = self.timed.machine["points"].as_str().unwrap_or("?");
-        let counted = match &self.counted {
-            Ok(figures) => instructions(figures).markdown(),
+        let sections = self.sections().map(|section| match section {
+            Ok(table) => table.markdown(),
             Err(reason) => format!("Not measured in this run: {reason}.\n"),
-        };
-        let user_space = match &self.user_space {
-            Ok(lines) => stages(lines).markdown(),
-            Err(reason) => format!("Not measured in this run: {reason}.\n"),
-        };
-        let missing: Vec<_> = self
-            .timed
-            .rows
-            .iter()
-            .filter_map(|row| Some(format!("- {}: {}\n", row.title, row.missing.as_ref()?)))
-            .collect();
-        let missing = if missing.is_empty() {
-            String::new()
-        } else {
-            format!("\nWhat could not be had, and why:\n\n{}", missing.concat())
+        });
+        let [forwarding, counted, user_space] = sections;
+        let missing = match self.missing().as_slice() {
+            [] => String::new(),
+            missing => format!("\nWhat could not be had, and why:\n\n- {}\n", missing.join("\n- ")),
         };
         let circumstances: Vec<_> = self.circumstances.iter().map(|line| format!("- {line}\n")).collect();
         format!(
@@ -59,8 +47,7 @@ impl Run {
 Written by `{command}` on {date}: every number is of that run. Ratios hold for this emulated machine; a real one
 forwards more, and its ratios may be others. Counts of program runs and of events hold anywhere.
 
-{circumstances}- Kernel {kernel}; nattrace's programs, and so the empty ones, are at {points}.
-
+{circumstances}
 ## Packets through a router
 
 A client, a router and a server, namespaces of one guest. The client sends UDP datagrams of 64 bytes as fast as their
@@ -69,7 +56,8 @@ what was received in a second. Bursts last 0.4 s at most; between attaching or d
 that counts, one is thrown away. Each tool had its turn {turns} times, after and before bursts without any tool; a ratio is
 to the median of those, and the table has the median of all ratios, with the quartiles. The first row is what is left of the
 difference between such bursts themselves. *Known*: one connection, which the router's conntrack knows. *New*: each datagram
-is of a connection of its own.
+is of a connection of its own. The empty programs are at those points where the running nattrace has its own, as the kernel
+tells of them: {points}.
 
 Program runs are the kernel's count (`kernel.bpf_stats_enabled`) in a further burst, in all three namespaces. What should be
 told is taken from ten datagrams that came slowly, times those of a burst at full speed. *Lost* is what the tool itself says.
@@ -94,69 +82,87 @@ From a recording, on one processor, without a kernel to trace: processor time of
             date = self.date,
             circumstances = circumstances.concat(),
             turns = self.turns,
-            forwarding = self.forwarding().markdown(),
+            points = self.points(),
             goals = self.goals().markdown(),
         )
     }
 
     /// What a terminal shows.
     pub(super) fn shown(&self) -> String {
-        let missing = self.timed.rows.iter().filter_map(|row| {
-            Some(format!("missing: {}: {}\n", row.title.replace('`', ""), row.missing.as_ref()?))
+        let sections = self.sections().map(|section| match section {
+            Ok(table) => table.aligned(),
+            Err(reason) => format!("not measured: {reason}\n"),
         });
-        let counted = match &self.counted {
-            Ok(figures) => instructions(figures).aligned(),
-            Err(reason) => format!("no instructions: {reason}\n"),
-        };
-        let user_space = match &self.user_space {
-            Ok(lines) => stages(lines).aligned(),
-            Err(reason) => format!("no figures of user space: {reason}\n"),
-        };
-        let forwarding = self.forwarding().aligned() + &missing.collect::<String>();
-        [forwarding, counted, user_space, self.goals().aligned()].join("\n")
+        let missing: Vec<_> = self.missing().iter().map(|line| format!("missing: {line}\n")).collect();
+        [missing.concat(), sections.join("\n"), self.goals().aligned()].join("\n")
+    }
+
+    /// Packets through a router, the same by instructions, user space.
+    fn sections(&self) -> [Result<Table, &String>; 3] {
+        [
+            self.timed.as_ref().map(forwarding),
+            self.counted.as_ref().map(instructions),
+            self.user_space.as_ref().map(|lines| stages(lines)),
+        ]
+    }
+
+    /// Tools that could not be had, and why.
+    fn missing(&self) -> Vec<String> {
+        let runs = [&self.timed, &self.counted].into_iter().flatten();
+        let rows = runs.flat_map(|figures| &figures.rows);
+        let mut missing: Vec<_> =
+            rows.filter_map(|row| Some(format!("{}: {}", row.title, row.missing.as_ref()?))).collect();
+        missing.dedup();
+        missing
+    }
+
+    /// Where the floor's programs are.
+    fn points(&self) -> &str {
+        let mut runs = [&self.timed, &self.counted].into_iter().flatten();
+        runs.find_map(|figures| figures.machine["points"].as_str()).unwrap_or("no points")
     }
 
     fn goals(&self) -> Table {
-        goals::judged(&self.timed, self.counted.as_ref().ok())
+        goals::judged(self.timed.as_ref().ok(), self.counted.as_ref().ok())
     }
+}
 
-    /// The comparison.
-    fn forwarding(&self) -> Table {
-        let mut table = Table::new([
-            "tool",
-            "rate, known",
-            "rate, new",
-            "packets lost",
-            "program runs a packet",
-            "ready, s",
-            "idle, %",
-            "MB",
-            "to be told",
-            "told",
-            "lost",
-        ]);
-        for row in &self.timed.rows {
-            if row.missing.is_some() {
-                table.row(vec![row.title.clone(), "missing".to_owned()]);
-                continue;
-            }
-            let cost = |key: &str| row.cost[key].as_f64();
-            let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.1}"));
-            let mut cells = vec![
-                row.title.clone(),
-                ratio(&row.known),
-                ratio(&row.new),
-                lost(row),
-                number(cost("runs_per_packet")),
-                median(&row.ready).map_or_else(String::new, |ready| format!("{ready:.2}")),
-                cost("idle_percent").map_or_else(String::new, |idle| format!("{idle:.2}")),
-                number(cost("rss_mb")),
-            ];
-            cells.extend(goals::told(&row.events));
-            table.row(cells);
+/// The comparison.
+fn forwarding(figures: &Figures) -> Table {
+    let mut table = Table::new([
+        "tool",
+        "rate, known",
+        "rate, new",
+        "packets lost",
+        "program runs a packet",
+        "ready, s",
+        "idle, %",
+        "MB",
+        "to be told",
+        "told",
+        "lost",
+    ]);
+    for row in &figures.rows {
+        if row.missing.is_some() {
+            table.row(vec![row.title.clone(), "missing".to_owned()]);
+            continue;
         }
-        table
+        let cost = |key: &str| row.cost[key].as_f64();
+        let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.1}"));
+        let mut cells = vec![
+            row.title.clone(),
+            ratio(&row.known),
+            ratio(&row.new),
+            lost(row),
+            number(cost("runs_per_packet")),
+            median(&row.ready).map_or_else(String::new, |ready| format!("{ready:.2}")),
+            cost("idle_percent").map_or_else(String::new, |idle| format!("{idle:.2}")),
+            number(cost("rss_mb")),
+        ];
+        cells.extend(goals::told(&row.events));
+        table.row(cells);
     }
+    table
 }
 
 /// `0.93 (0.91–0.95)`; of the first row the rate itself, too.
@@ -233,7 +239,7 @@ mod tests {
             date: "2026-11-27".to_owned(),
             circumstances: vec!["A machine.".to_owned()],
             turns: 3,
-            timed: Figures::read(LINES).expect("lines"),
+            timed: Figures::read(LINES).map_err(|error| error.to_string()),
             counted: Figures::read(LINES).map_err(|error| error.to_string()),
             user_space: Ok(vec![serde_json::from_str(line).expect("JSON")]),
         }
@@ -261,6 +267,6 @@ mod tests {
         let reason = || Err("this kernel has none".to_owned());
         let run = Run { user_space: reason(), counted: Err("too slow".to_owned()), ..run() };
         assert!(run.document().contains("Not measured in this run: this kernel has none."));
-        assert!(run.shown().contains("no instructions: too slow"));
+        assert!(run.shown().contains("not measured: too slow"));
     }
 }

@@ -24,14 +24,14 @@ const IDLE: f64 = 0.3;
 const MEMORY: f64 = 40.0;
 
 /// All goals. `counted` is the run whose clock counts instructions.
-pub(super) fn judged(timed: &Figures, counted: Option<&Figures>) -> Table {
+pub(super) fn judged(timed: Option<&Figures>, counted: Option<&Figures>) -> Table {
     let mut table = Table::new(["goal, while nothing matches", "bound", "measured", ""]);
-    let cost = |key: &str| timed.find(JUDGED).and_then(|row| row.cost[key].as_f64());
+    let cost = |key: &str| timed?.find(JUDGED)?.cost[key].as_f64();
     let of = |figures: Option<&Figures>, of: fn(&Row) -> Option<f64>| {
         let figures = figures?;
         Some(of(figures.find(JUDGED)?)? / of(figures.find(FLOOR)?)?)
     };
-    let ready = timed.find(JUDGED).and_then(|row| median(&row.ready));
+    let ready = timed.and_then(|figures| median(&figures.find(JUDGED)?.ready));
     let mut judge = |goal: &str, bound: String, value: Option<f64>, met: &dyn Fn(f64) -> bool| {
         let (measured, verdict) = match value {
             Some(value) => (format!("{value:.2}"), if met(value) { "met" } else { "missed" }),
@@ -41,7 +41,7 @@ pub(super) fn judged(timed: &Figures, counted: Option<&Figures>) -> Table {
     };
     let runs = cost("router_runs_per_packet");
     judge("program runs at the router for a packet", format!("≤ {RUNS}"), runs, &|runs| runs <= RUNS);
-    let rate = of(Some(timed), |row| median(&row.known.ratios));
+    let rate = of(timed, |row| median(&row.known.ratios));
     judge("forwarding rate by that with empty programs", format!("≥ {SHARE}"), rate, &|rate| rate >= SHARE);
     let rate = of(counted, |row| median(&row.known.rates));
     judge("the same where time is instructions", format!("≥ {SHARE}"), rate, &|rate| rate >= SHARE);
@@ -94,7 +94,7 @@ mod tests {
             r#"{"type":"burst","id":"nattrace-nothing","flow":"known","sent":95,"received":95,"seconds":1}"#,
             r#"{"type":"burst","id":"floor","flow":"known","sent":100,"received":100,"seconds":1}"#,
         ]);
-        let text = judged(&timed, Some(&counted)).markdown();
+        let text = judged(Some(&timed), Some(&counted)).markdown();
         let verdicts: Vec<_> =
             text.lines().skip(2).filter_map(|line| line.rsplit('|').nth(1)).map(str::trim).collect();
         assert_eq!(verdicts, ["met", "not judged", "met", "missed", "missed", "met"], "{text}");

@@ -37,14 +37,17 @@ struct Extent {
     turns: [u32; 2],
     /// Events of the recording for user space.
     events: u32,
+    /// Whether what is only for completeness is left out.
+    brief: bool,
     /// How long a guest may take.
     limit: Duration,
 }
 
 /// The run that docs/performance.md is of.
-const FULL: Extent = Extent { turns: [8, 3], events: 10_000_000, limit: Duration::from_mins(25) };
+const FULL: Extent =
+    Extent { turns: [8, 3], events: 10_000_000, brief: false, limit: Duration::from_mins(25) };
 /// One to try.
-const QUICK: Extent = Extent { turns: [1, 1], events: 1_000_000, limit: Duration::from_mins(8) };
+const QUICK: Extent = Extent { turns: [1, 1], events: 1_000_000, brief: true, limit: Duration::from_mins(8) };
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -52,12 +55,26 @@ pub(crate) struct Args {
     /// The kernel series
     #[arg(long, default_value = "6.12")]
     kernel: String,
-    /// One turn of each tool; docs/performance.md stays as it is
+    /// One turn of the most important tools; docs/performance.md stays as it is
     #[arg(long)]
     quick: bool,
+    /// A part alone; docs/performance.md stays as it is
+    #[arg(long)]
+    only: Option<Part>,
     /// Take nattrace and scenarios as they were built last
     #[arg(long)]
     no_build: bool,
+}
+
+/// Each has its section in the document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Packets through a router, by the host's clock
+    Time,
+    /// The same, by instructions
+    Instructions,
+    /// User space alone
+    UserSpace,
 }
 
 /// Measures, prints, and writes docs/performance.md.
@@ -77,28 +94,46 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     let extent = if args.quick { &QUICK } else { &FULL };
     let bench =
         Bench { cache, kernel: &kernel, programs: &programs, peers: peers.as_deref(), further: &further };
-    let timed = bench.in_guest(Clock::Host, extent, &results.join(format!("{}.jsonl", kernel.series)))?;
-    let place = results.join(format!("{}-instructions.jsonl", kernel.series));
-    let counted = bench.in_guest(Clock::Instructions, extent, &place);
-    let user_space = user_space(&programs, extent, &results.join("user-space.jsonl"));
+    let wanted = |part| match args.only {
+        Some(only) if only != part => Err("it was not asked for".to_owned()),
+        _ => Ok(()),
+    };
+    let in_guest = |part, clock, name: &str| {
+        wanted(part)?;
+        let place = results.join(format!("{}-{name}.jsonl", kernel.series));
+        bench.in_guest(clock, extent, &place).map_err(|error| format!("{error:#}"))
+    };
+    let timed = in_guest(Part::Time, Clock::Host, "time");
+    let counted = in_guest(Part::Instructions, Clock::Instructions, "instructions");
+    let user_space = wanted(Part::UserSpace).and_then(|()| {
+        let place = results.join("user-space.jsonl");
+        user_space(&programs, extent, &place).map_err(|error| format!("{error:#}"))
+    });
     let run = Run {
-        command: format!("cargo xtask bench{}", if args.quick { " --quick" } else { "" }),
+        command: env::args().skip(1).fold("cargo xtask".to_owned(), |line, word| line + " " + &word),
         date: process::output(Command::new("date").args(["-u", "+%Y-%m-%d"]))?.trim().to_owned(),
-        circumstances: circumstances(&programs, peers.as_deref(), &further)?,
+        circumstances: circumstances(&kernel, &programs, peers.as_deref(), &further)?,
         turns: extent.turns[0],
         timed,
-        counted: counted.map_err(|error| format!("{error:#}")),
-        user_space: user_space.map_err(|error| format!("{error:#}")),
+        counted,
+        user_space,
     };
-    let document = if args.quick {
-        results.join("performance.md")
-    } else {
+    let failed = [
+        (Part::Time, run.timed.is_err()),
+        (Part::Instructions, run.counted.is_err()),
+        (Part::UserSpace, run.user_space.is_err()),
+    ]
+    .into_iter()
+    .any(|(part, failed)| failed && wanted(part).is_ok());
+    let document = if !args.quick && args.only.is_none() && run.timed.is_ok() {
         cargo::workspace().join("docs/performance.md")
+    } else {
+        results.join("performance.md")
     };
     fs::write(&document, run.document()).with_context(|| format!("cannot write {}", document.display()))?;
     print!("{}", run.shown());
     progress::step(format_args!("{} and {} have it all", document.display(), results.display()));
-    Ok(ExitCode::SUCCESS)
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Tools of the caller's.
@@ -147,6 +182,9 @@ impl Bench<'_> {
         };
         let mut job = Job { limit: extent.limit, clock, ..standard_job(self.programs) };
         job.command = format!("exec scenarios bench --nattrace /usr/bin/nattrace --turns {turns}");
+        if extent.brief {
+            job.command.push_str(" --brief");
+        }
         if clock == Clock::Instructions {
             job.command.push_str(" --instructions");
         }
@@ -191,7 +229,12 @@ fn user_space(programs: &Programs, extent: &Extent, place: &Path) -> Result<Vec<
 }
 
 /// What the numbers depend on: sentences.
-fn circumstances(programs: &Programs, peers: Option<&Path>, further: &Further) -> Result<Vec<String>> {
+fn circumstances(
+    kernel: &Kernel,
+    programs: &Programs,
+    peers: Option<&Path>,
+    further: &Further,
+) -> Result<Vec<String>> {
     let first_line = |command: &mut Command| -> Result<String> {
         Ok(process::output(command)?.lines().next().unwrap_or_default().trim().to_owned())
     };
@@ -207,6 +250,7 @@ fn circumstances(programs: &Programs, peers: Option<&Path>, further: &Further) -
             model.map_or("of an unknown kind", |(_, model)| model),
             first_line(Command::new(QEMU).arg("--version"))?,
         ),
+        format!("Kernel {}.", kernel.release),
         format!(
             "{}, commit {}.",
             first_line(Command::new(&programs.nattrace).arg("--version"))?,
