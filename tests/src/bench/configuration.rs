@@ -45,8 +45,8 @@ pub(super) struct Configuration {
     pub(super) title: String,
     pub(super) tool: Tool,
     pub(super) told: Told,
-    /// Whether it is also measured where instructions are the clock. Their one processor is the tool's, too, so that
-    /// only what a tool does in the kernel can be told from what it does besides.
+    /// Whether it is also measured where instructions are the clock. Their one processor is the tool's, too: it must do
+    /// nothing besides what its programs do in the kernel. (pwru looks for events without a pause.)
     pub(super) counted: bool,
     /// Whether it is measured in a short run, too.
     pub(super) brief: bool,
@@ -133,11 +133,8 @@ pub(super) fn all() -> Vec<Configuration> {
             Told::All,
         )
         .brief(),
-        row("pwru-nothing", "pwru, nothing matches", Tool::Peer("pwru", pwru), Told::Nothing)
-            .counted()
-            .brief(),
-        row("pwru-few", "pwru at 9 functions, nothing matches", Tool::Peer("pwru", pwru_few), Told::Nothing)
-            .counted(),
+        row("pwru-nothing", "pwru, nothing matches", Tool::Peer("pwru", pwru), Told::Nothing).brief(),
+        row("pwru-few", "pwru at 9 functions, nothing matches", Tool::Peer("pwru", pwru_few), Told::Nothing),
         row("pwru-all", "pwru, all match", Tool::Peer("pwru", pwru), Told::All),
     ]
 }

@@ -69,8 +69,9 @@ told is taken from ten datagrams that came slowly, times those of a burst at ful
 ## Instructions
 
 The same in a guest with one processor whose clock counts instructions (QEMU's `-icount shift=0`), so that nothing else on
-the machine matters: what a datagram of a known connection takes on its whole way, from the client's send to the server's
-receive. Tools whose own work would be counted with the packets' are left out.
+the machine matters: what a datagram takes on its whole way, from the client's send to the server's receive. The processor is
+the tool's, too: where it hears of each new connection, its own work with that is counted. Tools that have to do with every
+packet, or never rest, are left out.
 
 {counted}
 ## User space alone
@@ -181,21 +182,34 @@ fn lost(row: &Row) -> String {
 
 /// The comparison by instructions.
 fn instructions(figures: &Figures) -> Table {
-    let mut table = Table::new(["tool", "instructions a datagram", "quartiles", "more than without", "rate"]);
-    let without = figures.rows.first().and_then(goals::instructions);
+    let mut table = Table::new([
+        "tool",
+        "instructions, known",
+        "quartiles",
+        "more than without",
+        "rate, known",
+        "instructions, new",
+        "rate, new",
+    ]);
+    let without = figures.rows.first();
     for row in &figures.rows {
-        let (Some(median), Some(spread), Some(without)) =
-            (goals::instructions(row), Spread::of(&row.known.rates), without)
-        else {
+        let Some(spread) = goals::instructions(&row.known) else {
             table.row(vec![row.title.clone(), "missing".to_owned()]);
             continue;
         };
+        let new = goals::instructions(&row.new);
+        let of_none = |flow: fn(&Row) -> &Flow| Some(goals::instructions(flow(without?))?.median);
+        let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.0}"));
+        let share = |part: Option<f64>| part.map_or_else(String::new, |part| format!("{part:.3}"));
         table.row(vec![
             row.title.clone(),
-            format!("{median:.0}"),
-            format!("{:.0}–{:.0}", 1e9 / spread.high, 1e9 / spread.low),
-            format!("{:+.0}", median - without),
-            format!("{:.3}", without / median),
+            format!("{:.0}", spread.median),
+            format!("{:.0}–{:.0}", spread.low, spread.high),
+            of_none(|row| &row.known)
+                .map_or_else(String::new, |none| format!("{:+.0}", spread.median - none)),
+            share(of_none(|row| &row.known).map(|none| none / spread.median)),
+            number(new.map(|new| new.median)),
+            share(of_none(|row| &row.new).zip(new).map(|(none, new)| none / new.median)),
         ]);
     }
     table
@@ -254,8 +268,8 @@ mod tests {
             "| pwru, all match | missing |",
             "- pwru, all match: no network",
             // A thousandth of a second, by a hundred and by ninety datagrams, in nanoseconds.
-            "| no tool | 10000 | 10000–10000 | +0 | 1.000 |",
-            "| nattrace, nothing matches | 11111 | 11111–11111 | +1111 | 0.900 |",
+            "| no tool | 10000 | 10000–10000 | +0 | 1.000 |  |  |",
+            "| nattrace, nothing matches | 11111 | 11111–11111 | +1111 | 0.900 |  |  |",
             "| `assemble` | 10 | 3000000 | 0.50 | 2.5 |",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{
-    figures::{Figures, Row},
-    statistics::median,
+    figures::{Figures, Flow, Row},
+    statistics::{Spread, median},
     table::Table,
 };
 
@@ -52,8 +52,8 @@ pub(super) fn judged(timed: Option<&Figures>, counted: Option<&Figures>) -> Tabl
 }
 
 /// Instructions of a datagram's whole way, where a nanosecond is one.
-pub(super) fn instructions(row: &Row) -> Option<f64> {
-    median(&row.known.rates).map(|rate| 1e9 / rate)
+pub(super) fn instructions(flow: &Flow) -> Option<Spread> {
+    Spread::of(&flow.rates.iter().map(|rate| 1e9 / rate).collect::<Vec<_>>())
 }
 
 /// What the events of a row came to: `expected`, `shown`, and what the tool said is lost.

@@ -7,7 +7,9 @@ mod statistics;
 mod table;
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Duration,
@@ -45,9 +47,10 @@ struct Extent {
 
 /// The run that docs/performance.md is of.
 const FULL: Extent =
-    Extent { turns: [8, 3], events: 10_000_000, brief: false, limit: Duration::from_mins(25) };
+    Extent { turns: [6, 3], events: 10_000_000, brief: false, limit: Duration::from_mins(40) };
 /// One to try.
-const QUICK: Extent = Extent { turns: [1, 1], events: 1_000_000, brief: true, limit: Duration::from_mins(8) };
+const QUICK: Extent =
+    Extent { turns: [1, 1], events: 1_000_000, brief: true, limit: Duration::from_mins(15) };
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -58,6 +61,9 @@ pub(crate) struct Args {
     /// One turn of the most important tools; docs/performance.md stays as it is
     #[arg(long)]
     quick: bool,
+    /// How often each tool has its turn; by default often enough for steady medians
+    #[arg(long, value_name = "N")]
+    turns: Option<u32>,
     /// A part alone; docs/performance.md stays as it is
     #[arg(long)]
     only: Option<Part>,
@@ -85,15 +91,20 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     if let Err(error) = &peers {
         progress::step(format_args!("pwru and bpftrace are missing: {error:#}"));
     }
-    let peers = peers.ok();
     let further = Further::find();
     let programs = cargo::programs(cache, !args.no_build)?;
     let results = cargo::target_dir()?.join("bench");
     fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
 
-    let extent = if args.quick { &QUICK } else { &FULL };
-    let bench =
-        Bench { cache, kernel: &kernel, programs: &programs, peers: peers.as_deref(), further: &further };
+    let extent = if args.quick { QUICK } else { FULL };
+    let extent = &Extent { turns: args.turns.map_or(extent.turns, |turns| [turns; 2]), ..extent };
+    let bench = Bench {
+        cache,
+        kernel: &kernel,
+        programs: &programs,
+        peers: peers.as_deref().ok(),
+        further: &further,
+    };
     let wanted = |part| match args.only {
         Some(only) if only != part => Err("it was not asked for".to_owned()),
         _ => Ok(()),
@@ -112,7 +123,7 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     let run = Run {
         command: env::args().skip(1).fold("cargo xtask".to_owned(), |line, word| line + " " + &word),
         date: process::output(Command::new("date").args(["-u", "+%Y-%m-%d"]))?.trim().to_owned(),
-        circumstances: circumstances(&kernel, &programs, peers.as_deref(), &further)?,
+        circumstances: circumstances(&kernel, &programs, &peers, &further)?,
         turns: extent.turns[0],
         timed,
         counted,
@@ -201,20 +212,16 @@ impl Bench<'_> {
             Clock::Host => format!("starting a guest with kernel {}", self.kernel.release),
             Clock::Instructions => "starting another, whose clock counts instructions".to_owned(),
         });
-        let mut lines = Vec::new();
-        let ended = guest::run(self.cache, self.kernel, &job, &mut |stream, bytes| match stream {
-            Stream::Output => {
-                lines.extend_from_slice(bytes);
-                Ok(())
-            }
+        let unwritten = || format!("cannot write {}", place.display());
+        let mut kept = File::create(place).with_context(unwritten)?;
+        let status = guest::run(self.cache, self.kernel, &job, &mut |stream, bytes| match stream {
+            Stream::Output => kept.write_all(bytes).with_context(unwritten),
             Stream::Error => pass_on(stream, bytes),
-        });
-        fs::write(place, &lines).with_context(|| format!("cannot write {}", place.display()))?;
-        let status = ended?;
+        })?;
         if status != 0 {
             bail!("it ended with {status}; what it had found is in {}", place.display());
         }
-        Figures::read(&String::from_utf8_lossy(&lines))
+        Figures::read(&fs::read_to_string(place)?)
     }
 }
 
@@ -232,7 +239,7 @@ fn user_space(programs: &Programs, extent: &Extent, place: &Path) -> Result<Vec<
 fn circumstances(
     kernel: &Kernel,
     programs: &Programs,
-    peers: Option<&Path>,
+    peers: &Result<PathBuf>,
     further: &Further,
 ) -> Result<Vec<String>> {
     let first_line = |command: &mut Command| -> Result<String> {
@@ -259,8 +266,12 @@ fn circumstances(
         format!("{}.", first_line(Command::new("nft").arg("--version"))?),
     ];
     sentences.push(match peers {
-        Some(peers) => format!("From Debian, with its own libraries: {}.", setup::peers::versions(peers)?),
-        None => "pwru and bpftrace could not be fetched.".to_owned(),
+        Ok(peers) => format!("From Debian, with its own libraries: {}.", setup::peers::versions(peers)?),
+        // The first of its lines is enough.
+        Err(error) => {
+            let reason = format!("{error:#}");
+            format!("pwru and bpftrace could not be had: {}.", reason.lines().next().unwrap_or_default())
+        }
     });
     sentences.extend(further.missing.iter().cloned());
     Ok(sentences)
