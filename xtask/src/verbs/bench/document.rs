@@ -53,9 +53,9 @@ forwards more, and its ratios may be others. Counts of program runs and of event
 A client, a router and a server, namespaces of one guest. The client sends UDP datagrams of 64 bytes as fast as their
 way takes them: one thread, on a processor that is the traffic's alone, sends 32 and receives what has arrived. The rate is
 what was received in a second. Bursts last 0.4 s at most; between attaching or detaching anything and the first burst
-that counts, one is thrown away. Each tool had its turn {turns} times, after and before bursts without any tool; a ratio is
-to the median of those, and the table has the median of all ratios, with the quartiles. The first row is what is left of the
-difference between such bursts themselves. *Known*: one connection, which the router's conntrack knows. *New*: each datagram
+that counts, one is thrown away. Turns of each tool: {turns}, each after and before bursts without any tool; a ratio is to the
+median of those, and the table has the median of all ratios, with the quartiles. The first row has the ratios of such bursts
+to the next of their kind: {none}. *Known*: one connection, which the router's conntrack knows. *New*: each datagram
 is of a connection of its own. The empty programs are at those points where the running nattrace has its own, as the kernel
 tells of them: {points}.
 
@@ -84,6 +84,7 @@ From a recording, on one processor, without a kernel to trace: processor time of
             circumstances = circumstances.concat(),
             turns = self.turns,
             points = self.points(),
+            none = self.without(),
             goals = self.goals().markdown(),
         )
     }
@@ -121,6 +122,18 @@ From a recording, on one processor, without a kernel to trace: processor time of
     fn points(&self) -> &str {
         let mut runs = [&self.timed, &self.counted].into_iter().flatten();
         runs.find_map(|figures| figures.machine["points"].as_str()).unwrap_or("no points")
+    }
+
+    /// What the router forwards without any tool.
+    fn without(&self) -> String {
+        let row = self.timed.as_ref().ok().and_then(|figures| figures.rows.first());
+        let rate = |flow: fn(&Row) -> &Flow| median(&flow(row?).rates);
+        match (rate(|row| &row.known), rate(|row| &row.new)) {
+            (Some(known), Some(new)) => {
+                format!("{known:.0} datagrams a second, {new:.0} of new connections")
+            }
+            _ => "none".to_owned(),
+        }
     }
 
     fn goals(&self) -> Table {
