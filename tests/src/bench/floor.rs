@@ -115,7 +115,6 @@ impl Floor {
     /// Attaches one at each point.
     pub(super) fn attach(points: &[Point]) -> Result<Self> {
         let mut attached = Vec::new();
-        // A program may hang at many kprobes, but has a run counter of its own so.
         for point in points {
             let both = attach(point).with_context(|| format!("no empty program can be had at {point:?}"))?;
             attached.extend(both);

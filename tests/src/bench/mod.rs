@@ -83,9 +83,11 @@ const BURSTS: u32 = 3;
 
 /// How long a tool is watched while nothing happens, and how often: the least counts.
 const IDLE: (Duration, u32) = (Duration::from_secs(2), 2);
-/// Datagrams whose events are counted, where all are told.
+/// Datagrams during which program runs and events are counted.
 const COUNTED: u64 = 1000;
-/// The same, where ten a second are: as many, each of its own connection, so far apart.
+/// Those of a tool that tells of all: more than buffers hold.
+const ALL_TOLD: u64 = 5000;
+/// Those of one that tells of ten a second are each of a connection of its own, and so far apart.
 const APART: Duration = Duration::from_millis(2);
 /// Datagrams that come so slowly that any tool tells of each: how many, and how long apart.
 const SLOWLY: (u64, Duration) = (10, Duration::from_millis(150));
@@ -169,6 +171,7 @@ impl Bench {
                     return Err(error.context(row.title));
                 }
                 Err(error) => {
+                    tool::unmark(&self.lab)?;
                     say(&json!({"type": "missing", "id": row.id, "reason": format!("{error:#}")}))?;
                 }
             }
@@ -292,11 +295,13 @@ impl Bench {
     fn counted(&self, running: &Running, row: &Configuration) -> Result<(Burst, Runs)> {
         let counting = Counting::on()?;
         let before = programs::runs(running.id())?;
-        let burst = if row.told == Told::Some {
-            self.forget_connections()?;
-            self.flood.paced(Flow::New, COUNTED, APART)?
-        } else {
-            self.flood.burst(Flow::Known, COUNTED, Duration::MAX)?
+        let burst = match row.told {
+            Told::Nothing => self.flood.burst(Flow::Known, COUNTED, Duration::MAX)?,
+            Told::Some => {
+                self.forget_connections()?;
+                self.flood.paced(Flow::New, COUNTED, APART)?
+            }
+            Told::All => self.flood.burst(Flow::Known, ALL_TOLD, Duration::MAX)?,
         };
         let after = programs::runs(running.id())?;
         drop(counting);

@@ -120,6 +120,13 @@ impl Programs {
     }
 }
 
+/// Removes the rule that marks packets, where there is one.
+pub(super) fn unmark(lab: &Lab) -> Result<()> {
+    let script = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
+    lab.output_with_input(ROUTER, "nft", &["-f", "-"], &script)?;
+    Ok(())
+}
+
 /// Waits, and says how long it took.
 fn wait_until_ready(lab: &Lab, row: &Configuration, process: &mut Process) -> Result<Duration> {
     let stderr = process.stderr.clone();
@@ -217,7 +224,7 @@ impl Running {
         process.signal(Signal::INT)?;
         process.wait(END_WITHIN, &lab.limits)?;
         if row.tool == Tool::NftMonitor {
-            lab.output(ROUTER, "nft", &["delete", "table", "inet", TABLE])?;
+            unmark(lab)?;
         }
         let lost = match row.tool {
             Tool::Nattrace(_) => Some(lost_events(&read_lossy(&process.stdout)?)?),
