@@ -165,9 +165,12 @@ impl Further {
     fn of(commands: &str) -> Self {
         let mut found = Self::default();
         for command in commands.split(';').map(str::trim) {
-            let Some(program) = command.split_whitespace().next() else { continue };
-            match process::find(program) {
-                Some(path) => found.commands.push((command.to_owned(), path)),
+            let (program, args) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+            let path = process::find(program).filter(|_| !program.is_empty());
+            match path.as_deref().and_then(|path| Some((path, path.file_name()?.to_str()?))) {
+                // In the guest it lies in another folder.
+                Some((path, name)) => found.commands.push((format!("{name} {args}"), path.to_owned())),
+                None if program.is_empty() => {}
                 None => found.missing.push(format!("`{program}`, named in {PEERS}, is not on PATH.")),
             }
         }
@@ -283,9 +286,9 @@ mod tests {
 
     #[test]
     fn further_tools_are_found_or_said_to_be_missing() {
-        let further = Further::of("sh -c 'trace {port}'; no-such-program-here {port};");
-        assert_eq!(further.commands.len(), 1);
-        assert_eq!(further.commands[0].0, "sh -c 'trace {port}'");
+        let further = Further::of("/bin/sh -c 'trace {port}'; no-such-program-here {port};");
+        assert_eq!(further.commands, [("sh -c 'trace {port}'".to_owned(), PathBuf::from("/bin/sh"))]);
+        assert_eq!(further.missing.len(), 1);
         assert!(further.missing[0].contains("no-such-program-here"));
     }
 }
