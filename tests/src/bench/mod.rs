@@ -75,6 +75,8 @@ const NONE: &str = "none";
 const BURST: Duration = Duration::from_millis(400);
 /// The first after something was attached or detached is not measured: code is translated, caches are filled.
 const WARM_UP: Duration = Duration::from_millis(300);
+/// How long a tool that is ready gets for what it does afterwards.
+const SETTLES: Duration = Duration::from_millis(1500);
 /// Datagrams of a burst at most; fewer will do where instructions are the clock: they are the same every time.
 const MOST: u64 = 20_000;
 const MOST_INSTRUCTIONS: u64 = 1000;
@@ -199,6 +201,7 @@ impl Bench {
         self.bursts(NONE)?;
         let running = self.programs.start(&self.lab, row)?;
         say(&json!({"type": "ready", "id": row.id, "seconds": round(running.ready.as_secs_f64())}))?;
+        self.lab.limits.sleep(SETTLES)?;
         self.bursts(&row.id)?;
         running.stop(&self.lab, row)?;
         Ok(())
@@ -279,8 +282,7 @@ impl Bench {
     /// The least share of a processor's time, in percent, that an idle tool takes.
     fn idle(&self, id: u32) -> Result<f64> {
         let (window, windows) = IDLE;
-        // What starts in the background comes to its end.
-        self.lab.limits.sleep(window)?;
+        self.lab.limits.sleep(SETTLES)?;
         let mut least = f64::INFINITY;
         for _ in 0..windows {
             let before = busy_ms(id)?;

@@ -44,8 +44,9 @@ impl Run {
         format!(
             "# Performance
 
-Written by `{command}` on {date}: every number is of that run. Ratios hold for this emulated machine; a real one
-forwards more, and its ratios may be others. Counts of program runs and of events hold anywhere.
+Written by `{command}` on {date}: every number is of that run.
+Ratios hold for this emulated machine; a real one forwards more, and its ratios may be others. Counts of program runs and of
+events hold anywhere.
 
 {circumstances}
 ## Packets through a router

@@ -112,13 +112,13 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     let in_guest = |part, clock, name: &str| {
         wanted(part)?;
         let place = results.join(format!("{}-{name}.jsonl", kernel.series));
-        bench.in_guest(clock, extent, &place).map_err(|error| format!("{error:#}"))
+        bench.in_guest(clock, extent, &place).map_err(|error| told(&error))
     };
     let timed = in_guest(Part::Time, Clock::Host, "time");
     let counted = in_guest(Part::Instructions, Clock::Instructions, "instructions");
     let user_space = wanted(Part::UserSpace).and_then(|()| {
         let place = results.join("user-space.jsonl");
-        user_space(&programs, extent, &place).map_err(|error| format!("{error:#}"))
+        user_space(&programs, extent, &place).map_err(|error| told(&error))
     });
     let run = Run {
         command: env::args().skip(1).fold("cargo xtask".to_owned(), |line, word| line + " " + &word),
@@ -145,6 +145,17 @@ pub(crate) fn run(cache: &Cache, args: &Args) -> Result<ExitCode> {
     print!("{}", run.shown());
     progress::step(format_args!("{} and {} have it all", document.display(), results.display()));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Tells all of an error, and gives what a document has of it.
+fn told(error: &anyhow::Error) -> String {
+    progress::step(format_args!("{error:#}"));
+    first_line_of(error)
+}
+
+/// Errors of commands have what the command said on further lines.
+fn first_line_of(error: &anyhow::Error) -> String {
+    format!("{error:#}").lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
 }
 
 /// Tools of the caller's.
@@ -270,11 +281,7 @@ fn circumstances(
     ];
     sentences.push(match peers {
         Ok(peers) => format!("From Debian, with its own libraries: {}.", setup::peers::versions(peers)?),
-        // The first of its lines is enough.
-        Err(error) => {
-            let reason = format!("{error:#}");
-            format!("pwru and bpftrace could not be had: {}.", reason.lines().next().unwrap_or_default())
-        }
+        Err(error) => format!("pwru and bpftrace could not be had: {}.", first_line_of(error)),
     });
     sentences.extend(further.missing.iter().cloned());
     Ok(sentences)
