@@ -1,6 +1,8 @@
 //! `scenarios`: runs nattrace against real kernels, real rulesets and real traffic, and compares what it says
 //! with what others saw.
 
+mod bench;
+mod bpf;
 mod demo;
 mod lab;
 mod oracle;
@@ -8,6 +10,7 @@ mod runner;
 mod scenario;
 mod soak;
 mod traffic;
+mod usage;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -39,6 +42,8 @@ enum Verb {
     Demo(demo::Args),
     /// Trace a machine that never rests, for long, and see that nothing grows, goes wrong or is left
     Soak(soak::Args),
+    /// Compare what tools cost the packets that a router forwards
+    Bench(bench::Args),
     /// Run a command inside a network namespace (`-`: the present one); it dies with its parent
     #[command(hide = true)]
     Enter {
@@ -77,6 +82,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Soak(args) => soak::run(&args),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Enter { namespace, command } => enter(&namespace, &command),
         Verb::Traffic { traffic } => traffic::run(traffic).map(|()| ExitCode::SUCCESS),
     }

@@ -48,6 +48,8 @@ enum Verb {
     Record(verbs::record::Args),
     /// Give what reads foreign bytes anything at all, with libFuzzer
     Fuzz(verbs::fuzz::Args),
+    /// Compare what nattrace and its peers cost a router, in a guest, and write docs/performance.md
+    Bench(verbs::bench::Args),
     /// Record how much each kernel's verifier goes through for each program
     Verifier(verbs::verifier::Args),
 }
@@ -81,6 +83,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Soak(args) => verbs::soak::run(&cache, &args),
         Verb::Record(args) => verbs::record::run(&cache, &args),
         Verb::Fuzz(args) => verbs::fuzz::run(&args),
+        Verb::Bench(args) => verbs::bench::run(&cache, &args),
         Verb::Verifier(args) => verbs::verifier::run(&cache, &args),
     }
 }

@@ -1,52 +1,21 @@
 //! What nattrace costs while nothing matches: counted by the kernel, not by us.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::programs;
 use super::stage::Stage;
 use super::traced::{READY, READY_WITHIN};
 use crate::lab::kernel;
 use crate::lab::process::Process;
 use crate::scenario::Cost;
-
-/// The kernel counts runs of BPF programs when this is 1.
-const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
-/// Programs that run where a packet begins its way, and where it ends: once for each packet at the client or at the server,
-/// which are namespaces of the same machine.
-const AT_BOTH_ENDS: [&str; 2] = ["netif_receive_s", "net_dev_start_x"];
-/// Programs that run where it ends alone: what is forwarded is neither freed nor taken by a socket.
-const AT_THE_END: [&str; 6] =
-    ["__udp_enqueue_s", "sk_data_ready", "end_fentry", "end_stateless_f", "end_kprobe", "consume_skb"];
+use crate::usage::{Counting, beside_the_router, busy_ms, memory_mb, programs, round};
 
 /// How often something is measured at most, where a busy machine was in the way.
 const WINDOWS: usize = 3;
-
-/// Switches the counting on for as long as it lives.
-struct Counting {
-    before: String,
-}
-
-impl Counting {
-    fn on() -> Result<Self> {
-        let before = std::fs::read_to_string(STATS).context("this kernel does not count runs")?;
-        std::fs::write(STATS, "1").context("the kernel refuses to count runs")?;
-        Ok(Self { before })
-    }
-}
-
-impl Drop for Counting {
-    fn drop(&mut self) {
-        // The machine goes on as it was; nobody can do more about a failure here.
-        let _ = std::fs::write(STATS, self.before.trim());
-    }
-}
 
 impl Stage {
     /// How much memory a running trace took at most so far, and how long it took to be ready.
@@ -111,9 +80,7 @@ impl Stage {
             *runs.entry(name).or_default() += now - runs_before.get(id).unwrap_or(&0);
         }
         let total: u64 = runs.values().sum();
-        let count = |name: &&str| runs.get(name).copied().unwrap_or(0);
-        let elsewhere: u64 = AT_BOTH_ENDS.iter().map(|name| count(name).min(forwarded)).sum::<u64>()
-            + AT_THE_END.iter().map(count).sum::<u64>();
+        let elsewhere = beside_the_router(&runs, forwarded);
         #[expect(clippy::cast_precision_loss, reason = "a few thousand of each")]
         let each = |runs: u64| runs as f64 / forwarded.max(1) as f64;
         let (per_packet, in_all) = (each(total - elsewhere), each(total));
@@ -192,65 +159,5 @@ impl Stage {
     fn forwarded(&self) -> Result<u64> {
         let counters = self.read_counters("router")?;
         counters.get("IpForwDatagrams").copied().context("the kernel does not count forwarded datagrams")
-    }
-}
-
-/// Time that all threads of a process spent on processors so far, in milliseconds. Exact, where clock ticks are
-/// samples: a thread that a timer wakes is often the one the next tick finds.
-fn busy_ms(id: u32) -> Result<f64> {
-    let dir = format!("/proc/{id}/task");
-    let tasks = std::fs::read_dir(&dir).with_context(|| format!("{dir} cannot be listed"))?;
-    let mut total = 0.0;
-    for task in tasks.flatten() {
-        // A thread may end meanwhile.
-        let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        total += on_processor_ms(&text).unwrap_or_default();
-    }
-    if total == 0.0 {
-        bail!("this kernel does not tell how long threads ran");
-    }
-    Ok(total)
-}
-
-/// The first number of `schedstat`: nanoseconds on a processor.
-#[expect(clippy::cast_precision_loss, reason = "seconds of nanoseconds are far from 2^53")]
-fn on_processor_ms(schedstat: &str) -> Option<f64> {
-    Some(schedstat.split_whitespace().next()?.parse::<u64>().ok()? as f64 / 1e6)
-}
-
-/// As many digits as a report needs.
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
-}
-
-/// A size in megabytes from `/proc/PID/status`: `VmRSS` now, `VmHWM` at most so far.
-fn memory_mb(id: u32, field: &str) -> Result<f64> {
-    let path = format!("/proc/{id}/status");
-    let status = std::fs::read_to_string(Path::new(&path)).context("nattrace is gone")?;
-    status
-        .lines()
-        .find_map(|line| {
-            let size = line.strip_prefix(field)?.strip_prefix(':')?;
-            size.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()
-        })
-        .map(|kb| kb / 1000.0)
-        .with_context(|| format!("/proc/PID/status has no {field}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_on_the_processor_is_read() {
-        let nearly = |ms: Option<f64>, expected: f64| ms.is_some_and(|ms| (ms - expected).abs() < 1e-9);
-        assert!(nearly(on_processor_ms("2500000 17 3\n"), 2.5));
-        assert!(on_processor_ms("").is_none());
-        assert!(busy_ms(std::process::id()).expect("schedstat") > 0.0);
-    }
-
-    #[test]
-    fn own_memory_is_read() {
-        assert!(memory_mb(std::process::id(), "VmHWM").expect("status") > 0.1);
     }
 }

@@ -10,7 +10,6 @@ mod fate;
 mod keep;
 mod kill;
 mod privileges;
-mod programs;
 mod random;
 mod report;
 mod stage;
@@ -32,6 +31,7 @@ use crate::lab::{self, Interrupted, Limits, kernel, netns};
 use crate::scenario::{Mode, Need, Scenario, load};
 use report::{Report, Verdict};
 use stage::{Settings, Stage};
+pub(crate) use traced::READY;
 
 /// How to run.
 #[derive(Debug, clap::Args)]

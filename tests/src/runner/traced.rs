@@ -14,7 +14,6 @@ use serde_json::Value;
 
 use super::accounts::Accounts;
 use super::keep;
-use super::programs::{self, Program};
 use super::stage::Stage;
 use crate::lab::Limits;
 use crate::lab::netns::Namespace;
@@ -26,9 +25,10 @@ use crate::oracle::{
     agreement, anonymized, conntrack, legacy, listing, monitor, nft_format, pcapng, replay, xtables,
 };
 use crate::scenario::{Agreement, Counting, Format, Hooks, Mode, Stdout, Trace, Via};
+use crate::usage::programs::{self, Program};
 
 /// The line that says that everything is attached.
-pub(super) const READY: &str = "nattrace: tracing";
+pub(crate) const READY: &str = "nattrace: tracing";
 
 /// The longest time until then; the cost scenario asks for less.
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(15);

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::programs;
 use super::stage::Stage;
 use crate::lab::kernel;
+use crate::usage::programs;
 
 /// A record of one kernel: the name of a trace, and for each of its programs the instructions.
 type Record = BTreeMap<String, BTreeMap<String, u64>>;

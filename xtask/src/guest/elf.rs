@@ -27,18 +27,22 @@ struct Linkage {
 
 /// All libraries that `programs` need, the loader and the libraries' own needs included, as paths of the host.
 pub(crate) fn libraries(programs: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
+    libraries_below(Path::new("/"), programs)
+}
+
+/// The same for programs of another system, unpacked below `root`.
+pub(crate) fn libraries_below(root: &Path, programs: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut waiting: Vec<_> = programs.to_vec();
     while let Some(program) = waiting.pop() {
         let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
         let Some(linkage) = parse(&bytes) else { continue };
         if let Some(interpreter) = linkage.interpreter {
-            found.insert(PathBuf::from(interpreter));
+            found.insert(below(root, &interpreter));
         }
         for name in linkage.needed {
-            let library = locate(&name, &linkage.run_path, &program).with_context(|| {
-                format!("{} needs {name}, which is not on this machine", program.display())
-            })?;
+            let library = locate(root, &name, &linkage.run_path, &program)
+                .with_context(|| format!("{} needs {name}, which is not there", program.display()))?;
             if found.insert(library.clone()) {
                 waiting.push(library);
             }
@@ -47,14 +51,20 @@ pub(crate) fn libraries(programs: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
-fn locate(name: &str, run_path: &[String], program: &Path) -> Option<PathBuf> {
-    let origin = program.parent().unwrap_or(Path::new("/")).to_string_lossy();
+fn locate(root: &Path, name: &str, run_path: &[String], program: &Path) -> Option<PathBuf> {
+    let folder = program.parent().unwrap_or(root);
+    let origin = format!("/{}", folder.strip_prefix(root).unwrap_or(folder).display());
     run_path
         .iter()
         .map(|dir| dir.replace("$ORIGIN", &origin).replace("${ORIGIN}", &origin))
         .chain(LIBRARY_DIRS.map(str::to_owned))
-        .map(|dir| Path::new(&dir).join(name))
+        .map(|dir| below(root, &dir).join(name))
         .find(|path| path.is_file())
+}
+
+/// Where an absolute path of the system below `root` lies.
+fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
 }
 
 /// Reads a 64-bit little-endian ELF file; `None` for anything else, a script or a broken file.

@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use super::Clock;
 use crate::{
     cache, process, progress,
     setup::{
@@ -87,7 +88,7 @@ impl Machine {
     }
 
     /// Starts QEMU; `reserved` comes from [`Machine::reserve`].
-    pub(crate) fn start(reserved: File, kernel: &Kernel, image: &Path) -> Result<Self> {
+    pub(crate) fn start(reserved: File, kernel: &Kernel, image: &Path, clock: Clock) -> Result<Self> {
         remove_leftovers();
         // Sockets need a short path, which the cache folder may not have.
         let folder = env::temp_dir().join(format!("{FOLDER_PREFIX}{}", std::process::id()));
@@ -103,7 +104,7 @@ impl Machine {
             .with_context(|| format!("cannot listen in {}", folder.display()))?;
 
         let log = File::create(folder.join("qemu.log"))?;
-        let mut command = qemu_command(kernel, image, &folder)?;
+        let mut command = qemu_command(kernel, image, &folder, clock)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let qemu = command.spawn().with_context(|| format!("cannot start {QEMU}"))?;
         let (sender, received) = channel();
@@ -192,12 +193,19 @@ fn forward(channel: Channel, mut stream: UnixStream, sender: &Sender<(Channel, V
     }
 }
 
-fn qemu_command(kernel: &Kernel, image: &Path, folder: &Path) -> Result<Command> {
+fn qemu_command(kernel: &Kernel, image: &Path, folder: &Path, clock: Clock) -> Result<Command> {
     // setpriv ties QEMU's life to ours, even where we are killed.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", QEMU]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-    command.args(["-machine", "pc", "-accel", accelerator()?, "-cpu", "max", "-m", "2G", "-smp", "2"]);
+    command.args(["-machine", "pc", "-cpu", "max", "-m", "2G"]);
+    match clock {
+        Clock::Host => command.args(["-accel", accelerator()?, "-smp", "2"]),
+        // Where nothing runs, time goes on at once.
+        Clock::Instructions => {
+            command.args(["-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off"])
+        }
+    };
     command.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(image);
     // A broken kernel ends the guest at once: it must not go on and pass.
     command.args([

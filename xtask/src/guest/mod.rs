@@ -36,6 +36,15 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// How long a dying kernel gets for its last words.
 const DEATH_LIMIT: Duration = Duration::from_secs(5);
 
+/// What a guest's time is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// The host's.
+    Host,
+    /// A nanosecond is an instruction, whatever the host does meanwhile; there is one processor.
+    Instructions,
+}
+
 /// What to do in a guest.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -49,6 +58,8 @@ pub(crate) struct Job {
     pub(crate) limit: Duration,
     /// Where the files go that the command leaves in `/results`.
     pub(crate) results: Option<PathBuf>,
+    /// What time is.
+    pub(crate) clock: Clock,
 }
 
 /// Which of a command's two streams.
@@ -92,7 +103,7 @@ pub(crate) fn run(
     // One name will do: one guest runs at a time.
     let combined = cache.join("images/running.cpio");
     image::write_combined(&base, &tree, &combined)?;
-    let machine = Machine::start(reserved, kernel, &combined)?;
+    let machine = Machine::start(reserved, kernel, &combined, job.clock)?;
     let mut session = Session {
         console: Console::default(),
         control: Control::new(job.results.as_deref()),

@@ -14,6 +14,9 @@ use crate::{cache::Cache, process};
 
 const SOURCES_LIST: &str = "sources.list";
 
+/// Where apt puts what it fetches.
+const ARCHIVES: &str = "archives";
+
 /// Holds the keys of all suites; preferred to what the machine's entry names, which may hold but one suite's.
 const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -59,14 +62,24 @@ impl Suite {
         fs::create_dir_all(&debs).with_context(|| format!("cannot create {}", debs.display()))?;
         let mut command = self.apt.command("apt-get", ["download"]);
         command.args(packages.iter().map(|(name, version)| format!("{name}={version}"))).current_dir(&debs);
-        process::output_for(&mut command, &format!("fetch packages of Debian {}", self.name))?;
-        for entry in fs::read_dir(&debs)? {
-            process::output_for(
-                Command::new("dpkg").arg("-x").arg(entry?.path()).arg(into),
-                "unpack a package",
-            )?;
-        }
+        self.fetch(&mut command)?;
+        unpack_all(&debs, into)?;
         crate::cache::remove(&debs)
+    }
+
+    /// Fetches packages with all they depend on, as for a machine that has nothing, and unpacks them all into `into`.
+    pub(crate) fn unpack_with_dependencies(&self, packages: &[&str], into: &Path) -> Result<()> {
+        let nothing = self.apt.folder.join("status");
+        fs::write(&nothing, "").with_context(|| format!("cannot write {}", nothing.display()))?;
+        let options = ["install", "-q", "-y", "--download-only", "--no-install-recommends"];
+        let mut command = self.apt.command("apt-get", options);
+        command.arg("-o").arg(format!("Dir::State::status={}", nothing.display())).args(packages);
+        self.fetch(&mut command)?;
+        unpack_all(&self.apt.folder.join(ARCHIVES), into)
+    }
+
+    fn fetch(&self, command: &mut Command) -> Result<String> {
+        process::output_for(command, &format!("fetch packages of Debian {}", self.name))
     }
 
     fn update(&self) -> Result<()> {
@@ -85,6 +98,17 @@ impl Suite {
         };
         Err(error).with_context(|| format!("cannot read the package lists of Debian {name}; {remedy}"))
     }
+}
+
+/// Unpacks every package in a folder into another.
+fn unpack_all(debs: &Path, into: &Path) -> Result<()> {
+    for entry in fs::read_dir(debs).with_context(|| debs.display().to_string())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            process::output_for(Command::new("dpkg").arg("-x").arg(path).arg(into), "unpack a package")?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether packages can be fetched on this machine at all.
@@ -145,7 +169,7 @@ impl Apt {
         let apt = Self { options: options(&folder, parts), folder };
         let file = apt.folder.join(SOURCES_LIST);
         fs::create_dir_all(apt.folder.join("lists/partial"))
-            .and_then(|()| fs::create_dir_all(apt.folder.join("archives/partial")))
+            .and_then(|()| fs::create_dir_all(apt.folder.join(ARCHIVES).join("partial")))
             .and_then(|()| fs::write(&file, format!("{list}\n")))
             .with_context(|| format!("cannot write {}", file.display()))?;
         Ok(apt)
@@ -180,7 +204,7 @@ fn options(folder: &Path, parts: Parts) -> Vec<OsString> {
     }
     set("Dir::State::Lists", &folder.join("lists"));
     set("Dir::Cache", folder);
-    set("Dir::Cache::Archives", &folder.join("archives"));
+    set("Dir::Cache::Archives", &folder.join(ARCHIVES));
     let mut more = vec![
         "Acquire::Languages=none",
         "Acquire::Retries=2",

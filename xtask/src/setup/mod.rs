@@ -10,6 +10,7 @@ pub(crate) mod browser;
 pub(crate) mod collector;
 pub(crate) mod deny;
 pub(crate) mod kernel;
+pub(crate) mod peers;
 mod rust_src;
 mod toolchain;
 pub(crate) mod tools;

@@ -13,7 +13,7 @@ use anyhow::Result;
 use crate::{
     cache::Cache,
     cargo,
-    guest::{self, Job, Stream},
+    guest::{self, Clock, Job, Stream},
     process, setup,
 };
 
@@ -75,6 +75,7 @@ pub(crate) fn standard_job(programs: &cargo::Programs) -> Job {
         files: scenarios.is_dir().then(|| ("/scenarios".to_owned(), scenarios)).into_iter().collect(),
         limit: Duration::from_mins(10),
         results: None,
+        clock: Clock::Host,
     }
 }
 

@@ -9,25 +9,25 @@ const TRACING: u64 = 26;
 
 /// One program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Program {
+pub(crate) struct Program {
     /// `BPF_PROG_TYPE_*`.
     kind: u64,
     /// How often it ran, where that is counted.
     runs: u64,
     /// Instructions that the verifier went through, over all paths; told from 5.16 on (kernel/bpf/syscall.c
     /// `bpf_prog_show_fdinfo`).
-    pub(super) verified: Option<u64>,
+    pub(crate) verified: Option<u64>,
 }
 
 impl Program {
     /// Whether it hangs at a trampoline.
-    pub(super) fn is_trampoline(&self) -> bool {
+    pub(crate) fn is_trampoline(&self) -> bool {
         self.kind == TRACING
     }
 }
 
 /// All programs that process `pid` holds, by their ids.
-pub(super) fn of(pid: u32) -> Result<BTreeMap<u32, Program>> {
+pub(crate) fn of(pid: u32) -> Result<BTreeMap<u32, Program>> {
     let dir = format!("/proc/{pid}/fdinfo");
     let entries = std::fs::read_dir(&dir).with_context(|| format!("{dir} cannot be listed"))?;
     // A descriptor may be closed meanwhile.
@@ -36,12 +36,12 @@ pub(super) fn of(pid: u32) -> Result<BTreeMap<u32, Program>> {
 }
 
 /// Program id to runs, of all programs that process `pid` holds.
-pub(super) fn runs(pid: u32) -> Result<BTreeMap<u32, u64>> {
+pub(crate) fn runs(pid: u32) -> Result<BTreeMap<u32, u64>> {
     Ok(of(pid)?.into_iter().map(|(id, program)| (id, program.runs)).collect())
 }
 
 /// The names of all programs of this machine, by their ids; the kernel keeps 15 characters.
-pub(super) fn names() -> BTreeMap<u32, String> {
+pub(crate) fn names() -> BTreeMap<u32, String> {
     // One that others have unloaded meanwhile is none of ours.
     let programs = aya::programs::loaded_programs().flatten();
     programs.map(|program| (program.id(), String::from_utf8_lossy(program.name()).into_owned())).collect()
