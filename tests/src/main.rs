@@ -3,6 +3,7 @@
 
 mod demo;
 mod lab;
+mod measure;
 mod oracle;
 mod runner;
 mod scenario;
@@ -36,6 +37,8 @@ enum Verb {
     },
     /// Break a port-forward in three namespaces, find it with nattrace, mend it
     Demo(demo::Args),
+    /// Measure how fast events become journeys and output, and in how much memory
+    Measure(measure::Args),
     /// Run a command inside a network namespace (`-`: the present one); it dies with its parent
     #[command(hide = true)]
     Enter {
@@ -73,6 +76,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Demo(args) => demo::run(&args),
+        Verb::Measure(args) => measure::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Enter { namespace, command } => enter(&namespace, &command),
         Verb::Traffic { traffic } => traffic::run(traffic).map(|()| ExitCode::SUCCESS),
     }
