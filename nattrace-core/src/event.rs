@@ -276,7 +276,7 @@ pub struct Hook {
 }
 
 /// What `nf_hook_slow` answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum HookVerdict {
     /// 1: every hook function accepted.
@@ -330,7 +330,7 @@ pub struct HookReturn {
 }
 
 /// `enum nf_nat_manip_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum Manip {
     /// The source changes (`NF_NAT_MANIP_SRC`).
@@ -397,7 +397,7 @@ pub enum TraceType {
 }
 
 /// A verdict as nf_tables gives it (`NF_*`, `NFT_*`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// `NF_ACCEPT`.

@@ -56,7 +56,7 @@ pub struct FibRoute {
 }
 
 /// A destination prefix of a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct RoutePrefix {
     /// Address.
     pub addr: IpAddr,

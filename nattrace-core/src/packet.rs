@@ -4,11 +4,13 @@ mod checksum;
 mod decode;
 mod encode;
 mod headers;
+mod key;
 
 pub use decode::{DecodeError, decode, decode_arp, has_right_checksum};
 pub use encode::encode;
 pub use headers::Headers;
 pub(crate) use headers::follow_checksum;
+pub(crate) use key::{EndsKey, PayloadKey};
 pub(crate) use headers::{IPV6, has_extensions};
 
 use std::fmt;

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use rustc_hash::FxHashMap;
+
 use super::connections::Connections;
 use super::counters::Counters;
 use super::ending::{Ending, Timing, Why};
@@ -18,6 +20,7 @@ use super::open::{ChainName, Moment, Open};
 use super::release::Closed;
 use super::retransmission::{Segment, Segments};
 use super::route::{Questions, Routed};
+use super::slots::Slots;
 use super::{DeviceStep, Journey, KernelDrop};
 use crate::conntrack::Tuple;
 use crate::drops;
@@ -143,13 +146,15 @@ pub struct Assembler {
     pub(super) rulesets: BTreeMap<NetnsId, History>,
     pub(super) legacy: legacy::History,
     pub(super) own_tables: BTreeSet<(NetnsId, NfFamily, String)>,
-    pub(super) opens: BTreeMap<u64, Open>,
+    pub(super) opens: Slots<Open>,
     /// Flows without a connection that `--oif` lets through.
     pub(super) untracked_out: BTreeSet<(NetnsId, Tuple)>,
     pub(super) identity: Identity,
     pub(super) connections: Connections,
-    pub(super) under_way: BTreeMap<Segment, BTreeSet<u64>>,
+    pub(super) under_way: BTreeSet<(Segment, u64)>,
     pub(super) held: BTreeMap<(u64, u64), Closed>,
+    /// When those that are held began.
+    pub(super) held_since: FxHashMap<u64, u64>,
     pub(super) ready: Vec<Journey>,
     pub(super) segments: Segments,
     pub(super) kin: Kin,
@@ -172,12 +177,13 @@ impl Assembler {
             rulesets: BTreeMap::new(),
             legacy: legacy::History::default(),
             own_tables: BTreeSet::new(),
-            opens: BTreeMap::new(),
+            opens: Slots::default(),
             untracked_out: BTreeSet::new(),
             identity: Identity::default(),
             connections: Connections::default(),
-            under_way: BTreeMap::new(),
+            under_way: BTreeSet::new(),
             held: BTreeMap::new(),
+            held_since: FxHashMap::default(),
             ready: Vec::new(),
             segments: Segments::default(),
             kin: Kin::default(),
@@ -249,7 +255,7 @@ impl Assembler {
             .opens
             .iter()
             .filter(|(_, open)| open.due_ns(timing) <= self.now_ns)
-            .map(|(seq, _)| *seq)
+            .map(|(seq, _)| seq)
             .collect();
         for seq in due {
             self.close(seq, Why::Due);
@@ -266,7 +272,7 @@ impl Assembler {
     /// Ends everything: the trace is over.
     pub fn finish(&mut self, now_ns: u64) -> Vec<Journey> {
         self.expire(now_ns);
-        while let Some(seq) = self.opens.keys().next().copied() {
+        while let Some(seq) = self.opens.oldest() {
             self.close(seq, Why::Stopped);
         }
         self.release(true);
@@ -307,7 +313,7 @@ impl Assembler {
 
     pub(super) fn open(&mut self, at: Moment, packet_id: Option<PacketId>, packet: Packet) -> u64 {
         while self.opens.len() >= self.options.max_open.max(1) {
-            let Some(oldest) = self.opens.keys().next().copied() else { break };
+            let Some(oldest) = self.opens.oldest() else { break };
             self.close(oldest, Why::Crowded);
         }
         let seq = self.next_seq;
@@ -318,14 +324,14 @@ impl Assembler {
         self.identity.opened(seq, &open);
         self.kin.opened(seq, at, &open.packet);
         if let Some(segment) = Segment::of(at.netns, &open.packet) {
-            self.under_way.entry(segment).or_default().insert(seq);
+            self.under_way.insert((segment, seq));
         }
-        self.opens.insert(seq, open);
+        self.opens.push(seq, open);
         seq
     }
 
     pub(super) fn close(&mut self, seq: u64, why: Why) {
-        let Some(open) = self.opens.remove(&seq) else { return };
+        let Some(open) = self.opens.remove(seq) else { return };
         self.identity.closed(seq, &open);
         self.hold(seq, open, why);
     }
@@ -340,7 +346,7 @@ impl Assembler {
 
     /// Changes a journey, keeping what it is found by.
     pub(super) fn with(&mut self, seq: u64, change: impl FnOnce(&mut Open)) {
-        let Some(open) = self.opens.get_mut(&seq) else { return };
+        let Some(open) = self.opens.get_mut(seq) else { return };
         let before = open.header.clone();
         change(open);
         self.identity.reshaped(seq, &before, &open.header);
@@ -368,7 +374,7 @@ impl Assembler {
         }
         let entry = entry != Begins::No;
         if let Some(seq) = self.identity.packet(packet)
-            && let Some(open) = self.opens.get_mut(&seq)
+            && let Some(open) = self.opens.get_mut(seq)
         {
             let (over, dropped) = (open.ending.is_over(), open.ending.is_drop());
             let same =
@@ -390,7 +396,7 @@ impl Assembler {
         }
         if let Some(seq) = self.identity.find_unnamed(&self.opens, at, header, timing) {
             self.identity.name_packet(packet, seq);
-            if let Some(open) = self.opens.get_mut(&seq) {
+            if let Some(open) = self.opens.get_mut(seq) {
                 open.packet_id = Some(packet);
             }
             return Some(seq);
@@ -450,7 +456,7 @@ impl Assembler {
         let known = self
             .identity
             .packet(back.packet)
-            .filter(|seq| self.opens.get(seq).is_some_and(|o| o.visits.iter().any(|v| v.exact && !v.over)));
+            .filter(|seq| self.opens.get(*seq).is_some_and(|o| o.visits.iter().any(|v| v.exact && !v.over)));
         let begins = if self.identity.is_gone(back.packet) { Begins::No } else { Begins::in_hook(back.hook) };
         let begun = self.next_seq;
         let known = match back.verdict {

@@ -104,7 +104,7 @@ impl Assembler {
     }
 
     pub(super) fn ask_tables(&mut self, seq: u64) {
-        if let Some(open) = self.opens.get_mut(&seq)
+        if let Some(open) = self.opens.get_mut(seq)
             && let Some(query) = open.asks.take()
         {
             self.questions.ask(open.netns, query, seq);
@@ -113,7 +113,7 @@ impl Assembler {
 
     pub(super) fn answered(&mut self, netns: NetnsId, answer: &FibAnswer) {
         for seq in self.questions.answered(netns, answer.query) {
-            let open = match self.opens.get_mut(&seq) {
+            let open = match self.opens.get_mut(seq) {
                 Some(open) => Some(open),
                 None => self.held_open(seq),
             };

@@ -82,7 +82,7 @@ impl Assembler {
         }
         let timing = self.timing();
         let Some(header) = &m.header else {
-            let seq = self.identity.trace(at.netns, id).filter(|seq| self.opens.contains_key(seq));
+            let seq = self.identity.trace(at.netns, id).filter(|seq| self.opens.contains(*seq));
             if seq.is_none() {
                 self.counters.stray += 1;
             }

@@ -27,7 +27,8 @@ impl Assembler {
         {
             known.created_ns = Some(at.time_ns);
         }
-        let asked = self.opens.values().any(|open| {
+        let followed = self.connections.get(index).is_some_and(|known| known.followed);
+        let asked = !followed && self.opens.values().any(|open| {
             open.known.is_none()
                 && open.connection_netns == at.netns
                 && self.options.filter.matches(&open.packet)
@@ -42,7 +43,7 @@ impl Assembler {
     /// Takes over what an event says of the packet's connection.
     pub(super) fn connected(&mut self, seq: u64, at: Moment, connection: Option<&Connection>) {
         let Some(connection) = connection else { return };
-        let Some(open) = self.opens.get_mut(&seq) else { return };
+        let Some(open) = self.opens.get_mut(seq) else { return };
         open.connection_lives(at, connection);
         open.merge_connection(at, connection);
         let netns = if at.netns == 0 { open.netns } else { at.netns };
