@@ -15,6 +15,7 @@ use super::explain::Answers;
 use super::gone::Met;
 use super::identity::{Identity, is_entry};
 use super::kin::Kin;
+use super::memory::Memory;
 use super::names::Names;
 use super::open::{ChainName, Moment, Open};
 use super::release::Closed;
@@ -104,8 +105,8 @@ pub struct Options {
     pub follow: bool,
     /// Which sources deliver events.
     pub sources: SourcesOn,
-    /// Journeys under way at once; the oldest is given up for the next.
-    pub max_open: usize,
+    /// What packets under way, and those that wait to be told, may take: bytes. The oldest is given up for the next.
+    pub memory: usize,
     /// A packet that was taken or sent counts as gone for good after this time.
     pub settle_ns: u64,
     /// A packet that was not seen for this time counts as lost sight of.
@@ -127,7 +128,7 @@ impl Default for Options {
             narrowed: None,
             follow: true,
             sources: SourcesOn::default(),
-            max_open: 4096,
+            memory: 96 << 20,
             settle_ns: 200_000_000,
             idle_ns: 5_000_000_000,
             text_wait_ns: 1_000_000_000,
@@ -161,6 +162,7 @@ pub struct Assembler {
     pub(super) answers: Answers,
     pub(super) losses: VecDeque<Loss>,
     pub(super) counters: Counters,
+    pub(super) memory: Memory,
     pub(super) questions: Questions,
     pub(super) next_seq: u64,
     pub(super) next_id: u64,
@@ -190,6 +192,7 @@ impl Assembler {
             answers: Answers::default(),
             losses: VecDeque::new(),
             counters: Counters::default(),
+            memory: Memory::default(),
             questions: Questions::default(),
             next_seq: 0,
             next_id: 1,
@@ -260,6 +263,7 @@ impl Assembler {
         for seq in due {
             self.close(seq, Why::Due);
         }
+        self.make_room();
         self.release(false);
     }
 
@@ -312,21 +316,20 @@ impl Assembler {
     }
 
     pub(super) fn open(&mut self, at: Moment, packet_id: Option<PacketId>, packet: Packet) -> u64 {
-        while self.opens.len() >= self.options.max_open.max(1) {
-            let Some(oldest) = self.opens.oldest() else { break };
-            self.close(oldest, Why::Crowded);
-        }
         let seq = self.next_seq;
         self.next_seq += 1;
         self.counters.packets_selected += 1;
         let mut open = Open::new(at, packet_id, packet);
         open.sights = self.options.keep_sights.then(Vec::new);
+        open.account();
         self.identity.opened(seq, &open);
         self.kin.opened(seq, at, &open.packet);
         if let Some(segment) = Segment::of(at.netns, &open.packet) {
             self.under_way.insert((segment, seq));
         }
+        self.memory.grow(open.accounted);
         self.opens.push(seq, open);
+        self.make_room();
         seq
     }
 
@@ -349,6 +352,7 @@ impl Assembler {
         let Some(open) = self.opens.get_mut(seq) else { return };
         let before = open.header.clone();
         change(open);
+        self.memory.replace(open.accounted, open.account());
         self.identity.reshaped(seq, &before, &open.header);
         if (before.source, before.destination) != (open.header.source, open.header.destination) {
             self.kin.goes_between(seq, open.netns, &open.header);

@@ -11,6 +11,7 @@ mod identity;
 mod kin;
 mod legacy;
 mod life;
+mod memory;
 mod names;
 mod open;
 mod release;

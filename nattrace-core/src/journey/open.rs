@@ -157,6 +157,8 @@ pub(super) struct Open {
     pub(super) traced: Vec<Traced>,
     /// What it looked like, where that is kept.
     pub(super) sights: Option<Vec<Sight>>,
+    /// Bytes that it was last counted with.
+    pub(super) accounted: usize,
 }
 
 impl Open {
@@ -190,6 +192,7 @@ impl Open {
             asks: None,
             traced: Vec::new(),
             sights: None,
+            accounted: 0,
         }
     }
 

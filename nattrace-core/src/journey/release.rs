@@ -40,13 +40,10 @@ impl Assembler {
     pub(super) fn hold(&mut self, seq: u64, open: Box<Open>, why: Why) {
         let at_ns = match why {
             Why::Due => open.due_ns(self.timing()).min(self.now_ns),
-            Why::Stopped | Why::Crowded => self.now_ns,
+            Why::Stopped | Why::Memory => self.now_ns,
         };
         self.held_since.insert(seq, open.first.time_ns);
         self.held.insert((open.first.time_ns, seq), Closed { open, why, at_ns });
-        if self.held.len() > self.options.max_open.max(1) {
-            self.let_go_oldest();
-        }
     }
 
     /// A journey that has ended, to complete it.
@@ -55,7 +52,7 @@ impl Assembler {
         self.held.get_mut(&(first_ns, seq)).map(|closed| &mut *closed.open)
     }
 
-    fn let_go_oldest(&mut self) {
+    pub(super) fn let_go_oldest(&mut self) {
         if let Some(((_, seq), closed)) = self.held.pop_first() {
             self.complete(seq, closed);
         }
@@ -126,6 +123,7 @@ impl Assembler {
     fn complete(&mut self, seq: u64, closed: Closed) {
         let Closed { mut open, why, at_ns } = closed;
         self.held_since.remove(&seq);
+        self.memory.shrink(open.accounted);
         if let Some(segment) = Segment::of(open.first.netns, &open.packet) {
             self.under_way.remove(&(segment, seq));
         }

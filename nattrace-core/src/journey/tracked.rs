@@ -28,13 +28,14 @@ impl Assembler {
             known.created_ns = Some(at.time_ns);
         }
         let followed = self.connections.get(index).is_some_and(|known| known.followed);
-        let asked = !followed && self.opens.values().any(|open| {
-            open.known.is_none()
-                && open.connection_netns == at.netns
-                && self.options.filter.matches(&open.packet)
-                && event.connection.original.is_some()
-                && tuple_of(&open.packet) == event.connection.original
-        });
+        let asked = !followed
+            && self.opens.values().any(|open| {
+                open.known.is_none()
+                    && open.connection_netns == at.netns
+                    && self.options.filter.matches(&open.packet)
+                    && event.connection.original.is_some()
+                    && tuple_of(&open.packet) == event.connection.original
+            });
         if asked && let Some(known) = self.connections.get_mut(index) {
             known.followed = true;
         }

@@ -253,7 +253,7 @@ fn a_recording_may_be_cut_off_anywhere_behind_its_header() {
 fn packed(events: &[Event], limit: Option<u64>) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = Vec::new();
     let mut ends = Vec::new();
-    let mut writer = Writer::begin(&mut bytes, &header(), limit).expect("a header");
+    let mut writer = Writer::begin(&mut bytes, &header(), Format::Json, limit).expect("a header");
     ends.push(usize::try_from(writer.written()).expect("few"));
     for event in events {
         if writer.event(event).expect("an event") == Written::Yes {

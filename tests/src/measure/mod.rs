@@ -14,7 +14,6 @@ use serde::Serialize;
 
 use cost::Cost;
 use stage::Stage;
-use traffic::Shape;
 
 /// Figures of user space.
 #[derive(Debug, Arguments)]
@@ -138,7 +137,7 @@ fn measure(args: &Args, folder: &Path) -> Result<Vec<Figure>> {
     let myself = std::env::current_exe()?;
     for stage in Stage::ALL {
         // Recordings are needed by what follows.
-        if !wanted(stage.name()) && stage.makes().is_none() {
+        if !wanted(stage.name()) && !stage.makes_recording() {
             continue;
         }
         let mut command = Command::new(&myself);
@@ -153,9 +152,11 @@ fn measure(args: &Args, folder: &Path) -> Result<Vec<Figure>> {
         let file = stage.file().map(|name| folder.join(name));
         figures.push(figure(stage.name(), &cost, file.as_deref())?);
     }
-    for (recording, formats) in
-        [(stage::MIXED, &["json", "text", "nft", "pcapng"][..]), (stage::IN_FLIGHT, &["json"][..])]
-    {
+    for (recording, formats) in [
+        (stage::MIXED, &["json", "text", "nft", "pcapng"][..]),
+        (stage::MIXED_JSON, &["json"][..]),
+        (stage::IN_FLIGHT, &["json"][..]),
+    ] {
         for format in formats {
             let name = format!("replay-{format}-{}", recording.trim_end_matches(".rec"));
             if !wanted(&name) {
@@ -172,9 +173,4 @@ fn measure(args: &Args, folder: &Path) -> Result<Vec<Figure>> {
         }
     }
     Ok(figures)
-}
-
-/// The shapes that a stage needs, by the name of their recording.
-fn shape_of(recording: &str) -> Shape {
-    if recording == stage::IN_FLIGHT { Shape::InFlight } else { Shape::Mixed }
 }
