@@ -37,6 +37,8 @@ pub(super) struct Known {
     pub(super) decided: BTreeMap<Manip, (RuleRef, Option<JourneyId>)>,
     /// The first journeys of each way that packets of it went: a digest of direction, way and end.
     ways: Vec<(u64, JourneyId)>,
+    /// Journeys of its packets that are not told yet.
+    pub(super) under_way: Vec<u64>,
     touched: u64,
 }
 
@@ -109,6 +111,13 @@ impl Connections {
 
     pub(super) fn get_mut(&mut self, index: u64) -> Option<&mut Known> {
         self.entries.get_mut(&index).map(|known| &mut **known)
+    }
+
+    /// A journey is no more under way, or of another connection.
+    pub(super) fn leaves(&mut self, seq: u64, index: Option<u64>) {
+        if let Some(known) = index.and_then(|index| self.get_mut(index)) {
+            known.under_way.retain(|other| *other != seq);
+        }
     }
 
     /// The connection an observation speaks of. A tuple is reused by the next connection of the same ports,

@@ -5,19 +5,19 @@
 
 use super::assemble::Assembler;
 use super::ending::Why;
-use super::open::{Draft, Open, Visit};
+use super::open::{ChainName, Draft, Open, Visit};
 use super::{Sight, Traced};
 
 /// Indexes by which a journey is found, and what the allocator adds.
 const INDEXES: usize = 420;
 /// Names, of which each step has a few: a short text of its own takes as much.
 const TEXT: usize = 32;
-/// Texts of a step: table, chain and the base chain's, or devices.
-const TEXTS_OF_STEP: usize = 3;
-/// Texts of a visit: devices, the chain that is evaluated, and those that were.
-const TEXTS_OF_VISIT: usize = 8;
-/// The node of the set of a visit's chains, for eleven of them.
-const CHAINS_OF_VISIT: usize = 640;
+/// Texts of a step: table and chain, or devices.
+const TEXTS_OF_STEP: usize = 2;
+/// Texts of a visit: devices.
+const TEXTS_OF_VISIT: usize = 2;
+/// The chains of a visit: room for four.
+const CHAINS_OF_VISIT: usize = 4 * size_of::<ChainName>();
 /// A trace message that is kept: names and headers.
 const TRACED: usize = 12 * TEXT;
 /// The bytes of headers that were seen.

@@ -124,6 +124,7 @@ impl Assembler {
         let Closed { mut open, why, at_ns } = closed;
         self.held_since.remove(&seq);
         self.memory.shrink(open.accounted);
+        self.connections.leaves(seq, open.known);
         if let Some(segment) = Segment::of(open.first.netns, &open.packet) {
             self.under_way.remove(&(segment, seq));
         }
@@ -357,11 +358,16 @@ impl Assembler {
         end: Manip,
         is_nat: &impl Fn(&ChainName, &Draft) -> Option<bool>,
     ) -> Option<RuleRef> {
-        let first = self
-            .opens
-            .values()
-            .chain(self.held.values().map(Closed::open))
-            .filter(|open| open.known == Some(known) && !open.replaced)
+        let mut under_way = self.connections.get(known)?.under_way.clone();
+        under_way.sort_unstable();
+        let opens = under_way.iter().filter_map(|seq| self.opens.get(*seq));
+        let mut held: Vec<(u64, u64)> =
+            under_way.iter().filter_map(|seq| Some((*self.held_since.get(seq)?, *seq))).collect();
+        held.sort_unstable();
+        let held = held.iter().filter_map(|key| self.held.get(key)).map(Closed::open);
+        let first = opens
+            .chain(held)
+            .filter(|open| !open.replaced)
             .filter(|open| open.connection.as_ref().is_none_or(|c| c.direction != Some(Direction::Reply)));
         for open in first {
             let mut drafts = open.drafts.clone();

@@ -75,10 +75,6 @@ impl<T> Slots<T> {
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().filter_map(Option::as_deref)
     }
-
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.slots.iter_mut().filter_map(Option::as_deref_mut)
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod dry_run;
 mod interactive;
 mod kernel;
 mod legacy;
+mod memory;
 mod namespace;
 mod output;
 mod readable;

@@ -21,6 +21,7 @@ use super::audience::Audience;
 use super::clock::now_ns;
 use super::kernel::{self, Kernel};
 use super::legacy;
+use super::memory;
 use super::output;
 use super::readable::readable;
 use super::record::Recorder;
@@ -107,6 +108,7 @@ struct Session<'a> {
     report: Report,
     recorder: Option<Recorder>,
     lost_so_far: BTreeMap<Source, u64>,
+    given_up: memory::GivenUp,
     last_poll_ns: u64,
     inputs: mpsc::Receiver<Input>,
     sender: mpsc::Sender<Input>,
@@ -137,6 +139,7 @@ impl<'a> Session<'a> {
             asks: kernel.states.is_on(Source::Nft) && nft_tool().version.is_some(),
             keep_messages: plan.output.format == Format::Nft,
             keep_sights: plan.output.format == Format::Pcapng,
+            memory: memory::of_journeys(plan.memory),
             ..Options::default()
         };
         let (sender, inputs) = mpsc::channel(64);
@@ -148,6 +151,7 @@ impl<'a> Session<'a> {
             report: Report::new(audience, plan.count, plan.follow),
             recorder,
             lost_so_far: BTreeMap::new(),
+            given_up: memory::GivenUp::default(),
             last_poll_ns: now_ns(),
             inputs,
             sender,
@@ -547,6 +551,7 @@ impl<'a> Session<'a> {
 
     /// Writes what has ended.
     fn tell(&mut self) -> Result<()> {
+        self.given_up.look(&self.assembler, self.plan.memory);
         self.assembler.finished().iter().try_for_each(|journey| self.report.journey(journey))
     }
 

@@ -327,6 +327,7 @@ fn packet_of(body: &Body) -> Option<PacketId> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use nattrace_core::journey::Outcome;
     use nattrace_core::journey::assemble::{Assembler, Options};
 
     use super::*;
@@ -352,5 +353,38 @@ mod tests {
         assert!((through / 5).abs_diff(dropped) < 100, "{codes:?}");
         assert_eq!(assembler.counters().stray, 0);
         assert!(codes.len() == 2, "{codes:?}");
+    }
+
+    /// A hundred thousand packets, each seen three times, of which nobody knows what became of them.
+    #[test]
+    fn packets_in_flight_are_bounded_by_memory() {
+        const PACKETS: usize = 100_000;
+        const MEMORY: usize = 8 << 20;
+        let mut traffic = Traffic::new(Shape::InFlight).expect("traffic");
+        let options =
+            Options { filter: traffic.filter().expect("a filter"), memory: MEMORY, ..Options::default() };
+        let mut assembler = Assembler::new(options);
+        let (mut told, mut given_up) = (0, 0);
+        let mut count = |journeys: Vec<nattrace_core::journey::Journey>| {
+            for journey in journeys {
+                told += 1;
+                let why = match journey.outcome {
+                    Outcome::Unfinished { why } => why,
+                    other => panic!("{other:?}"),
+                };
+                given_up += usize::from(why.starts_with("memory: "));
+            }
+        };
+        for _ in 0..3 * PACKETS {
+            assembler.push(traffic.next());
+            assert!(assembler.memory() <= MEMORY + 4096);
+            count(assembler.finished());
+        }
+        let left = assembler.open_count();
+        let said = assembler.given_up();
+        count(assembler.finish(u64::MAX / 2));
+        assert!(told > PACKETS - 100, "{told}");
+        assert!(left < told / 10 && given_up >= told - left, "{given_up} of {told}, {left} left");
+        assert_eq!(said, given_up as u64);
     }
 }
