@@ -311,10 +311,10 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
 
 /// `--memory`.
 pub(super) fn memory(text: &str) -> Parsed<u64> {
-    const LEAST: u64 = 16 << 20;
+    const LEAST: u64 = 32 << 20;
     match bytes(text)? {
         bytes if bytes >= LEAST => Ok(bytes),
-        _ => Err(Bad::new("too little for the program itself", "give at least 16M")),
+        _ => Err(Bad::new("too little for the program itself", "give at least 32M")),
     }
 }
 
