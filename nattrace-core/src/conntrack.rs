@@ -1,11 +1,14 @@
 //! Conntrack's view of a connection, as read from `skb->_nfct`, from a trace message, or from ctnetlink.
 
+use bitcode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::packet::Endpoint;
 
 /// `enum ip_conntrack_dir`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// As the first packet went.
@@ -15,7 +18,9 @@ pub enum Direction {
 }
 
 /// `enum ip_conntrack_info` without the direction, as rules see it (`ct state`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// `IP_CT_NEW`.
@@ -32,7 +37,9 @@ pub enum State {
 
 /// One direction of a connection: `struct nf_conntrack_tuple`. For ICMP, the ports are as in the kernel's
 /// union: source port = echo identifier, destination port = type and code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode,
+)]
 pub struct Tuple {
     /// `IPPROTO_*`.
     pub protocol: u8,
@@ -78,7 +85,7 @@ pub fn status_names(status: u32) -> Vec<&'static str> {
 }
 
 /// What is known of the connection a packet belongs to. Fields a source does not give are `None`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Connection {
     /// Identity of the `nf_conn` while it lives: its address, or 0 where only netlink told of it.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -3,7 +3,8 @@
 //! Journeys go in as they end; a conversation comes out when it has been quiet for a while, and at the end. It says
 //! nothing that its journeys do not show.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::conntrack::{Connection, Direction, Tuple};
 use crate::event::NetnsId;
@@ -72,6 +73,8 @@ pub struct Conversations {
     /// Whether replies are looked at: else nothing is said about them.
     follows: bool,
     open: BTreeMap<(NetnsId, Tuple), Talk>,
+    /// When each was seen last, the longest ago first; what is no more so is renewed when its turn comes.
+    seen: BinaryHeap<Reverse<(u64, (NetnsId, Tuple))>>,
 }
 
 #[derive(Debug)]
@@ -124,23 +127,35 @@ impl Conversations {
     /// None yet. `follows`: whether packets that only belong to a selected one's connection are traced, too.
     #[must_use]
     pub fn new(follows: bool) -> Self {
-        Self { follows, open: BTreeMap::new() }
+        Self { follows, open: BTreeMap::new(), seen: BinaryHeap::new() }
     }
 
     /// Adds an ended journey. Gives the conversation that had to make room, if there was one.
     pub fn add(&mut self, journey: &Journey) -> Option<Conversation> {
         let connection = journey.connection.as_ref()?;
         let key = journey.conversation()?;
-        let talk = self.open.entry(key).or_insert_with(|| Talk::new(connection));
+        let seen = &mut self.seen;
+        let talk = self.open.entry(key).or_insert_with(|| {
+            seen.push(Reverse((0, key)));
+            Talk::new(connection)
+        });
         talk.add(journey, connection);
         if self.open.len() <= MAX_CONVERSATIONS {
             return None;
         }
-        let (oldest, _) = self.open.iter().min_by_key(|(_, talk)| talk.last_ns)?;
-        let oldest = *oldest;
-        let talk = self.open.remove(&oldest)?;
+        let (oldest, talk) = self.take_oldest()?;
         let manner = Manner { follows: self.follows, settled: false };
         (talk.told < talk.packets()).then(|| talk.tell(oldest, manner))
+    }
+
+    fn take_oldest(&mut self) -> Option<((NetnsId, Tuple), Talk)> {
+        loop {
+            let Reverse((last_ns, key)) = self.seen.pop()?;
+            match self.open.get(&key) {
+                Some(talk) if talk.last_ns > last_ns => self.seen.push(Reverse((talk.last_ns, key))),
+                _ => return self.open.remove(&key).map(|talk| (key, talk)),
+            }
+        }
     }
 
     /// Those that have been quiet for a while, and were not told since their last packet.

@@ -2,6 +2,7 @@
 
 mod read;
 
+use bitcode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::conntrack::{Connection, Direction};
@@ -18,7 +19,7 @@ pub type PacketId = u64;
 pub type NetnsId = u32;
 
 /// One observation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
 pub struct Event {
     /// Nanoseconds since the epoch.
     #[serde(rename = "t")]
@@ -33,7 +34,7 @@ pub struct Event {
 }
 
 /// What an [`Event`] says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Body {
     /// `nf_hook_slow` was entered with a followed packet.
@@ -117,7 +118,9 @@ pub enum Body {
 }
 
 /// The netfilter hooks (`NF_INET_*`, `NF_NETDEV_*`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum HookPoint {
     /// `NF_NETDEV_INGRESS`.
@@ -169,7 +172,9 @@ impl HookPoint {
 }
 
 /// `NFPROTO_*` of a hook or a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum NfFamily {
     /// `NFPROTO_INET`: tables only, never a hook.
@@ -236,7 +241,7 @@ impl NfFamily {
 }
 
 /// A device as an event names it. The name is what the kernel said at that moment: untrusted text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode)]
 pub struct DeviceRef {
     /// `ifindex`.
     pub index: u32,
@@ -246,7 +251,7 @@ pub struct DeviceRef {
 }
 
 /// The route attached to a packet (`skb_dst`) when it entered a hook.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct RouteRef {
     /// `rt_type` (`RTN_*`) for IPv4; `None` for IPv6 or where it could not be read.
     pub kind: Option<u8>,
@@ -260,7 +265,7 @@ pub struct RouteRef {
 }
 
 /// Entry of `nf_hook_slow`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Hook {
     /// The packet.
     pub packet: PacketId,
@@ -281,7 +286,7 @@ pub struct Hook {
 }
 
 /// What `nf_hook_slow` answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Hash, Encode, Decode)]
 #[serde(rename_all = "lowercase")]
 pub enum HookVerdict {
     /// 1: every hook function accepted.
@@ -309,7 +314,7 @@ impl HookVerdict {
 
 /// Return of `nf_hook_slow`. Where its entry was seen, that of exactly that call; else (a reply is recognised on
 /// return at the earliest; entries are not watched where nf_tables tells of them) all that is told of the passage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct HookReturn {
     /// The packet.
     pub packet: PacketId,
@@ -335,7 +340,9 @@ pub struct HookReturn {
 }
 
 /// `enum nf_nat_manip_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash, Encode, Decode,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Manip {
     /// The source changes (`NF_NAT_MANIP_SRC`).
@@ -356,7 +363,7 @@ impl Manip {
 }
 
 /// One call of `nf_nat_manip_pkt`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Rewrite {
     /// The packet.
     pub packet: PacketId,
@@ -373,7 +380,7 @@ pub struct Rewrite {
 }
 
 /// One nf_tables trace message, with what ties it to a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
 pub struct NftTrace {
     /// The packet, exactly, from a probe where nf_tables builds the message.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -390,7 +397,7 @@ pub struct NftTrace {
 }
 
 /// `enum nft_trace_types`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "lowercase")]
 pub enum TraceType {
     /// A base chain's policy decided.
@@ -402,7 +409,7 @@ pub enum TraceType {
 }
 
 /// A verdict as nf_tables gives it (`NF_*`, `NFT_*`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Hash, Encode, Decode)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// `NF_ACCEPT`.
@@ -445,7 +452,7 @@ impl std::fmt::Display for Verdict {
 }
 
 /// The attributes of an `NFT_MSG_TRACE` message (include/uapi/linux/netfilter/nf_tables.h, `NFTA_TRACE_*`, v7.3).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct TraceMessage {
     /// `NFTA_TRACE_ID`, in the byte order of the kernel that sent it. `nft` prints its bytes swapped.
     pub id: u32,
@@ -533,7 +540,7 @@ impl TraceMessage {
 
 /// What legacy iptables tells of a packet that is traced (net/ipv4/netfilter/ip_tables.c `trace_packet`, v7.3): not what
 /// it decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct LegacyRule {
     /// The packet.
     pub packet: PacketId,
@@ -553,7 +560,7 @@ pub struct LegacyRule {
 }
 
 /// The rules of legacy iptables are replaced as a whole, table by table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(tag = "change", rename_all = "lowercase")]
 pub enum LegacyChange {
     /// From now on changes are told.
@@ -571,7 +578,7 @@ pub enum LegacyChange {
 }
 
 /// A device took or gave a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct DeviceEvent {
     /// The packet.
     pub packet: PacketId,
@@ -585,7 +592,7 @@ pub struct DeviceEvent {
 }
 
 /// A function that writes addresses or ports by itself: of the flowtable, of IPVS, of tc.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Writer {
     /// The packet.
     pub packet: PacketId,
@@ -596,7 +603,7 @@ pub struct Writer {
 }
 
 /// A socket or a local protocol took a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Deliver {
     /// The packet.
     pub packet: PacketId,
@@ -610,7 +617,7 @@ pub struct Deliver {
 }
 
 /// The queue of a listening TCP socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Listening {
     /// Connections that wait (`sk_ack_backlog`).
     pub waiting: u32,
@@ -619,7 +626,7 @@ pub struct Listening {
 }
 
 /// `kfree_skb`: the kernel threw a packet away.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct DropEvent {
     /// The packet.
     pub packet: PacketId,
@@ -641,7 +648,7 @@ pub struct DropEvent {
 }
 
 /// What a packet was dropped amid; `None` for what could not be read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Circumstances {
     /// Whether the device it was at had a carrier (`__LINK_STATE_NOCARRIER` of `dev->state`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -667,7 +674,7 @@ pub struct Circumstances {
 }
 
 /// `skb->_nfct` (include/linux/skbuff.h).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "lowercase")]
 pub enum Attached {
     /// Nothing: conntrack did not see it, or did not take it.
@@ -679,7 +686,7 @@ pub enum Attached {
 }
 
 /// `skb->pkt_type` (include/uapi/linux/if_packet.h).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "lowercase")]
 pub enum FrameTo {
     /// `PACKET_HOST`: this one.
@@ -695,7 +702,7 @@ pub enum FrameTo {
 }
 
 /// `enum nf_conntrack_netlink` group the message came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "lowercase")]
 pub enum ConntrackChange {
     /// `NFNLGRP_CONNTRACK_NEW`.
@@ -709,7 +716,7 @@ pub enum ConntrackChange {
 }
 
 /// A ctnetlink message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct ConntrackEvent {
     /// What happened.
     pub change: ConntrackChange,
@@ -718,7 +725,7 @@ pub struct ConntrackEvent {
 }
 
 /// The end of an nf_tables transaction (`NFT_MSG_NEWGEN`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Commit {
     /// `NFTA_GEN_ID`.
     pub generation: u32,
@@ -741,7 +748,7 @@ pub struct Commit {
 }
 
 /// The kernel's answer to whether a set or map has an element (`nft get element`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct SetAnswer {
     /// Family of the table.
     pub family: NfFamily,
@@ -756,7 +763,7 @@ pub struct SetAnswer {
 }
 
 /// A device that exists, for sources that give only its index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Link {
     /// `ifindex`.
     pub index: u32,
@@ -765,7 +772,9 @@ pub struct Link {
 }
 
 /// The sources an event can come from or be lost by; the names of `--sources`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// Kprobes: hooks, rewrites, delivery, the exact trace join.
@@ -795,7 +804,7 @@ impl Source {
 }
 
 /// Events that were made but did not arrive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Loss {
     /// Which source.
     pub source: Source,

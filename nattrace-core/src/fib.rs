@@ -5,12 +5,13 @@
 
 use std::net::IpAddr;
 
+use bitcode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::packet::Packet;
 
 /// What a routing decision depends on (`struct flowi4`, `struct flowi6`; include/net/flow.h, v6.12).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode)]
 pub struct RouteQuery {
     /// Source address.
     pub source: IpAddr,
@@ -37,7 +38,7 @@ pub struct RouteQuery {
 }
 
 /// A route that a table gave (`RTM_NEWROUTE` with `RTM_F_FIB_MATCH`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct FibRoute {
     /// `RTA_TABLE`; `None` of an IPv4 route to this host where it may be of `local` or of `main`: while nobody has made
     /// rules, the kernel looks both up as one and calls it `main` (`fib_unmerge`, net/ipv4/fib_frontend.c, v6.12).
@@ -56,7 +57,7 @@ pub struct FibRoute {
 }
 
 /// A destination prefix of a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Hash, Encode, Decode)]
 pub struct RoutePrefix {
     /// Address.
     pub addr: IpAddr,
@@ -71,7 +72,7 @@ impl std::fmt::Display for RoutePrefix {
 }
 
 /// A next hop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Hop {
     /// `ifindex`.
     pub oif: u32,
@@ -81,7 +82,7 @@ pub struct Hop {
 }
 
 /// What the tables answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct FibAnswer {
     /// What was asked.
     pub query: RouteQuery,

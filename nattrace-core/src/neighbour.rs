@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use bitcode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 /// An address on a device, to be looked up; answered by a [`NeighbourAnswer`].
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode)]
 pub struct NeighbourQuery {
     /// Name of the device.
     pub device: String,
@@ -17,7 +18,7 @@ pub struct NeighbourQuery {
 const MAC: usize = 6;
 
 /// An entry of the neighbour table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Neighbour {
     /// `NUD_*` (include/uapi/linux/neighbour.h, v6.12).
     pub state: u16,
@@ -26,7 +27,7 @@ pub struct Neighbour {
 }
 
 /// What the table said (`RTM_GETNEIGH`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct NeighbourAnswer {
     /// What was asked.
     pub query: NeighbourQuery,

@@ -4,20 +4,25 @@ mod checksum;
 mod decode;
 mod encode;
 mod headers;
+mod key;
 
 pub use decode::{DecodeError, decode, decode_arp, has_right_checksum};
 pub use encode::encode;
 pub use headers::Headers;
 pub(crate) use headers::follow_checksum;
 pub(crate) use headers::{IPV6, has_extensions};
+pub(crate) use key::{EndsKey, PayloadKey};
 
 use std::fmt;
 use std::net::IpAddr;
 
+use bitcode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 /// The network-layer family of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
     /// IPv4, `ETH_P_IP`.
@@ -101,7 +106,9 @@ pub mod protocol {
 }
 
 /// An address with the port of its protocol, where it has one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode,
+)]
 pub struct Endpoint {
     /// The address.
     pub addr: IpAddr,
@@ -120,7 +127,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// The headers of a packet at one moment. Numbers are in host byte order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Packet {
     /// Network-layer family.
     pub family: Family,
@@ -182,7 +189,7 @@ fn is_zero32(value: &u32) -> bool {
 }
 
 /// ICMP or ICMPv6 header fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Icmp {
     /// ICMP type.
     pub kind: u8,
@@ -200,7 +207,7 @@ pub struct Icmp {
 }
 
 /// The packet inside an ICMP error (RFC 792, RFC 4443 §3): what its sender had sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Quoted {
     /// `IPPROTO_*`.
     pub protocol: u8,

@@ -1,8 +1,9 @@
-//! The recording: JSON Lines, a header and then one event a line, exactly as the sources gave them, packed by gzip (RFC 1952)
+//! The recording, in one of two formats ([`Format`]). The first is JSON Lines: a header and then one event a line, exactly as the sources gave them, packed by gzip (RFC 1952)
 //! so that each event can be unpacked as soon as it is written: a file that is cut off loses what is not whole. A recording
 //! is a bug report that can be replayed, so it is read by whatever program the reader has: what is not
 //! understood is an error with a line number, never a guess.
 
+mod compact;
 pub mod hex;
 mod reader;
 mod writer;
@@ -18,8 +19,32 @@ pub use writer::{Writer, Written};
 use crate::event::{Event, Source};
 use crate::filter::Filter;
 
-/// The version of recordings that is written, and the only one that is read.
+/// The version of recordings in JSON.
 pub const VERSION: u32 = 1;
+/// The version of compact ones.
+pub const COMPACT_VERSION: u32 = 2;
+
+/// How events are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// JSON Lines, packed by gzip: any program can read it, and future versions of this one can.
+    #[default]
+    Json,
+    /// Blocks of binary events behind a header in JSON: smaller, and much faster to write and to read, by this version of
+    /// the format alone.
+    Compact,
+}
+
+impl Format {
+    /// The version that the header tells.
+    #[must_use]
+    pub fn version(self) -> u32 {
+        match self {
+            Self::Json => VERSION,
+            Self::Compact => COMPACT_VERSION,
+        }
+    }
+}
 
 /// What the first line says it is.
 const MAGIC: &str = "recording";
@@ -29,7 +54,7 @@ const MAGIC: &str = "recording";
 pub struct Header {
     /// `recording`: tells the file from other JSON Lines.
     nattrace: String,
-    /// [`VERSION`].
+    /// [`VERSION`] or [`COMPACT_VERSION`].
     pub version: u32,
     /// Version of the program that recorded.
     pub program: String,
@@ -96,7 +121,7 @@ pub enum RecordError {
     #[error("not a recording of nattrace")]
     NotARecording,
     /// Another version wrote it.
-    #[error("the recording has version {found}, this program reads version {VERSION}")]
+    #[error("the recording has version {found}, this program reads versions {VERSION} and {COMPACT_VERSION}")]
     Version {
         /// The version it has.
         found: u64,
@@ -108,6 +133,12 @@ pub enum RecordError {
         line: u64,
         /// What is wrong with it.
         error: serde_json::Error,
+    },
+    /// A block that has no events in it.
+    #[error("block {block} of the recording is damaged")]
+    DamagedBlock {
+        /// Its number, from 1.
+        block: u64,
     },
     /// A line that no recording can have.
     #[error("line {line} of the recording is longer than any event")]
@@ -134,7 +165,7 @@ pub fn decode_header(line: &[u8]) -> Result<Header, RecordError> {
     if claim.nattrace != MAGIC {
         return Err(RecordError::NotARecording);
     }
-    if claim.version != u64::from(VERSION) {
+    if ![VERSION, COMPACT_VERSION].map(u64::from).contains(&claim.version) {
         return Err(RecordError::Version { found: claim.version });
     }
     serde_json::from_slice(line).map_err(|error| RecordError::Damaged { line: 1, error })

@@ -10,12 +10,13 @@ pub use iptables::{Target, iptables_quote_is_open, iptables_target};
 pub(crate) use iptables::{target_goes_on, words as iptables_words};
 pub use statement::{does_nat, keeps_port};
 
+use bitcode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{HookPoint, NfFamily};
 
 /// The ruleset of one namespace as listed between two equal generation numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Listing {
     /// `NFTA_GEN_ID` before and after the listing; `None` where it moved meanwhile or could not be read.
     pub generation: Option<u32>,
@@ -24,7 +25,7 @@ pub struct Listing {
 }
 
 /// A table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Table {
     /// Family.
     pub family: NfFamily,
@@ -37,7 +38,7 @@ pub struct Table {
 }
 
 /// A chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Chain {
     /// Name.
     pub name: String,
@@ -50,7 +51,7 @@ pub struct Chain {
 }
 
 /// What makes a chain a base chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct BaseChain {
     /// `filter`, `nat` or `route`.
     pub kind: String,
@@ -66,7 +67,7 @@ pub struct BaseChain {
 }
 
 /// A rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Rule {
     /// Handle: unique within the table while it lives. A rule that is replaced leaves it to the one that takes its place.
     pub handle: u64,

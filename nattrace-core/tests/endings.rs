@@ -417,8 +417,8 @@ fn the_trace_s_end_is_told_as_such() {
 }
 
 #[test]
-fn too_many_at_once_give_up_the_oldest() {
-    let options = Options { max_open: 10, ..full(Filter::default()) };
+fn the_oldest_are_given_up_for_want_of_memory() {
+    let options = Options { memory: 100_000, ..full(Filter::default()) };
     let mut assembler = Assembler::new(options);
     let mut s = Stream::new();
     for packet in 0..1000 {
@@ -426,12 +426,15 @@ fn too_many_at_once_give_up_the_oldest() {
     }
     for event in s.events {
         assembler.push(event);
-        assert!(assembler.open_count() <= 21, "bounded without being asked for results");
+        assert!(assembler.memory() <= 100_000, "bounded without being asked for results");
     }
+    let given_up = assembler.given_up();
+    assert!((900..1000).contains(&given_up), "{given_up}");
     let journeys = assembler.finish(s.now);
     assert_eq!(journeys.len(), 1000);
+    assert_eq!(assembler.memory(), 0, "all is given back");
     let why = told(&journeys[0]).pop().expect("an end");
-    assert!(why.starts_with("= unfinished: too many packets were under way at once"), "{why}");
+    assert!(why.starts_with("= unfinished: memory: packets that came later needed what it took"), "{why}");
     assert_eq!(assembler.counters().outcome("unfinished"), 1000);
 }
 

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use rustc_hash::FxHashMap;
+
 use super::connections::Connections;
 use super::counters::Counters;
 use super::ending::{Ending, Timing, Why};
@@ -13,11 +15,13 @@ use super::explain::Answers;
 use super::gone::Met;
 use super::identity::{Identity, is_entry};
 use super::kin::Kin;
+use super::memory::Memory;
 use super::names::Names;
 use super::open::{ChainName, Moment, Open};
 use super::release::Closed;
 use super::retransmission::{Segment, Segments};
 use super::route::{Questions, Routed};
+use super::slots::Slots;
 use super::{DeviceStep, Journey, KernelDrop};
 use crate::conntrack::Tuple;
 use crate::drops;
@@ -101,8 +105,8 @@ pub struct Options {
     pub follow: bool,
     /// Which sources deliver events.
     pub sources: SourcesOn,
-    /// Journeys under way at once; the oldest is given up for the next.
-    pub max_open: usize,
+    /// What packets under way, and those that wait to be told, may take: bytes. The oldest is given up for the next.
+    pub memory: usize,
     /// A packet that was taken or sent counts as gone for good after this time.
     pub settle_ns: u64,
     /// A packet that was not seen for this time counts as lost sight of.
@@ -124,7 +128,7 @@ impl Default for Options {
             narrowed: None,
             follow: true,
             sources: SourcesOn::default(),
-            max_open: 4096,
+            memory: 96 << 20,
             settle_ns: 200_000_000,
             idle_ns: 5_000_000_000,
             text_wait_ns: 1_000_000_000,
@@ -143,19 +147,22 @@ pub struct Assembler {
     pub(super) rulesets: BTreeMap<NetnsId, History>,
     pub(super) legacy: legacy::History,
     pub(super) own_tables: BTreeSet<(NetnsId, NfFamily, String)>,
-    pub(super) opens: BTreeMap<u64, Open>,
+    pub(super) opens: Slots<Open>,
     /// Flows without a connection that `--oif` lets through.
     pub(super) untracked_out: BTreeSet<(NetnsId, Tuple)>,
     pub(super) identity: Identity,
     pub(super) connections: Connections,
-    pub(super) under_way: BTreeMap<Segment, BTreeSet<u64>>,
+    pub(super) under_way: BTreeSet<(Segment, u64)>,
     pub(super) held: BTreeMap<(u64, u64), Closed>,
+    /// When those that are held began.
+    pub(super) held_since: FxHashMap<u64, u64>,
     pub(super) ready: Vec<Journey>,
     pub(super) segments: Segments,
     pub(super) kin: Kin,
     pub(super) answers: Answers,
     pub(super) losses: VecDeque<Loss>,
     pub(super) counters: Counters,
+    pub(super) memory: Memory,
     pub(super) questions: Questions,
     pub(super) next_seq: u64,
     pub(super) next_id: u64,
@@ -172,18 +179,20 @@ impl Assembler {
             rulesets: BTreeMap::new(),
             legacy: legacy::History::default(),
             own_tables: BTreeSet::new(),
-            opens: BTreeMap::new(),
+            opens: Slots::default(),
             untracked_out: BTreeSet::new(),
             identity: Identity::default(),
             connections: Connections::default(),
-            under_way: BTreeMap::new(),
+            under_way: BTreeSet::new(),
             held: BTreeMap::new(),
+            held_since: FxHashMap::default(),
             ready: Vec::new(),
             segments: Segments::default(),
             kin: Kin::default(),
             answers: Answers::default(),
             losses: VecDeque::new(),
             counters: Counters::default(),
+            memory: Memory::default(),
             questions: Questions::default(),
             next_seq: 0,
             next_id: 1,
@@ -250,11 +259,12 @@ impl Assembler {
             .opens
             .iter()
             .filter(|(_, open)| open.due_ns(timing) <= self.now_ns)
-            .map(|(seq, _)| *seq)
+            .map(|(seq, _)| seq)
             .collect();
         for seq in due {
             self.close(seq, Why::Due);
         }
+        self.make_room();
         self.release(false);
     }
 
@@ -267,7 +277,7 @@ impl Assembler {
     /// Ends everything: the trace is over.
     pub fn finish(&mut self, now_ns: u64) -> Vec<Journey> {
         self.expire(now_ns);
-        while let Some(seq) = self.opens.keys().next().copied() {
+        while let Some(seq) = self.opens.oldest() {
             self.close(seq, Why::Stopped);
         }
         self.release(true);
@@ -307,26 +317,25 @@ impl Assembler {
     }
 
     pub(super) fn open(&mut self, at: Moment, packet_id: Option<PacketId>, packet: Packet) -> u64 {
-        while self.opens.len() >= self.options.max_open.max(1) {
-            let Some(oldest) = self.opens.keys().next().copied() else { break };
-            self.close(oldest, Why::Crowded);
-        }
         let seq = self.next_seq;
         self.next_seq += 1;
         self.counters.packets_selected += 1;
         let mut open = Open::new(at, packet_id, packet);
         open.sights = self.options.keep_sights.then(Vec::new);
+        open.account();
         self.identity.opened(seq, &open);
         self.kin.opened(seq, at, &open.packet);
         if let Some(segment) = Segment::of(at.netns, &open.packet) {
-            self.under_way.entry(segment).or_default().insert(seq);
+            self.under_way.insert((segment, seq));
         }
-        self.opens.insert(seq, open);
+        self.memory.grow(open.accounted);
+        self.opens.push(seq, open);
+        self.make_room();
         seq
     }
 
     pub(super) fn close(&mut self, seq: u64, why: Why) {
-        let Some(open) = self.opens.remove(&seq) else { return };
+        let Some(open) = self.opens.remove(seq) else { return };
         self.identity.closed(seq, &open);
         self.hold(seq, open, why);
     }
@@ -341,9 +350,10 @@ impl Assembler {
 
     /// Changes a journey, keeping what it is found by.
     pub(super) fn with(&mut self, seq: u64, change: impl FnOnce(&mut Open)) {
-        let Some(open) = self.opens.get_mut(&seq) else { return };
+        let Some(open) = self.opens.get_mut(seq) else { return };
         let before = open.header.clone();
         change(open);
+        self.memory.replace(open.accounted, open.account());
         self.identity.reshaped(seq, &before, &open.header);
         if (before.source, before.destination) != (open.header.source, open.header.destination) {
             self.kin.goes_between(seq, open.netns, &open.header);
@@ -369,7 +379,7 @@ impl Assembler {
         }
         let entry = entry != Begins::No;
         if let Some(seq) = self.identity.packet(packet)
-            && let Some(open) = self.opens.get_mut(&seq)
+            && let Some(open) = self.opens.get_mut(seq)
         {
             let (over, dropped) = (open.ending.is_over(), open.ending.is_drop());
             let same =
@@ -391,7 +401,7 @@ impl Assembler {
         }
         if let Some(seq) = self.identity.find_unnamed(&self.opens, at, header, timing) {
             self.identity.name_packet(packet, seq);
-            if let Some(open) = self.opens.get_mut(&seq) {
+            if let Some(open) = self.opens.get_mut(seq) {
                 open.packet_id = Some(packet);
             }
             return Some(seq);
@@ -451,7 +461,7 @@ impl Assembler {
         let known = self
             .identity
             .packet(back.packet)
-            .filter(|seq| self.opens.get(seq).is_some_and(|o| o.visits.iter().any(|v| v.exact && !v.over)));
+            .filter(|seq| self.opens.get(*seq).is_some_and(|o| o.visits.iter().any(|v| v.exact && !v.over)));
         let begins = if self.identity.is_gone(back.packet) { Begins::No } else { Begins::in_hook(back.hook) };
         let begun = self.next_seq;
         let known = match back.verdict {

@@ -1,12 +1,15 @@
 //! The connections that packets of this run belong to: what joins a reply, whose headers may share nothing
 //! with what the user asked for, to the packet that was asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use rustc_hash::FxHashMap;
 
 use super::{JourneyId, RuleRef};
 use crate::conntrack::{Connection, Direction, Tuple};
 use crate::event::{Manip, NetnsId};
-use crate::packet::{Endpoint, Packet, protocol};
+use crate::packet::{Endpoint, EndsKey, Packet, protocol};
 
 /// Connections that are remembered; the one touched longest ago makes room.
 const MAX_CONNECTIONS: usize = 8192;
@@ -34,6 +37,8 @@ pub(super) struct Known {
     pub(super) decided: BTreeMap<Manip, (RuleRef, Option<JourneyId>)>,
     /// The first journeys of each way that packets of it went: a digest of direction, way and end.
     ways: Vec<(u64, JourneyId)>,
+    /// Journeys of its packets that are not told yet.
+    pub(super) under_way: Vec<u64>,
     touched: u64,
 }
 
@@ -62,11 +67,13 @@ impl Known {
 /// Every connection known of.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    entries: BTreeMap<u64, Known>,
-    by_key: BTreeMap<u64, u64>,
-    by_id: BTreeMap<(NetnsId, u32), u64>,
-    by_tuple: BTreeMap<(NetnsId, Tuple), (u64, Direction)>,
-    touches: BTreeSet<(u64, u64)>,
+    entries: FxHashMap<u64, Box<Known>>,
+    by_key: FxHashMap<u64, u64>,
+    by_id: FxHashMap<(NetnsId, u32), u64>,
+    by_tuple: BTreeMap<EndsKey, (u64, Direction)>,
+    /// When each was touched, and which; the oldest first. A time that is no more the entry's own is renewed when its turn
+    /// comes.
+    touches: BinaryHeap<Reverse<(u64, u64)>>,
     next: u64,
     clock: u64,
 }
@@ -77,6 +84,11 @@ fn comparable(tuple: Tuple) -> Tuple {
         protocol::has_ports(tuple.protocol) || matches!(tuple.protocol, protocol::ICMP | protocol::ICMPV6);
     let strip = |end: Endpoint| Endpoint { port: end.port.filter(|_| ports), ..end };
     Tuple { protocol: tuple.protocol, source: strip(tuple.source), destination: strip(tuple.destination) }
+}
+
+fn key(netns: NetnsId, tuple: Tuple) -> EndsKey {
+    let Tuple { protocol, source, destination } = comparable(tuple);
+    EndsKey::new(netns, protocol, source, destination)
 }
 
 /// The tuple conntrack makes of a packet (`nf_ct_get_tuple`); none for fragments and ICMP errors.
@@ -94,11 +106,18 @@ pub(super) fn tuple_of(packet: &Packet) -> Option<Tuple> {
 
 impl Connections {
     pub(super) fn get(&self, index: u64) -> Option<&Known> {
-        self.entries.get(&index)
+        self.entries.get(&index).map(|known| &**known)
     }
 
     pub(super) fn get_mut(&mut self, index: u64) -> Option<&mut Known> {
-        self.entries.get_mut(&index)
+        self.entries.get_mut(&index).map(|known| &mut **known)
+    }
+
+    /// A journey is no more under way, or of another connection.
+    pub(super) fn leaves(&mut self, seq: u64, index: Option<u64>) {
+        if let Some(known) = index.and_then(|index| self.get_mut(index)) {
+            known.under_way.retain(|other| *other != seq);
+        }
     }
 
     /// The connection an observation speaks of. A tuple is reused by the next connection of the same ports,
@@ -114,7 +133,7 @@ impl Connections {
             })
         };
         c.original
-            .and_then(|t| self.by_tuple.get(&(netns, comparable(t))))
+            .and_then(|t| self.by_tuple.get(&key(netns, t)))
             .filter(|(_, direction)| *direction == Direction::Original)
             .map(|(index, _)| *index)
             .filter(fits)
@@ -124,7 +143,7 @@ impl Connections {
 
     /// The connection whose packets look like this one before any rewrite, and the direction it goes.
     pub(super) fn find_packet(&self, netns: NetnsId, packet: &Packet) -> Option<(u64, Direction)> {
-        self.by_tuple.get(&(netns, tuple_of(packet)?)).copied()
+        self.by_tuple.get(&key(netns, tuple_of(packet)?)).copied()
     }
 
     /// Takes over what an observation says; gives the index of the connection, which is new if need be.
@@ -137,41 +156,42 @@ impl Connections {
             let index = self.next;
             self.next += 1;
             let found = seen.is_confirmed() == Some(true);
-            self.entries.insert(index, Known { netns, found, ..Known::default() });
+            self.entries.insert(index, Box::new(Known { netns, found, ..Known::default() }));
+            self.touches.push(Reverse((0, index)));
             index
         });
         self.clock += 1;
-        let clock = self.clock;
         if let Some(known) = self.entries.get_mut(&index) {
-            self.touches.remove(&(known.touched, index));
-            known.touched = clock;
-            self.touches.insert((clock, index));
+            known.touched = self.clock;
             let mine = &mut known.connection;
             if seen.key != 0 {
                 mine.key = seen.key;
                 self.by_key.insert(seen.key, index);
             }
-            mine.id = seen.id.or(mine.id);
             mine.status = match (mine.status, seen.status) {
                 (Some(a), Some(b)) => Some(a | b),
                 (a, b) => a.or(b),
             };
             mine.zone = seen.zone.or(mine.zone);
+            mine.id = seen.id.or(mine.id);
             mine.original = seen.original.or(mine.original);
             mine.reply = seen.reply.or(mine.reply);
             if let Some(id) = mine.id {
                 self.by_id.insert((netns, id), index);
             }
             if let Some(reply) = mine.reply {
-                self.by_tuple.insert((netns, comparable(reply)), (index, Direction::Reply));
+                self.by_tuple.insert(key(netns, reply), (index, Direction::Reply));
             }
             if let Some(original) = mine.original {
-                self.by_tuple.insert((netns, comparable(original)), (index, Direction::Original));
+                self.by_tuple.insert(key(netns, original), (index, Direction::Original));
             }
         }
         while self.entries.len() > MAX_CONNECTIONS {
-            let Some((_, oldest)) = self.touches.pop_first() else { break };
-            self.forget(oldest);
+            let Some(Reverse((touched, oldest))) = self.touches.pop() else { break };
+            match self.entries.get(&oldest) {
+                Some(known) if known.touched > touched => self.touches.push(Reverse((known.touched, oldest))),
+                _ => self.forget(oldest),
+            }
         }
         Some(index)
     }
@@ -196,7 +216,7 @@ impl Connections {
             self.by_id.remove(&(netns, id));
         }
         for tuple in [c.original, c.reply].into_iter().flatten() {
-            let key = (netns, comparable(tuple));
+            let key = key(netns, tuple);
             if self.by_tuple.get(&key).is_some_and(|(at, _)| *at == index) {
                 self.by_tuple.remove(&key);
             }

@@ -12,8 +12,6 @@ pub struct Counters {
     pub packets_selected: u64,
     /// Journeys given out, by the name of their outcome.
     pub journeys: BTreeMap<&'static str, u64>,
-    /// Events received, by kind.
-    pub events: BTreeMap<&'static str, u64>,
     /// Events received, by source.
     pub received: BTreeMap<Source, u64>,
     /// What was lost, by source.
@@ -96,9 +94,7 @@ impl Outcome {
 
 impl Counters {
     pub(super) fn event(&mut self, body: &Body) {
-        let (kind, source) = body.kind();
-        *self.events.entry(kind).or_default() += 1;
-        if let Some(source) = source {
+        if let Some(source) = body.source() {
             *self.received.entry(source).or_default() += 1;
         }
     }

@@ -87,8 +87,8 @@ pub(super) enum Why {
     Due,
     /// The trace ends.
     Stopped,
-    /// Too many journeys were open.
-    Crowded,
+    /// Others needed its memory.
+    Memory,
 }
 
 impl Open {
@@ -184,7 +184,7 @@ impl Open {
         let place = match (&self.place, last) {
             (Place::Received(device), _) => format!("after {device} received it"),
             (Place::Hook, Some(v)) if v.verdict == Some(HookVerdict::Accept) => {
-                if why != Why::Crowded
+                if why != Why::Memory
                     && timing.rules_only()
                     && matches!(v.hook, HookPoint::Input | HookPoint::Postrouting)
                 {
@@ -204,9 +204,7 @@ impl Open {
         match why {
             Why::Due => format!("lost sight of it: last seen {place}"),
             Why::Stopped => format!("the trace ended while it was under way: last seen {place}"),
-            Why::Crowded => {
-                format!("too many packets were under way at once to follow this one on: last seen {place}")
-            }
+            Why::Memory => format!("memory: packets that came later needed what it took: last seen {place}"),
         }
     }
 }

@@ -202,7 +202,9 @@ impl Open {
             }
         };
         if begins {
-            visit.evaluated.insert(m.chain.clone());
+            if !visit.evaluated.contains(&m.chain) {
+                visit.evaluated.push(m.chain.clone());
+            }
             visit.evaluation = Some(Evaluation { base: m.chain.clone(), over: false });
         }
         visit.evaluation.as_ref().map_or_else(|| m.chain.clone(), |running| running.base.clone())

@@ -85,7 +85,10 @@ impl Open {
         let destination = header.destination.map(|end| end.addr);
         met.next_hop = gateway.and_then(|gateway| gateway.or(destination));
         let reported = Reported { header: self.header.clone(), iif: self.iif.clone(), met };
-        reported.name(&mut drop);
+        drop.cause = reported.cause(&drop);
+        if self.ending.kernel.is_some() {
+            reported.name(&mut drop);
+        }
         if reported.met.route_kind.is_some() {
             self.routed_here(at, reported.met.route_kind);
         }
@@ -167,8 +170,8 @@ impl Met {
 }
 
 impl Reported {
-    fn name(&self, drop: &mut KernelDrop) {
-        let evidence = Evidence {
+    fn evidence<'a>(&'a self, drop: &'a KernelDrop) -> Evidence<'a> {
+        Evidence {
             reason: drop.reason.as_deref(),
             function: drop.function.as_deref(),
             packet: &self.header,
@@ -180,13 +183,22 @@ impl Reported {
             waited_ns: self.met.waited_ns,
             circumstances: self.met.circumstances,
             device: drop.device.as_deref().or(self.iif.as_deref()),
-        };
+        }
+    }
+
+    fn cause(&self, drop: &KernelDrop) -> Option<&'static str> {
+        drops::cause_of(&self.evidence(drop)).map(|cause| cause.code)
+    }
+
+    /// Says what it means. A journey's first drop is named when all is known ([`Open::name_drop`]).
+    fn name(&self, drop: &mut KernelDrop) {
+        let evidence = self.evidence(drop);
         let cause = drops::cause_of(&evidence);
         let (code, text) = (cause.map(|cause| cause.code), drops::describe(&evidence));
         let (check, likely) =
             (cause.and_then(|cause| cause.check_of(&evidence)), !drops::is_certain(&evidence));
-        (drop.cause, drop.text, drop.check, drop.likely) = (code, text, check, likely);
-        drop.fix = cause.and_then(|cause| cause.fix_of(&evidence));
+        let fix = cause.and_then(|cause| cause.fix_of(&evidence));
+        (drop.cause, drop.text, drop.check, drop.likely, drop.fix) = (code, text, check, likely, fix);
     }
 }
 

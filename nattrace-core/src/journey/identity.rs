@@ -7,40 +7,21 @@
 //! crosses a device; headers repeat. So a join needs headers that agree in what neither NAT nor forwarding
 //! changes, and a journey that can be at that hook now. Messages without headers follow their id.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound::Included;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::ending::Timing;
 use super::open::{ChainName, Moment, Open, Place};
+use super::slots::Slots;
 use crate::event::{HookPoint, NetnsId, NfFamily, PacketId};
-use crate::packet::{Family, Packet};
+use crate::packet::{Packet, PayloadKey};
 
 /// Packets whose end is remembered, so that what comes late opens no second journey.
 const MAX_GONE: usize = 8192;
 /// Packets that a device gave to the stack in one burst are taken up in the same order; no burst is longer.
 const BURST_NS: u64 = 1_000_000;
-
-/// What neither NAT nor forwarding changes ([`Packet::same_payload`]), as a key.
-type Shape = (
-    Family,
-    Option<u8>,
-    Option<u16>,
-    u32,
-    (Option<u32>, Option<u32>, Option<u8>),
-    u16,
-    Option<(u8, u8, Option<u16>)>,
-);
-
-fn shape(packet: &Packet) -> Shape {
-    (
-        packet.family,
-        packet.protocol,
-        packet.ip_id,
-        packet.told_length(),
-        (packet.tcp_seq, packet.tcp_ack, packet.tcp_flags),
-        packet.fragment_offset,
-        packet.icmp.map(|i| (i.kind, i.code, i.sequence)),
-    )
-}
 
 fn same_ends(a: &Packet, b: &Packet) -> bool {
     a.source == b.source && a.destination == b.destination
@@ -70,10 +51,10 @@ pub(super) struct Sighting<'a> {
 /// Journeys under way, by everything that events name.
 #[derive(Debug, Default)]
 pub(super) struct Identity {
-    by_packet: BTreeMap<PacketId, u64>,
-    by_trace: BTreeMap<(NetnsId, u32), u64>,
-    by_shape: BTreeMap<Shape, BTreeSet<u64>>,
-    gone: BTreeSet<PacketId>,
+    by_packet: FxHashMap<PacketId, u64>,
+    by_trace: FxHashMap<(NetnsId, u32), u64>,
+    by_payload: BTreeSet<(PayloadKey, u64)>,
+    gone: FxHashSet<PacketId>,
     gone_order: VecDeque<PacketId>,
 }
 
@@ -82,24 +63,14 @@ impl Identity {
         if let Some(packet) = open.packet_id {
             self.by_packet.insert(packet, seq);
         }
-        self.by_shape.entry(shape(&open.header)).or_default().insert(seq);
+        self.by_payload.insert((PayloadKey::of(&open.header), seq));
     }
 
     /// Keeps the index right when headers changed; `before` are those that were indexed.
     pub(super) fn reshaped(&mut self, seq: u64, before: &Packet, now: &Packet) {
-        let (before, now) = (shape(before), shape(now));
-        if before != now {
-            self.unshape(seq, before);
-            self.by_shape.entry(now).or_default().insert(seq);
-        }
-    }
-
-    fn unshape(&mut self, seq: u64, shape: Shape) {
-        if let Some(peers) = self.by_shape.get_mut(&shape) {
-            peers.remove(&seq);
-            if peers.is_empty() {
-                self.by_shape.remove(&shape);
-            }
+        if !before.same_payload(now) {
+            self.by_payload.remove(&(PayloadKey::of(before), seq));
+            self.by_payload.insert((PayloadKey::of(now), seq));
         }
     }
 
@@ -123,7 +94,7 @@ impl Identity {
                 }
             }
         }
-        self.unshape(seq, shape(&open.header));
+        self.by_payload.remove(&(PayloadKey::of(&open.header), seq));
     }
 
     pub(super) fn packet(&self, packet: PacketId) -> Option<u64> {
@@ -132,7 +103,8 @@ impl Identity {
 
     /// Journeys under way of packets with headers like these.
     pub(super) fn alike(&self, header: &Packet) -> impl Iterator<Item = u64> {
-        self.by_shape.get(&shape(header)).into_iter().flatten().copied()
+        let key = PayloadKey::of(header);
+        self.by_payload.range((Included((key, 0)), Included((key, u64::MAX)))).map(|(_, seq)| *seq)
     }
 
     /// Whether the packet's journey is over.
@@ -159,11 +131,11 @@ impl Identity {
     }
 
     /// The journey that a message with headers belongs to, if it is one under way.
-    pub(super) fn find(&self, opens: &BTreeMap<u64, Open>, s: &Sighting<'_>, timing: Timing) -> Option<u64> {
+    pub(super) fn find(&self, opens: &Slots<Open>, s: &Sighting<'_>, timing: Timing) -> Option<u64> {
         let key = (s.at.netns, s.id);
         // While a buffer lives, its id is its own.
         if let Some(seq) = self.by_trace.get(&key)
-            && let Some(open) = opens.get(seq)
+            && let Some(open) = opens.get(*seq)
             && (open.header.same_payload(s.header) || open.header.begins_like(s.header))
             && expects(open, s, timing)
         {
@@ -172,17 +144,15 @@ impl Identity {
         let hinted = s.hint.and_then(|p| self.packet(p));
         if s.header.is_partial()
             && let Some(seq) = hinted
-            && let Some(open) = opens.get(&seq)
+            && let Some(open) = opens.get(seq)
             && open.header.begins_like(s.header)
             && expects(open, s, timing)
         {
             return Some(seq);
         }
         let peers: Vec<(u64, &Open)> = self
-            .by_shape
-            .get(&shape(s.header))?
-            .iter()
-            .filter_map(|seq| opens.get(seq).map(|open| (*seq, open)))
+            .alike(s.header)
+            .filter_map(|seq| opens.get(seq).map(|open| (seq, open)))
             .filter(|(_, open)| expects(open, s, timing))
             .filter(|(_, open)| open.trace_now.is_none_or(|now| now == key) || crosses(open, s))
             .collect();
@@ -216,16 +186,14 @@ impl Identity {
     /// first that names the packet, belongs to.
     pub(super) fn find_unnamed(
         &self,
-        opens: &BTreeMap<u64, Open>,
+        opens: &Slots<Open>,
         at: Moment,
         header: &Packet,
         timing: Timing,
     ) -> Option<u64> {
         let peers: Vec<(u64, &Open)> = self
-            .by_shape
-            .get(&shape(header))?
-            .iter()
-            .filter_map(|seq| opens.get(seq).map(|open| (*seq, open)))
+            .alike(header)
+            .filter_map(|seq| opens.get(seq).map(|open| (seq, open)))
             .filter(|(_, o)| {
                 o.packet_id.is_none()
                     && o.place == Place::Hook

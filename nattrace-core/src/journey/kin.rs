@@ -6,14 +6,13 @@
 //! by what IP leaves alone: addresses, protocol and a telling identification.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use super::assemble::Assembler;
 use super::ending::Why;
 use super::open::{Moment, Open, Place};
 use super::{JourneyId, Kinship, Relation};
 use crate::event::{HookPoint, HookVerdict, NetnsId, PacketId};
-use crate::packet::{Endpoint, Packet, tcp_flag};
+use crate::packet::{Endpoint, EndsKey, Packet, tcp_flag};
 
 /// How many journeys are remembered for those that belong to them.
 const MAX_REMEMBERED: usize = 8192;
@@ -23,30 +22,29 @@ const COPY_NS: u64 = 10_000_000;
 /// answered, so this can be generous.
 const ANSWER_NS: u64 = 100_000_000;
 
-/// What fragments of one datagram have in common (RFC 791, section 2.3).
-type Datagram = (NetnsId, IpAddr, IpAddr, u8, u16);
+/// What fragments of one datagram have in common (RFC 791, section 2.3): the ends without ports, and the identification.
+type Datagram = (u16, EndsKey);
 
 fn datagram(netns: NetnsId, packet: &Packet) -> Option<Datagram> {
     let id = packet.ip_id.filter(|id| *id != 0)?;
-    Some((netns, packet.source?.addr, packet.destination?.addr, packet.protocol?, id))
+    let without_port = |end: Endpoint| Endpoint { port: None, ..end };
+    let (source, destination) = (packet.source.map(without_port)?, packet.destination.map(without_port)?);
+    Some((id, EndsKey::new(netns, packet.protocol?, source, destination)))
 }
 
 /// What a packet has by which its answer knows it: protocol and ends, where it is.
-type Ends = (NetnsId, u8, Endpoint, Endpoint);
-
-fn ends(netns: NetnsId, packet: &Packet) -> Option<Ends> {
-    Some((netns, packet.protocol?, packet.source?, packet.destination?))
+fn ends(netns: NetnsId, packet: &Packet) -> Option<EndsKey> {
+    Some(EndsKey::new(netns, packet.protocol?, packet.source?, packet.destination?))
 }
 
 /// The ends of the packet that such a packet answers: the one that an ICMP error quotes, the one that a reset turns
 /// round (`nf_send_reset`, `tcp_v4_send_reset`; v6.12).
-fn answered(netns: NetnsId, answer: &Packet) -> Option<Ends> {
+fn answered(netns: NetnsId, answer: &Packet) -> Option<EndsKey> {
     if let Some(quoted) = answer.icmp.and_then(|icmp| icmp.about) {
-        return Some((netns, quoted.protocol, quoted.source, quoted.destination));
+        return Some(EndsKey::new(netns, quoted.protocol, quoted.source, quoted.destination));
     }
     let reset = answer.tcp_flags.is_some_and(|flags| flags & tcp_flag::RST != 0);
-    let (netns, protocol, source, destination) = ends(netns, answer).filter(|_| reset)?;
-    Some((netns, protocol, destination, source))
+    reset.then_some(EndsKey::new(netns, answer.protocol?, answer.destination?, answer.source?))
 }
 
 /// Keeps it among so many.
@@ -74,7 +72,7 @@ pub(super) struct Kin {
     /// The last whole datagram of each identification.
     wholes: BTreeMap<Datagram, u64>,
     /// The last packet between two ends, as they were on its way.
-    between: BTreeMap<Ends, u64>,
+    between: BTreeMap<EndsKey, u64>,
     /// What journeys that have ended are called.
     ended: BTreeMap<u64, Ended>,
 }
@@ -138,7 +136,7 @@ impl Assembler {
     ) -> u64 {
         // Where ends are not probed, the buffer may have been freed and taken again meanwhile.
         let received = received && self.timing().probes;
-        let Some(open) = self.opens.get_mut(&seq) else { return seq };
+        let Some(open) = self.opens.get_mut(seq) else { return seq };
         let Some(kinship) = repacking(open, header, received) else { return seq };
         if kinship == Kinship::UnpackedFrom {
             open.place = Place::Delivered;
@@ -151,12 +149,12 @@ impl Assembler {
 
     /// A journey that began where this host sends: whether it is of an answer, and if to a packet in hand, notes which.
     pub(super) fn perhaps_answers(&mut self, seq: u64, at: Moment) -> bool {
-        let header = self.opens.get(&seq).map(|open| &open.header);
+        let header = self.opens.get(seq).map(|open| &open.header);
         let Some(ends) = header.and_then(|header| answered(at.netns, header)) else { return false };
         let in_hand =
             |open: &Open| open.cpu == at.cpu && at.time_ns.saturating_sub(open.last_seen_ns) < ANSWER_NS;
         let cause = self.kin.between.get(&ends).copied();
-        if let Some(cause) = cause.filter(|cause| self.opens.get(cause).is_some_and(in_hand)) {
+        if let Some(cause) = cause.filter(|cause| self.opens.get(*cause).is_some_and(in_hand)) {
             self.kin.note(seq, Kinship::AnswerTo, vec![cause]);
         }
         true
@@ -168,11 +166,11 @@ impl Assembler {
         if self.perhaps_answers(seq, at) {
             return;
         }
-        let Some(copy) = self.opens.get(&seq) else { return };
+        let Some(copy) = self.opens.get(seq) else { return };
         let Some(key) = datagram(at.netns, &copy.header) else { return };
         if copy.header.is_fragment() {
             let whole = self.kin.wholes.get(&key).copied();
-            if let Some(whole) = whole.filter(|whole| self.opens.contains_key(whole)) {
+            if let Some(whole) = whole.filter(|whole| self.opens.contains(*whole)) {
                 self.kin.note(seq, Kinship::PieceOf, vec![whole]);
             }
             return;
@@ -186,7 +184,7 @@ impl Assembler {
         };
         let original = self.identity.alike(&copy.header).find(|other| {
             *other != seq
-                && self.opens.get(other).is_some_and(|open| {
+                && self.opens.get(*other).is_some_and(|open| {
                     in_hand(open)
                         && open.header.source == copy.header.source
                         && open.header.destination == copy.header.destination

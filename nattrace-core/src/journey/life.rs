@@ -186,7 +186,7 @@ mod tests {
             open.push(AT, kind, Some(visit), note);
         }
         open.connection_lives(AT, &seen(1, 0));
-        open.place_creation(|base, _| Some(if base.chain == "raw" { -300 } else { -100 }));
+        open.place_creation(|base, _| Some(if &*base.chain == "raw" { -300 } else { -100 }));
         open.drafts.iter().position(|draft| matches!(draft.step.kind, StepKind::Connection { .. }))
     }
 
@@ -194,7 +194,7 @@ mod tests {
     fn the_entry_is_made_behind_raw_chains_and_before_nat() {
         let nft = |chain: &str| Note::Rule {
             table_handle: None,
-            base: ChainName { family: NfFamily::Ip, table: "t".to_owned(), chain: chain.to_owned() },
+            base: ChainName { family: NfFamily::Ip, table: "t".into(), chain: chain.into() },
         };
         let chains = [("t", "raw", nft("raw")), ("t", "nat", nft("nat"))];
         assert_eq!(created_at(Backend::Nft, chains), Some(2));

@@ -11,6 +11,7 @@ mod identity;
 mod kin;
 mod legacy;
 mod life;
+mod memory;
 mod names;
 mod open;
 mod release;
@@ -19,6 +20,7 @@ mod rewrite;
 mod route;
 mod selection;
 mod sight;
+mod slots;
 mod split;
 mod tracing;
 mod tracked;
@@ -192,7 +194,7 @@ pub struct Step {
 }
 
 /// What a [`Step`] is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum StepKind {
     /// A netfilter hook.
     Hook {
@@ -287,7 +289,7 @@ pub enum StepKind {
 }
 
 /// Which route of which table decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MatchedRoute {
     /// Routing table; `None` where the kernel does not tell `local` from `main`.
     pub table: Option<u32>,
@@ -298,7 +300,7 @@ pub struct MatchedRoute {
 }
 
 /// A drop that the kernel reports.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct KernelDrop {
     /// Drop reason name, without prefix.
     pub reason: Option<String>,
@@ -321,7 +323,7 @@ pub struct KernelDrop {
 }
 
 /// A rule that matched.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct RuleStep {
     /// Which rule.
     pub rule: RuleRef,
@@ -337,7 +339,7 @@ pub struct RuleStep {
 }
 
 /// A rule, named so that it can be found again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RuleRef {
     /// Whose rule it is.
     pub backend: Backend,
@@ -409,7 +411,7 @@ impl Backend {
 }
 
 /// Who decided a rewrite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RewrittenBy {
     /// A rule, for this very packet.
     Rule,
@@ -426,7 +428,7 @@ pub enum RewrittenBy {
 }
 
 /// A moment in the life of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConnectionStep {
     /// The packet is the first of a connection that conntrack did not know: it has an entry, which nobody else sees.
     Created,
@@ -454,7 +456,7 @@ impl ConnectionStep {
 }
 
 /// What the routing decision was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RouteDecision {
     /// To this host.
     Local,
@@ -473,7 +475,7 @@ pub enum RouteDecision {
 }
 
 /// Which way a device moved the packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeviceStep {
     /// Came in.
     Receive,
@@ -482,7 +484,7 @@ pub enum DeviceStep {
 }
 
 /// How a journey ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum Outcome {
     /// Thrown away.
     Dropped(DropCause),
@@ -505,7 +507,7 @@ pub enum Outcome {
 }
 
 /// What dropped a packet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum DropCause {
     /// A rule.
     Rule {

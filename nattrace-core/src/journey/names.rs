@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::Netns;
-use crate::event::{DeviceRef, NetnsId};
+use super::open::ChainName;
+use crate::event::{DeviceRef, NetnsId, NfFamily};
 
 /// Devices whose names are kept; containers come and go.
 const MAX_LINKS: usize = 65_536;
+
+/// Chains whose names are shared by all that came by them.
+const MAX_CHAINS: usize = 256;
 
 /// What is known of names.
 #[derive(Debug, Default)]
@@ -14,10 +18,14 @@ pub(super) struct Names {
     links: BTreeMap<(NetnsId, u32), String>,
     /// The watched namespaces, with or without a name.
     namespaces: BTreeMap<NetnsId, Option<String>>,
+    chains: Vec<ChainName>,
 }
 
 impl Names {
     pub(super) fn link(&mut self, netns: NetnsId, index: u32, name: String) {
+        if self.links.len() >= MAX_LINKS && !self.links.contains_key(&(netns, index)) {
+            self.links.pop_first();
+        }
         self.links.insert((netns, index), name);
     }
 
@@ -39,12 +47,24 @@ impl Names {
         };
         // Devices come, and are renamed, after the start.
         if self.links.get(&key) != Some(name) {
-            if self.links.len() >= MAX_LINKS {
-                self.links.pop_first();
-            }
-            self.links.insert(key, name.clone());
+            self.link(netns, device.index, name.clone());
         }
         name.clone()
+    }
+
+    /// A chain's name, shared with who asked for it before.
+    pub(super) fn chain(&mut self, family: NfFamily, table: &str, chain: &str) -> ChainName {
+        let known =
+            |name: &&ChainName| &*name.chain == chain && &*name.table == table && name.family == family;
+        if let Some(known) = self.chains.iter().find(known) {
+            return known.clone();
+        }
+        if self.chains.len() >= MAX_CHAINS {
+            self.chains.clear();
+        }
+        let new = ChainName { family, table: table.into(), chain: chain.into() };
+        self.chains.push(new.clone());
+        new
     }
 
     pub(super) fn netns(&self, netns: NetnsId) -> Netns {

@@ -1,6 +1,6 @@
 //! A journey under way: what is known of one packet so far.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::ending::Ending;
 use super::rewrite::quoted;
@@ -34,8 +34,8 @@ pub(super) struct Moment {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ChainName {
     pub(super) family: NfFamily,
-    pub(super) table: String,
-    pub(super) chain: String,
+    pub(super) table: Arc<str>,
+    pub(super) chain: Arc<str>,
 }
 
 /// The evaluation of one base chain, chains that it jumps to included.
@@ -60,7 +60,7 @@ pub(super) struct Visit {
     pub(super) verdict: Option<HookVerdict>,
     pub(super) evaluation: Option<Evaluation>,
     /// Base chains whose evaluation was seen.
-    pub(super) evaluated: BTreeSet<ChainName>,
+    pub(super) evaluated: Vec<ChainName>,
     /// Device in.
     pub(super) iif: Option<String>,
     /// Device out, to tell a loopback.
@@ -95,10 +95,7 @@ pub(super) enum Note {
         exact: bool,
     },
     /// A routing decision, what the tables are asked to know which route it was, and how it shows in the packet.
-    Route {
-        query: RouteQuery,
-        seen: SeenRoute,
-    },
+    Route(Box<(RouteQuery, SeenRoute)>),
 }
 
 /// Where the packet was last seen.
@@ -157,6 +154,8 @@ pub(super) struct Open {
     pub(super) traced: Vec<Traced>,
     /// What it looked like, where that is kept.
     pub(super) sights: Option<Vec<Sight>>,
+    /// Bytes that it was last counted with.
+    pub(super) accounted: usize,
 }
 
 impl Open {
@@ -190,6 +189,7 @@ impl Open {
             asks: None,
             traced: Vec::new(),
             sights: None,
+            accounted: 0,
         }
     }
 
@@ -280,7 +280,7 @@ impl Open {
             over: false,
             verdict: None,
             evaluation: None,
-            evaluated: BTreeSet::new(),
+            evaluated: Vec::new(),
             iif,
             oif,
         });

@@ -24,7 +24,7 @@ type Decided = Vec<(Manip, RuleRef)>;
 /// A journey that has ended, until its rule texts are known.
 #[derive(Debug)]
 pub(super) struct Closed {
-    open: Open,
+    open: Box<Open>,
     why: Why,
     /// When it was known to have ended.
     at_ns: u64,
@@ -37,23 +37,22 @@ impl Closed {
 }
 
 impl Assembler {
-    pub(super) fn hold(&mut self, seq: u64, open: Open, why: Why) {
+    pub(super) fn hold(&mut self, seq: u64, open: Box<Open>, why: Why) {
         let at_ns = match why {
             Why::Due => open.due_ns(self.timing()).min(self.now_ns),
-            Why::Stopped | Why::Crowded => self.now_ns,
+            Why::Stopped | Why::Memory => self.now_ns,
         };
+        self.held_since.insert(seq, open.first.time_ns);
         self.held.insert((open.first.time_ns, seq), Closed { open, why, at_ns });
-        if self.held.len() > self.options.max_open.max(1) {
-            self.let_go_oldest();
-        }
     }
 
     /// A journey that has ended, to complete it.
     pub(super) fn held_open(&mut self, seq: u64) -> Option<&mut Open> {
-        self.held.iter_mut().find(|((_, held), _)| *held == seq).map(|(_, closed)| &mut closed.open)
+        let first_ns = *self.held_since.get(&seq)?;
+        self.held.get_mut(&(first_ns, seq)).map(|closed| &mut *closed.open)
     }
 
-    fn let_go_oldest(&mut self) {
+    pub(super) fn let_go_oldest(&mut self) {
         if let Some(((_, seq), closed)) = self.held.pop_first() {
             self.complete(seq, closed);
         }
@@ -80,13 +79,13 @@ impl Assembler {
     fn must_wait(&self, seq: u64, closed: &Closed) -> bool {
         // The first transmission of a segment is to be shown before its retransmissions.
         if let Some(segment) = Segment::of(closed.open.first.netns, &closed.open.packet)
-            && self.under_way.get(&segment).is_some_and(|seqs| seqs.range(..seq).next().is_some())
+            && self.under_way.range((segment, 0)..(segment, seq)).next().is_some()
         {
             return true;
         }
         // Nested ends (an answer over loopback ends before the packet it answers) are shown in the order of
         // their beginnings, when that takes no longer than a blink.
-        let earlier = self.opens.first_key_value().is_some_and(|(first, _)| *first < seq)
+        let earlier = self.opens.oldest().is_some_and(|first| first < seq)
             || self.held.first_key_value().is_some_and(|((_, first), _)| *first < seq);
         if earlier && self.now_ns < closed.at_ns.saturating_add(ORDER_WAIT_NS) {
             return true;
@@ -123,13 +122,11 @@ impl Assembler {
 
     fn complete(&mut self, seq: u64, closed: Closed) {
         let Closed { mut open, why, at_ns } = closed;
-        if let Some(segment) = Segment::of(open.first.netns, &open.packet)
-            && let Some(seqs) = self.under_way.get_mut(&segment)
-        {
-            seqs.remove(&seq);
-            if seqs.is_empty() {
-                self.under_way.remove(&segment);
-            }
+        self.held_since.remove(&seq);
+        self.memory.shrink(open.accounted);
+        self.connections.leaves(seq, open.known);
+        if let Some(segment) = Segment::of(open.first.netns, &open.packet) {
+            self.under_way.remove(&(segment, seq));
         }
         self.fill_texts(&mut open);
         self.fill_legacy(&mut open);
@@ -361,11 +358,16 @@ impl Assembler {
         end: Manip,
         is_nat: &impl Fn(&ChainName, &Draft) -> Option<bool>,
     ) -> Option<RuleRef> {
-        let first = self
-            .opens
-            .values()
-            .chain(self.held.values().map(|closed| &closed.open))
-            .filter(|open| open.known == Some(known) && !open.replaced)
+        let mut under_way = self.connections.get(known)?.under_way.clone();
+        under_way.sort_unstable();
+        let opens = under_way.iter().filter_map(|seq| self.opens.get(*seq));
+        let mut held: Vec<(u64, u64)> =
+            under_way.iter().filter_map(|seq| Some((*self.held_since.get(seq)?, *seq))).collect();
+        held.sort_unstable();
+        let held = held.iter().filter_map(|key| self.held.get(key)).map(Closed::open);
+        let first = opens
+            .chain(held)
+            .filter(|open| !open.replaced)
             .filter(|open| open.connection.as_ref().is_none_or(|c| c.direction != Some(Direction::Reply)));
         for open in first {
             let mut drafts = open.drafts.clone();

@@ -1,11 +1,12 @@
 //! Which packet is a retransmission of which: TCP only, because only there equal headers mean equal data.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{DropCause, Journey, JourneyId, Outcome, StepKind};
+use super::{DropCause, Journey, JourneyId, Outcome, RuleRef, StepKind};
 use crate::event::NetnsId;
 use crate::packet::tcp_flag::{ACK, FIN, PSH, RST, SYN};
-use crate::packet::{Endpoint, Packet, protocol};
+use crate::packet::{EndsKey, Packet, protocol};
 
 /// Segments that are remembered.
 const MAX_SEGMENTS: usize = 4096;
@@ -15,12 +16,10 @@ const MAX_AGE_NS: u64 = 180_000_000_000;
 /// What two transmissions of one segment have in common, as first seen, before any rewrite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Segment {
-    netns: NetnsId,
-    source: Endpoint,
-    destination: Endpoint,
     sequence: u32,
-    flags: u8,
     length: u32,
+    flags: u8,
+    ends: EndsKey,
 }
 
 impl Segment {
@@ -38,14 +37,15 @@ impl Segment {
         let occupies = flags & RST == 0 && (flags & (SYN | FIN) != 0 || has_data);
         let (source, destination) = (packet.source?, packet.destination?);
         let sequence = packet.tcp_seq?;
-        occupies.then_some(Self { netns, source, destination, sequence, flags, length })
+        let ends = EndsKey::new(netns, protocol::TCP, source, destination);
+        occupies.then_some(Self { sequence, length, flags, ends })
     }
 }
 
 /// First transmissions, to tell later ones.
 #[derive(Debug, Default)]
 pub(super) struct Segments {
-    first: BTreeMap<Segment, (JourneyId, u64, String)>,
+    first: BTreeMap<Segment, (JourneyId, u64, u64)>,
     order: VecDeque<(u64, Segment)>,
 }
 
@@ -74,47 +74,39 @@ impl Segments {
     }
 }
 
-/// The way and the end of a journey, without what differs between two passages along the same way (times).
-pub(super) fn path(journey: &Journey) -> String {
-    use std::fmt::Write;
-    let mut path = String::new();
-    // Writing to a String does not fail.
+/// A digest of the way and the end of a journey, without what differs between two passages along the same way: times, what
+/// conntrack calls its entries.
+pub(super) fn path(journey: &Journey) -> u64 {
+    let mut path = DefaultHasher::new();
     for step in &journey.steps {
-        let _ = match &step.kind {
-            StepKind::Rule(rule) => {
-                let r = &rule.rule;
-                write!(
-                    path,
-                    "{} rule {} {} {} {} {:?};",
-                    step.netns,
-                    r.backend.owner(r.family),
-                    r.table,
-                    r.chain,
-                    r.handle,
-                    rule.verdict
-                )
+        match &step.kind {
+            StepKind::Rule(step) => {
+                hash_rule(&step.rule, &mut path);
+                step.verdict.hash(&mut path);
             }
-            StepKind::Rewrite { nat, from, to, .. } => {
-                write!(path, "{} {} {from} {to};", step.netns, nat.name())
-            }
+            StepKind::Rewrite { nat, from, to, .. } => (nat, from, to).hash(&mut path),
             // A dropped packet's entry is dropped with it: its retransmission has another one.
-            StepKind::Connection { .. } => Ok(()),
-            other => write!(path, "{} {other:?};", step.netns),
-        };
-    }
-    let _ = match &journey.outcome {
-        Outcome::Dropped(DropCause::Rule { rule, .. }) => {
-            write!(path, "dropped {} {} {}", rule.table, rule.chain, rule.handle)
+            StepKind::Connection { .. } => continue,
+            other => other.hash(&mut path),
         }
-        other => write!(path, "{other:?}"),
-    };
-    path
+        step.netns.hash(&mut path);
+    }
+    match &journey.outcome {
+        Outcome::Dropped(DropCause::Rule { rule, .. }) => hash_rule(rule, &mut path),
+        other => other.hash(&mut path),
+    }
+    path.finish()
+}
+
+/// Which rule it is, whatever its text.
+fn hash_rule(rule: &RuleRef, path: &mut DefaultHasher) {
+    (rule.backend, rule.family, &rule.table, &rule.chain, rule.handle).hash(path);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::Family;
+    use crate::packet::{Endpoint, Family};
 
     const ACK_ONLY: u8 = ACK;
 

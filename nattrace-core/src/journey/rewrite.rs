@@ -323,7 +323,7 @@ mod tests {
     const AT: Moment = Moment { time_ns: 1, cpu: 0, netns: 1 };
 
     fn base() -> ChainName {
-        ChainName { family: NfFamily::Inet, table: "nat".to_owned(), chain: "prerouting".to_owned() }
+        ChainName { family: NfFamily::Inet, table: "nat".into(), chain: "prerouting".into() }
     }
 
     /// A packet in PREROUTING that matched these rules of a base chain.

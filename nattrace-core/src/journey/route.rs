@@ -104,7 +104,7 @@ impl Assembler {
     }
 
     pub(super) fn ask_tables(&mut self, seq: u64) {
-        if let Some(open) = self.opens.get_mut(&seq)
+        if let Some(open) = self.opens.get_mut(seq)
             && let Some(query) = open.asks.take()
         {
             self.questions.ask(open.netns, query, seq);
@@ -113,7 +113,7 @@ impl Assembler {
 
     pub(super) fn answered(&mut self, netns: NetnsId, answer: &FibAnswer) {
         for seq in self.questions.answered(netns, answer.query) {
-            let open = match self.opens.get_mut(&seq) {
+            let open = match self.opens.get_mut(seq) {
                 Some(open) => Some(open),
                 None => self.held_open(seq),
             };
@@ -174,7 +174,7 @@ impl Open {
         let query = RouteQuery::of(&self.header, routed.iif_index.filter(|_| !sent_here));
         // Without the device in, the tables would answer for a packet of this host.
         let query = query.filter(|query| query.iif.is_some() || sent_here);
-        let note = query.map_or(Note::Nothing, |query| Note::Route { query, seen });
+        let note = query.map_or(Note::Nothing, |query| Note::Route(Box::new((query, seen))));
         let kind = StepKind::Route { decision, oif, gateway: routed.gateway, matched: None };
         if self.push(at, kind, None, note).is_some() {
             self.asks = query;
@@ -202,7 +202,8 @@ impl Open {
     /// Takes over what the tables answered, where it is what the packet's own way shows.
     fn matched(&mut self, answer: &FibAnswer) {
         for Draft { step, note, .. } in &mut self.drafts {
-            if let (Note::Route { query, seen }, StepKind::Route { matched, .. }) = (&*note, &mut step.kind)
+            if let (Note::Route(asked), StepKind::Route { matched, .. }) = (&*note, &mut step.kind)
+                && let (query, seen) = &**asked
                 && *query == answer.query
                 && matched.is_none()
             {

@@ -17,7 +17,7 @@ impl Assembler {
         let whole = self.opens.iter().find(|(_, open)| {
             open.is_bound_for(at, device) && open.due_ns(timing) > at.time_ns && is_piece(piece, &open.header)
         });
-        if let Some(seq) = whole.map(|(seq, _)| *seq) {
+        if let Some(seq) = whole.map(|(seq, _)| seq) {
             self.with(seq, |open| {
                 open.seen(at);
                 open.device(at, DeviceStep::Transmit, device);

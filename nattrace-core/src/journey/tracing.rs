@@ -3,7 +3,7 @@
 use super::assemble::{Assembler, Begins};
 use super::evaluation::{Message, Role, connection, headers, own_chain};
 use super::identity::Sighting;
-use super::open::{ChainName, Moment};
+use super::open::Moment;
 use crate::event::{DeviceRef, HookPoint, NetnsId, NfFamily, NftTrace};
 use crate::packet::{Headers, Packet};
 use crate::ruleset::is_trace_table;
@@ -25,11 +25,10 @@ impl Assembler {
             });
             (Role::Rules, hook.map(|base| base.hook))
         };
+        let chain = self.names.chain(message.family, &message.table, &message.chain);
         let mut device = |index: Option<u32>| {
             index.map(|index| self.names.device(at.netns, &DeviceRef { index, name: None }))
         };
-        let chain =
-            ChainName { family: message.family, table: message.table.clone(), chain: message.chain.clone() };
         let m = Message {
             at,
             trace,
@@ -82,7 +81,7 @@ impl Assembler {
         }
         let timing = self.timing();
         let Some(header) = &m.header else {
-            let seq = self.identity.trace(at.netns, id).filter(|seq| self.opens.contains_key(seq));
+            let seq = self.identity.trace(at.netns, id).filter(|seq| self.opens.contains(*seq));
             if seq.is_none() {
                 self.counters.stray += 1;
             }

@@ -13,9 +13,12 @@ impl Assembler {
     pub(super) fn conntrack(&mut self, at: Moment, event: &ConntrackEvent) {
         if event.change == ConntrackChange::Destroy {
             if let Some(index) = self.connections.find(at.netns, &event.connection) {
-                for open in self.opens.values_mut().filter(|open| open.known == Some(index)) {
-                    open.connection_step(at, ConnectionStep::Destroyed, event.connection.id);
-                    open.entry_gone = true;
+                let under_way = self.connections.get(index).map_or(&[][..], |known| &known.under_way);
+                for seq in under_way {
+                    if let Some(open) = self.opens.get_mut(*seq) {
+                        open.connection_step(at, ConnectionStep::Destroyed, event.connection.id);
+                        open.entry_gone = true;
+                    }
                 }
             }
             self.connections.destroyed(at.netns, &event.connection);
@@ -27,13 +30,15 @@ impl Assembler {
         {
             known.created_ns = Some(at.time_ns);
         }
-        let asked = self.opens.values().any(|open| {
-            open.known.is_none()
-                && open.connection_netns == at.netns
-                && self.options.filter.matches(&open.packet)
-                && event.connection.original.is_some()
-                && tuple_of(&open.packet) == event.connection.original
-        });
+        let followed = self.connections.get(index).is_some_and(|known| known.followed);
+        let asked = !followed
+            && self.opens.values().any(|open| {
+                open.known.is_none()
+                    && open.connection_netns == at.netns
+                    && self.options.filter.matches(&open.packet)
+                    && event.connection.original.is_some()
+                    && tuple_of(&open.packet) == event.connection.original
+            });
         if asked && let Some(known) = self.connections.get_mut(index) {
             known.followed = true;
         }
@@ -42,7 +47,7 @@ impl Assembler {
     /// Takes over what an event says of the packet's connection.
     pub(super) fn connected(&mut self, seq: u64, at: Moment, connection: Option<&Connection>) {
         let Some(connection) = connection else { return };
-        let Some(open) = self.opens.get_mut(&seq) else { return };
+        let Some(open) = self.opens.get_mut(seq) else { return };
         open.connection_lives(at, connection);
         open.merge_connection(at, connection);
         let netns = if at.netns == 0 { open.netns } else { at.netns };
@@ -66,7 +71,14 @@ impl Assembler {
             return;
         }
         let mine = open.connection.clone().unwrap_or_default();
-        open.known = self.connections.learn(netns, &mine).or(open.known);
+        let before = open.known;
+        open.known = self.connections.learn(netns, &mine).or(before);
+        if open.known != before {
+            self.connections.leaves(seq, before);
+            if let Some(known) = open.known.and_then(|known| self.connections.get_mut(known)) {
+                known.under_way.push(seq);
+            }
+        }
         if self.options.filter.matches(&open.packet)
             && let Some(known) = open.known.and_then(|k| self.connections.get_mut(k))
         {

@@ -4,7 +4,8 @@ use std::io::{self, BufRead, BufReader, Read as _};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::{Header, RecordError, decode, decode_header};
+use super::compact::{self, Block};
+use super::{COMPACT_VERSION, Header, RecordError, decode, decode_header};
 use crate::event::Event;
 
 /// No line is longer: the longest is a ruleset's listing.
@@ -29,8 +30,11 @@ pub enum Decoded {
 pub struct Reader<'a> {
     input: Box<dyn BufRead + 'a>,
     header: Header,
+    /// Number of the line or the block.
     line: u64,
     buffer: Vec<u8>,
+    /// What is left of a block.
+    block: std::vec::IntoIter<Event>,
     over: bool,
     /// The end was not whole.
     torn: bool,
@@ -47,7 +51,7 @@ impl<'a> Reader<'a> {
             return Err(RecordError::NotARecording);
         }
         let header = decode_header(&buffer)?;
-        Ok(Self { input, header, line: 1, buffer, over: false, torn: false })
+        Ok(Self { input, header, line: 1, buffer, block: Vec::new().into_iter(), over: false, torn: false })
     }
 
     /// What the recording is of.
@@ -56,9 +60,12 @@ impl<'a> Reader<'a> {
         &self.header
     }
 
-    /// Reads the next line; empty ones are passed over.
+    /// Reads the next event; empty lines are passed over.
     #[expect(clippy::should_implement_trait, reason = "an iterator could not tell a cut-off end from an end")]
     pub fn next(&mut self) -> Result<Decoded, RecordError> {
+        if self.header.version == COMPACT_VERSION {
+            return self.next_of_block();
+        }
         while !self.over {
             self.buffer.clear();
             self.line += 1;
@@ -82,6 +89,20 @@ impl<'a> Reader<'a> {
             };
         }
         Ok(if self.torn { Decoded::CutOff } else { Decoded::End })
+    }
+
+    fn next_of_block(&mut self) -> Result<Decoded, RecordError> {
+        loop {
+            if let Some(event) = self.block.next() {
+                return Ok(Decoded::Event(Box::new(event)));
+            }
+            match compact::unpack(&mut self.input, &mut self.buffer, self.line)? {
+                Block::Events(events) => self.block = events.into_iter(),
+                Block::CutOff => return Ok(Decoded::CutOff),
+                Block::End => return Ok(Decoded::End),
+            }
+            self.line += 1;
+        }
     }
 }
 

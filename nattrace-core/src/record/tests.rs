@@ -217,7 +217,7 @@ fn recording() -> (Vec<Event>, String) {
 
 fn read(bytes: &[u8]) -> Result<(Vec<Event>, Decoded), RecordError> {
     let mut reader = Reader::open(bytes)?;
-    assert_eq!(*reader.header(), header());
+    assert_eq!(Header { version: VERSION, ..reader.header().clone() }, header());
     let mut events = Vec::new();
     loop {
         match reader.next()? {
@@ -254,7 +254,7 @@ fn a_recording_may_be_cut_off_anywhere_behind_its_header() {
 fn packed(events: &[Event], limit: Option<u64>) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = Vec::new();
     let mut ends = Vec::new();
-    let mut writer = Writer::begin(&mut bytes, &header(), limit).expect("a header");
+    let mut writer = Writer::begin(&mut bytes, &header(), Format::Json, limit).expect("a header");
     ends.push(usize::try_from(writer.written()).expect("few"));
     for event in events {
         if writer.event(event).expect("an event") == Written::Yes {
@@ -328,12 +328,90 @@ fn packing_pays() {
 #[test]
 fn what_is_not_understood_is_said() {
     let (_, text) = recording();
-    let other = text.replacen("\"version\":1", "\"version\":2,\"more\":[]", 1);
-    assert!(matches!(Reader::open(other.as_bytes()), Err(RecordError::Version { found: 2 })));
+    let other = text.replacen("\"version\":1", "\"version\":3,\"more\":[]", 1);
+    assert!(matches!(Reader::open(other.as_bytes()), Err(RecordError::Version { found: 3 })));
     for wrong in ["", "\n", "{}\n", "[1]\n", "{\"schema\":1,\"type\":\"start\"}\n", "\u{0}\u{ff}"] {
         assert!(matches!(Reader::open(wrong.as_bytes()), Err(RecordError::NotARecording)), "{wrong:?}");
     }
     let damaged = text.replacen("\"hook_return\"", "\"hook_retrun\"", 1);
     let error = read(damaged.as_bytes()).expect_err("a damaged line");
     assert!(matches!(error, RecordError::Damaged { line: 3, .. }), "{error}");
+}
+
+/// A compact recording of so many events, handed on after each `step`.
+fn compact(events: &[Event], limit: Option<u64>, step: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::begin(&mut bytes, &header(), Format::Compact, limit).expect("a header");
+    for some in events.chunks(step) {
+        for event in some {
+            writer.event(event).expect("an event");
+        }
+        writer.flush().expect("room");
+    }
+    writer.finish().expect("an end");
+    bytes
+}
+
+#[test]
+fn a_compact_recording_has_the_same_events() {
+    let events = many(3000);
+    for step in [1, 700, 3000] {
+        let (all, end) = read(&compact(&events, None, step)).expect("a recording");
+        assert_eq!((all.as_slice(), end), (events.as_slice(), Decoded::End), "{step} at once");
+    }
+    let (json, _) = packed(&events, None);
+    assert!(compact(&events, None, 3000).len() * 2 < json.len());
+}
+
+#[test]
+fn a_compact_recording_loses_the_block_that_is_not_whole() {
+    let events = many(60);
+    let bytes = compact(&events, None, 7);
+    let first = bytes.iter().position(|byte| *byte == b'\n').expect("a header") + 1;
+    let mut most = 0;
+    for cut in first..bytes.len() {
+        let (read, end) = read(&bytes[..cut]).expect("what is whole");
+        assert!(events.starts_with(&read), "cut at {cut}");
+        assert_eq!(end == Decoded::End, cut == first || (end == Decoded::End && read.len() % 7 == 0));
+        most = most.max(read.len());
+    }
+    assert_eq!(most, 56, "nothing but the last block is lost at the last byte");
+}
+
+#[test]
+fn a_compact_recording_keeps_its_limit() {
+    let events = many(5000);
+    let whole = compact(&events, None, 50);
+    for limit in [6000, 20_000] {
+        let bytes = compact(&events, Some(limit), 50);
+        assert!(bytes.len() as u64 <= limit && bytes.len() < whole.len(), "{} of {limit}", bytes.len());
+        let (mut read, end) = read(&bytes).expect("a recording");
+        assert_eq!((end, read.pop().map(|last| last.body)), (Decoded::End, Some(Body::Full)));
+        assert!(events.starts_with(&read) && !read.is_empty());
+    }
+    let mut writer = Writer::begin(Vec::new(), &header(), Format::Compact, Some(2000)).expect("a header");
+    let said: Vec<Written> = events.iter().map(|event| writer.event(event).expect("an event")).collect();
+    assert_eq!(said.iter().filter(|written| **written == Written::Full).count(), 1, "once");
+    assert_eq!(said.last(), Some(&Written::No));
+}
+
+/// Whatever stands in the place of a block: an error or other events, never a panic, never memory without end.
+#[test]
+fn a_damaged_block_is_said_to_be() {
+    let bytes = compact(&many(200), None, 100);
+    let first = bytes.iter().position(|byte| *byte == b'\n').expect("a header") + 1;
+    let mut state = 20_261_127_u64;
+    let mut refused = 0;
+    for _ in 0..3000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut damaged = bytes.clone();
+        let at = first + usize::try_from(state >> 33).expect("31 bits") % (bytes.len() - first);
+        damaged[at] ^= u8::try_from(state >> 8 & 0xff).expect("8 bits") | 1;
+        match read(&damaged) {
+            Err(RecordError::DamagedBlock { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+            Ok(_) => {}
+        }
+    }
+    assert!(refused > 1000, "{refused}");
 }

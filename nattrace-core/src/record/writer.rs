@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::{Header, RecordError};
+use super::{Format, Header, RecordError, compact};
 use crate::event::{Body, Event};
 
-/// More than packing adds to a line that cannot be packed, and what the file ends with.
+/// More than packing adds to what cannot be packed, and what the file ends with.
 const MARGIN: u64 = 512;
 
 /// Whether an event was written.
@@ -25,65 +25,134 @@ pub enum Written {
 /// Writes a recording.
 #[derive(Debug)]
 pub struct Writer<W: Write> {
-    out: GzEncoder<Counted<W>>,
-    line: Vec<u8>,
+    form: Form<W>,
     limit: Option<u64>,
     full: bool,
+    full_is_said: bool,
+}
+
+#[derive(Debug)]
+enum Form<W: Write> {
+    Json { out: GzEncoder<Counted<W>>, line: Vec<u8> },
+    Compact { out: Counted<W>, block: Vec<Event> },
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins a recording, of at most so many bytes.
-    pub fn begin(out: W, header: &Header, limit: Option<u64>) -> Result<Self, RecordError> {
-        let out = GzEncoder::new(Counted { out, written: 0 }, Compression::fast());
-        let mut new = Self { out, line: Vec::new(), limit, full: false };
-        serde_json::to_writer(&mut new.line, header).map_err(RecordError::Unwritable)?;
-        new.put()?;
-        Ok(new)
+    /// Begins a recording in one of the formats, of at most so many bytes.
+    pub fn begin(out: W, header: &Header, format: Format, limit: Option<u64>) -> Result<Self, RecordError> {
+        let mut out = Counted { out, written: 0 };
+        let header = Header { version: format.version(), ..header.clone() };
+        let mut line = serde_json::to_vec(&header).map_err(RecordError::Unwritable)?;
+        line.push(b'\n');
+        let form = match format {
+            Format::Json => {
+                let mut out = GzEncoder::new(out, Compression::fast());
+                put_line(&mut out, &line)?;
+                Form::Json { out, line }
+            }
+            Format::Compact => {
+                out.write_all(&line)?;
+                Form::Compact { out, block: Vec::new() }
+            }
+        };
+        Ok(Self { form, limit, full: false, full_is_said: false })
     }
 
     /// Writes an event.
     pub fn event(&mut self, event: &Event) -> Result<Written, RecordError> {
+        if !self.full {
+            self.put(event)?;
+        }
+        Ok(match (self.full, std::mem::replace(&mut self.full_is_said, self.full)) {
+            (false, _) => Written::Yes,
+            (true, false) => Written::Full,
+            (true, true) => Written::No,
+        })
+    }
+
+    fn put(&mut self, event: &Event) -> Result<(), RecordError> {
+        let written = self.written();
+        match &mut self.form {
+            Form::Json { out, line } => {
+                encode(line, event)?;
+                let most = written + line.len() as u64 + MARGIN;
+                self.full = self.limit.is_some_and(|limit| most > limit);
+                if self.full {
+                    encode(line, &end(event))?;
+                }
+                put_line(out, line)?;
+            }
+            Form::Compact { block, .. } => {
+                block.push(event.clone());
+                if block.len() >= compact::BLOCK {
+                    self.end_block()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the block that has begun.
+    fn end_block(&mut self) -> Result<(), RecordError> {
+        let Form::Compact { out, block } = &mut self.form else { return Ok(()) };
+        let Some(last) = block.last() else { return Ok(()) };
+        let end = end(last);
+        let mut packed = compact::pack(block);
+        block.clear();
+        let most = out.written + packed.len() as u64 + MARGIN;
+        self.full = self.limit.is_some_and(|limit| most > limit);
         if self.full {
-            return Ok(Written::No);
+            packed = compact::pack(&vec![end]);
         }
-        self.line.clear();
-        serde_json::to_writer(&mut self.line, event).map_err(RecordError::Unwritable)?;
-        let most = self.written() + self.line.len() as u64 + MARGIN;
-        if self.limit.is_none_or(|limit| most <= limit) {
-            self.put()?;
-            return Ok(Written::Yes);
-        }
-        self.full = true;
-        self.line.clear();
-        let end = Event { body: Body::Full, cpu: u32::MAX, netns: 0, time_ns: event.time_ns };
-        serde_json::to_writer(&mut self.line, &end).map_err(RecordError::Unwritable)?;
-        self.put()?;
-        Ok(Written::Full)
+        Ok(out.write_all(&packed)?)
     }
 
     /// Bytes so far.
     #[must_use]
     pub fn written(&self) -> u64 {
-        self.out.get_ref().written
+        match &self.form {
+            Form::Json { out, .. } => out.get_ref().written,
+            Form::Compact { out, .. } => out.written,
+        }
     }
 
-    /// Hands on what the target keeps back.
+    /// Hands on what is kept back.
     pub fn flush(&mut self) -> Result<(), RecordError> {
-        Ok(self.out.get_mut().out.flush()?)
+        self.end_block()?;
+        match &mut self.form {
+            Form::Json { out, .. } => out.get_mut().out.flush()?,
+            Form::Compact { out, .. } => out.out.flush()?,
+        }
+        Ok(())
     }
 
     /// Ends the recording.
-    pub fn finish(self) -> Result<(), RecordError> {
-        Ok(self.out.finish()?.out.flush()?)
-    }
-
-    /// Writes the line so that it can be unpacked without what comes after it.
-    fn put(&mut self) -> Result<(), RecordError> {
-        self.line.push(b'\n');
-        self.out.write_all(&self.line)?;
-        self.out.flush()?;
+    pub fn finish(mut self) -> Result<(), RecordError> {
+        self.end_block()?;
+        match self.form {
+            Form::Json { out, .. } => out.finish()?.out.flush()?,
+            Form::Compact { mut out, .. } => out.out.flush()?,
+        }
         Ok(())
     }
+}
+
+/// What a recording that came to its limit before this event ends with.
+fn end(event: &Event) -> Event {
+    Event { body: Body::Full, cpu: u32::MAX, netns: 0, time_ns: event.time_ns }
+}
+
+fn encode(line: &mut Vec<u8>, event: &Event) -> Result<(), RecordError> {
+    line.clear();
+    serde_json::to_writer(&mut *line, event).map_err(RecordError::Unwritable)?;
+    line.push(b'\n');
+    Ok(())
+}
+
+/// Writes a line so that it can be unpacked without what comes after it.
+fn put_line<W: Write>(out: &mut GzEncoder<Counted<W>>, line: &[u8]) -> io::Result<()> {
+    out.write_all(line)?;
+    out.flush()
 }
 
 /// Counts what is written. Packing ends each line with a flush, which is not to reach the file every time.

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bitcode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::iptables::{Target, iptables_target, target_goes_on, words};
@@ -22,7 +23,7 @@ const MAX_LISTINGS: usize = 16;
 const MAX_CHANGES: usize = 256;
 
 /// The rules of one namespace as `iptables-save` and `ip6tables-save` write them, of the tables that are in use.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Listing {
     /// Before the first table was listed, nanoseconds since the epoch; the event's time is when the last one was.
     pub begun_ns: u64,
@@ -31,7 +32,7 @@ pub struct Listing {
 }
 
 /// A table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Table {
     /// `ip` or `ip6`.
     pub family: NfFamily,
@@ -42,7 +43,7 @@ pub struct Table {
 }
 
 /// A chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Chain {
     /// Name.
     pub name: String,

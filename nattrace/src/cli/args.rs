@@ -214,6 +214,9 @@ pub(super) struct LimitArgs {
     /// Stop after this time: 500ms, 10s, 5m, 1h30m
     #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     pub(super) duration: Option<String>,
+    /// Take so much memory for packets under way, and give up the oldest for the next: 64M, 1G [default: 128M]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) memory: Option<String>,
     /// Use only these of probes, tracepoints, nft, conntrack [default: all that the kernel allows]
     #[arg(long, value_name = "LIST", action = ArgAction::Append)]
     pub(super) sources: Vec<String>,
@@ -232,6 +235,9 @@ pub(super) struct KernelArgs {
     /// Stop recording, not tracing, at this size of the file: 10M, 2G [default: 1G]
     #[arg(long, value_name = "SIZE")]
     pub(super) record_limit: Option<String>,
+    /// Keep events as json, which any program reads, or compact: smaller, and read ten times as fast [default: json]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) record_format: Option<String>,
     /// Add nothing to any ruleset; rules are then seen by probes alone, or said to be missing
     #[arg(long)]
     pub(super) no_trace_table: bool,
@@ -390,6 +396,7 @@ impl LimitArgs {
         Self {
             count: after.count.or(self.count),
             duration: after.duration.or(self.duration),
+            memory: after.memory.or(self.memory),
             sources: self.sources,
         }
     }
@@ -399,6 +406,7 @@ impl LimitArgs {
         let flags = [
             ("--count", self.count.is_some()),
             ("--duration", self.duration.is_some()),
+            ("--memory", self.memory.is_some()),
             ("--sources", !self.sources.is_empty()),
         ];
         flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
@@ -412,6 +420,7 @@ impl KernelArgs {
             rate: after.rate.or(self.rate),
             record: after.record.or(self.record),
             record_limit: after.record_limit.or(self.record_limit),
+            record_format: after.record_format.or(self.record_format),
             no_trace_table: after.no_trace_table || self.no_trace_table,
             dry_run: after.dry_run || self.dry_run,
         }
@@ -423,6 +432,7 @@ impl KernelArgs {
             ("--rate", self.rate.is_some()),
             ("--record", self.record.is_some()),
             ("--record-limit", self.record_limit.is_some()),
+            ("--record-format", self.record_format.is_some()),
             ("--no-trace-table", self.no_trace_table),
             ("--dry-run", self.dry_run),
         ];

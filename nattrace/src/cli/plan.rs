@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nattrace_core::event::Source;
 use nattrace_core::filter::Filter;
+pub use nattrace_core::record::Format as RecordFormat;
 
 pub use super::args::Format;
 pub use super::otlp::Otlp;
@@ -38,6 +39,8 @@ pub struct TracePlan {
     pub count: Option<u64>,
     /// Stop after this time.
     pub duration: Option<Duration>,
+    /// What the program may take: bytes.
+    pub memory: u64,
     /// New packets a second that are selected at most; `None` for no limit.
     pub rate: Option<u32>,
     /// Which sources to use.
@@ -59,6 +62,8 @@ pub struct TracePlan {
 pub struct Recording {
     /// The file.
     pub path: PathBuf,
+    /// How they are kept.
+    pub format: RecordFormat,
     /// Bytes that it has at most.
     pub limit: u64,
     /// Whether addresses and names are replaced.
@@ -87,6 +92,8 @@ pub struct ReplayPlan {
     pub count: Option<u64>,
     /// Stop this long after the first event, by the recording's clock.
     pub duration: Option<Duration>,
+    /// What the program may take: bytes.
+    pub memory: u64,
     /// Events of which sources to use.
     pub sources: Sources,
     /// Where journeys go beside the output.

@@ -10,8 +10,8 @@ use nattrace_core::filter::Filter;
 use super::args::{self, Args, Command, ExportArgs, FilterArgs, KernelArgs, LimitArgs, OutputArgs, RunArgs};
 use super::mistake::Mistake;
 use super::plan::{
-    AnonymizePlan, CheckPlan, Format, Input, NetnsChoice, Otlp, Output, Plan, Recording, ReplayPlan, Sources,
-    TracePlan, TuiPlan, Watched, Width,
+    AnonymizePlan, CheckPlan, Format, Input, NetnsChoice, Otlp, Output, Plan, RecordFormat, Recording,
+    ReplayPlan, Sources, TracePlan, TuiPlan, Watched, Width,
 };
 use super::terminal::Terminal;
 use super::{Stop, generated, impossible, otlp, values};
@@ -21,6 +21,8 @@ mod tests;
 
 /// New packets a second that are selected when nothing else is said: enough to see, too few to hurt.
 const DEFAULT_RATE: u32 = 10;
+/// Memory where nothing is said: bytes.
+const DEFAULT_MEMORY: u64 = 128 << 20;
 /// Bytes of a recording where nothing is said.
 const DEFAULT_RECORD_LIMIT: u64 = 1 << 30;
 
@@ -126,6 +128,17 @@ fn trace(run: RunArgs, output: Output) -> Result<TracePlan, Mistake> {
         Some(typed) => values::one("--record-limit", typed, values::size)?,
         None => DEFAULT_RECORD_LIMIT,
     };
+    let format = match &kernel.record_format {
+        Some(typed) if kernel.record.is_none() => {
+            return Err(Mistake::new(
+                format!("--record-format {typed}"),
+                "nothing is recorded",
+                "give --record FILE, too",
+            ));
+        }
+        Some(typed) => values::one("--record-format", typed, values::record_format)?,
+        None => RecordFormat::default(),
+    };
     if let (Some(record), Some(path)) = (&kernel.record, &output.path)
         && same_file(record, path)
     {
@@ -141,11 +154,12 @@ fn trace(run: RunArgs, output: Output) -> Result<TracePlan, Mistake> {
         follow: !filter.no_follow,
         count: count(&limit)?,
         duration: duration(&limit)?,
+        memory: memory(&limit)?,
         rate,
         sources: resolve_sources(&limit)?,
         trace_table: !kernel.no_trace_table,
         dry_run: kernel.dry_run,
-        record: kernel.record.map(|path| Recording { path, limit: record_limit, anonymize }),
+        record: kernel.record.map(|path| Recording { path, format, limit: record_limit, anonymize }),
         otlp: resolve_export(&export)?,
         output,
     })
@@ -186,10 +200,15 @@ fn replay(file: PathBuf, run: &RunArgs, output: Output) -> Result<ReplayPlan, Mi
         follow: !run.filter.no_follow,
         count: count(&run.limit)?,
         duration: duration(&run.limit)?,
+        memory: memory(&run.limit)?,
         sources: resolve_sources(&run.limit)?,
         otlp: resolve_export(&run.export)?,
         output,
     })
+}
+
+fn memory(limit: &LimitArgs) -> Result<u64, Mistake> {
+    limit.memory.as_ref().map_or(Ok(DEFAULT_MEMORY), |typed| values::one("--memory", typed, values::memory))
 }
 
 fn only_while_traced(kernel: &KernelArgs, what: &str) -> Result<(), Mistake> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nattrace_core::event::Source;
 use nattrace_core::filter::{Masked, PortRange, Prefix};
 use nattrace_core::packet::{TCP_FLAG_NAMES, protocol};
+use nattrace_core::record::Format as RecordFormat;
 
 use super::mistake::Mistake;
 
@@ -302,6 +303,31 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
 /// `64k`, `10M`, `2G`: bytes.
 pub(super) fn size(text: &str) -> Parsed<u64> {
     const LEAST: u64 = 64 << 10;
+    match bytes(text)? {
+        bytes if bytes >= LEAST => Ok(bytes),
+        _ => Err(Bad::new("too small for a ruleset and a packet", "give at least 64k")),
+    }
+}
+
+/// `--memory`.
+pub(super) fn memory(text: &str) -> Parsed<u64> {
+    const LEAST: u64 = 32 << 20;
+    match bytes(text)? {
+        bytes if bytes >= LEAST => Ok(bytes),
+        _ => Err(Bad::new("too little for the program itself", "give at least 32M")),
+    }
+}
+
+/// `--record-format`.
+pub(super) fn record_format(text: &str) -> Parsed<RecordFormat> {
+    match text {
+        "json" => Ok(RecordFormat::Json),
+        "compact" => Ok(RecordFormat::Compact),
+        _ => Err(Bad::new("not a format of recordings", "use json or compact")),
+    }
+}
+
+fn bytes(text: &str) -> Parsed<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let shift = match unit {
@@ -313,11 +339,7 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
         _ => None,
     };
     let bytes = number.parse::<u64>().ok().zip(shift).and_then(|(n, shift)| n.checked_mul(1 << shift));
-    match bytes {
-        Some(bytes) if bytes >= LEAST => Ok(bytes),
-        Some(_) => Err(Bad::new("too small for a ruleset and a packet", "give at least 64k")),
-        None => Err(Bad::new("not a size", "write a number and k, M, G or T, as in 100M")),
-    }
+    bytes.ok_or_else(|| Bad::new("not a size", "write a number and k, M, G or T, as in 100M"))
 }
 
 /// `--count`.

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context as _, Result};
 use nattrace_core::anonymize::Anonymizer;
-use nattrace_core::record::{Decoded, Writer};
+use nattrace_core::record::{Decoded, Format, Writer};
 
 use super::replay::{self, Recorded};
 use super::voice::say;
@@ -45,7 +45,7 @@ pub(super) fn run(plan: &AnonymizePlan) -> Result<ExitStatus> {
     };
     let to =
         || plan.output.as_ref().map_or("standard output".to_owned(), |to| format!("-o {}", to.display()));
-    let mut writer = Writer::begin(BufWriter::new(target), &header, None).with_context(to)?;
+    let mut writer = Writer::begin(BufWriter::new(target), &header, Format::Json, None).with_context(to)?;
     let mut events = 0_u64;
     loop {
         match reader.next().with_context(|| name.clone())? {

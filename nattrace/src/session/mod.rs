@@ -11,6 +11,7 @@ mod interactive;
 mod kernel;
 mod least;
 mod legacy;
+mod memory;
 mod namespace;
 mod output;
 mod readable;

@@ -6,7 +6,7 @@ use std::io::BufWriter;
 use anyhow::{Context as _, Result};
 use nattrace_core::anonymize::Anonymizer;
 use nattrace_core::event::Event;
-use nattrace_core::record::{Header, NftTool, ON, Writer, Written};
+use nattrace_core::record::{Format, Header, NftTool, ON, Writer, Written};
 
 use super::anonymize;
 use super::voice::say;
@@ -20,6 +20,7 @@ pub(super) struct Recorder {
     file: Option<File>,
     out: Option<Writer<BufWriter<File>>>,
     name: String,
+    format: Format,
     limit: u64,
     anonymizer: Option<Anonymizer>,
 }
@@ -30,7 +31,8 @@ impl Recorder {
         let name = format!("--record {}", recording.path.display());
         let file = File::create(&recording.path).with_context(|| name.clone())?;
         let anonymizer = if recording.anonymize { Some(anonymize::anonymizer()?) } else { None };
-        Ok(Self { file: Some(file), out: None, name, limit: recording.limit, anonymizer })
+        let Recording { format, limit, .. } = *recording;
+        Ok(Self { file: Some(file), out: None, name, format, limit, anonymizer })
     }
 
     /// Writes what the recording is of. `introduction` is what will be recorded first.
@@ -53,7 +55,7 @@ impl Recorder {
             }
             header = anonymizer.header(&header);
         }
-        let out = Writer::begin(BufWriter::new(file), &header, Some(self.limit));
+        let out = Writer::begin(BufWriter::new(file), &header, self.format, Some(self.limit));
         self.out = Some(out.with_context(|| self.name.clone())?);
         Ok(())
     }

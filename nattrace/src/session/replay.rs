@@ -12,7 +12,7 @@ use nattrace_core::record::{Decoded, Reader};
 use super::audience::Audience;
 use super::report::Report;
 use super::voice::say;
-use super::{anonymize, output, record};
+use super::{anonymize, memory, output, record};
 use crate::cli::ExitStatus;
 use crate::cli::plan::{Format, Input, NetnsChoice, ReplayPlan};
 use crate::export::{Exporter, Pace};
@@ -104,9 +104,11 @@ pub(crate) fn tell(
         asks: true,
         keep_messages: plan.output.format == Format::Nft,
         keep_sights: plan.output.format == Format::Pcapng,
+        memory: memory::of_journeys(plan.memory),
         ..Options::default()
     };
     let mut assembler = Assembler::new(options);
+    let mut given_up = memory::GivenUp::default();
     let namespaces = Namespaces { choice: &plan.netns };
     let (mut last_ns, mut last_tick, mut end_ns) = (0_u64, 0_u64, None);
     let mut names = std::collections::BTreeMap::new();
@@ -151,6 +153,7 @@ pub(crate) fn tell(
         let now_ns = if matches!(event.body, Body::Clock { .. }) { event.time_ns } else { last_ns };
         report.see(&event);
         assembler.push(event);
+        given_up.look(&assembler, plan.memory);
         if looks {
             if clocks == Clocks::None {
                 last_tick = last_ns;

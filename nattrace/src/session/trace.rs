@@ -22,6 +22,7 @@ use super::clock::now_ns;
 use super::kernel::{self, Kernel};
 use super::least;
 use super::legacy;
+use super::memory;
 use super::output;
 use super::readable::readable;
 use super::record::Recorder;
@@ -118,6 +119,7 @@ struct Session<'a> {
     held_back_so_far: u64,
     /// Records of the ring that are events of a source.
     told: u64,
+    given_up: memory::GivenUp,
     last_poll_ns: u64,
     inputs: mpsc::Receiver<Input>,
     sender: mpsc::Sender<Input>,
@@ -148,6 +150,7 @@ impl<'a> Session<'a> {
             asks: kernel.states.is_on(Source::Nft) && nft_tool().version.is_some(),
             keep_messages: plan.output.format == Format::Nft,
             keep_sights: plan.output.format == Format::Pcapng,
+            memory: memory::of_journeys(plan.memory),
             ..Options::default()
         };
         let (sender, inputs) = mpsc::channel(64);
@@ -161,6 +164,7 @@ impl<'a> Session<'a> {
             lost_so_far: BTreeMap::new(),
             held_back_so_far: 0,
             told: 0,
+            given_up: memory::GivenUp::default(),
             last_poll_ns: now_ns(),
             inputs,
             sender,
@@ -593,6 +597,7 @@ impl<'a> Session<'a> {
 
     /// Writes what has ended.
     fn tell(&mut self) -> Result<()> {
+        self.given_up.look(&self.assembler, self.plan.memory);
         self.assembler.finished().iter().try_for_each(|journey| self.report.journey(journey))
     }
 

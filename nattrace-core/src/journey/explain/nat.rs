@@ -79,7 +79,11 @@ impl Assembler {
             (_, StepKind::Policy { backend: Backend::Nft, family, table, chain, .. }) => {
                 let history = self.rulesets.get(&draft.step.netns)?;
                 let base = history.base_chain(*family, table, None, chain, draft.step.time_ns)?;
-                let name = || ChainName { family: *family, table: table.clone(), chain: chain.clone() };
+                let name = || ChainName {
+                    family: *family,
+                    table: table.as_str().into(),
+                    chain: chain.as_str().into(),
+                };
                 (base.kind == "nat" && rewrites(base.hook)).then(name)
             }
             (Note::Legacy { .. }, StepKind::Rule(step)) => {
@@ -107,7 +111,7 @@ impl Assembler {
         let rewritten = was_rewritten(open);
         let moment = moment(open, visit, &connection);
         let ways = self.ways(open, &place, at, (chain, rule));
-        let name = || Some((base.family, base.table.clone(), base.chain.clone()));
+        let name = || Some((base.family, base.table.to_string(), base.chain.to_string()));
         if !rewritten {
             for way in &ways {
                 let Some(rules) = way.before() else {
@@ -407,7 +411,7 @@ fn is_for_this_host(open: &Open) -> bool {
 
 fn of_legacy(family: NfFamily, hook: HookPoint) -> ChainName {
     let chain = if hook == HookPoint::Output { "OUTPUT" } else { "PREROUTING" };
-    ChainName { family, table: "nat".to_owned(), chain: chain.to_owned() }
+    ChainName { family, table: "nat".into(), chain: chain.into() }
 }
 
 fn was_rewritten(open: &Open) -> bool {

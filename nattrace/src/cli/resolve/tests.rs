@@ -37,6 +37,7 @@ fn every_flag_reaches_the_plan() {
         "--proto tcp,6 --saddr 10.0.0.0/8 --daddr 10.1.2.3 --addr 10.0.0.0/8 --sport 1024-65535 --dport 22 \
          --dport 8000-8100 --port 22 --iif enp0 --oif veth21 --mark 0x1/0xf --tcp-flags syn,!ack --netns rtr,web \
          --no-follow --count 3 --duration 1h30m --rate 0 --format json --record /tmp/r --anonymize --record-limit 10M -o /tmp/o \
+         --record-format compact --memory 64M \
          --sources nft,conntrack --no-trace-table --dry-run",
     );
     assert_eq!(plan.filter.protocols, [6]);
@@ -47,8 +48,16 @@ fn every_flag_reaches_the_plan() {
     assert_eq!((plan.count, plan.duration, plan.rate), (Some(3), Some(Duration::from_mins(90)), None));
     assert_eq!(plan.sources.set, [Source::Nft, Source::Conntrack].into());
     assert_eq!(plan.output.format, Format::Json);
-    assert_eq!(plan.record, Some(Recording { path: "/tmp/r".into(), limit: 10 << 20, anonymize: true }));
-    assert_eq!(plan.output.path, Some("/tmp/o".into()));
+    assert_eq!(
+        plan.record,
+        Some(Recording {
+            path: "/tmp/r".into(),
+            format: RecordFormat::Compact,
+            limit: 10 << 20,
+            anonymize: true
+        })
+    );
+    assert_eq!((plan.output.path, plan.memory), (Some("/tmp/o".into()), 64 << 20));
 }
 
 #[test]
@@ -195,6 +204,9 @@ fn what_makes_no_sense_is_refused() {
         ("--record-limit 5M", "--record-limit 5M: nothing is recorded; give --record FILE, too"),
         ("--record x --record-limit 5Q", "--record-limit 5Q: not a size"),
         ("--record x --record-limit 9", "--record-limit 9: too small"),
+        ("--record-format json", "--record-format json: nothing is recorded; give --record FILE, too"),
+        ("--record x --record-format xml", "--record-format xml: not a format of recordings"),
+        ("--memory 1M", "--memory 1M: too little for the program itself"),
         ("--netns all,web", "--netns all,web: all is every namespace already"),
     ] {
         let mistake = plan(line).unwrap_err();

@@ -20,6 +20,8 @@ pub(super) use journey::{conversation, decision_name, journey, state_name};
 pub(crate) use journey::{conversation_value, journey_value};
 
 const SCHEMA: u32 = 1;
+/// Most lines are no longer: bytes.
+const LINE: usize = 4096;
 
 #[derive(Serialize)]
 struct Line<T> {
@@ -31,7 +33,7 @@ struct Line<T> {
 }
 
 pub(super) fn line<T: Serialize>(kind: &'static str, body: T) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(LINE);
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, TerminalSafe);
     Line { schema: SCHEMA, kind, body }.serialize(&mut serializer)?;
     bytes.push(b'\n');
@@ -44,6 +46,10 @@ struct TerminalSafe;
 
 impl serde_json::ser::Formatter for TerminalSafe {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
+        // Of ASCII, DEL alone is left: the others are escaped before.
+        if text.bytes().all(|byte| byte < 0x7f) {
+            return writer.write_all(text.as_bytes());
+        }
         let mut rest = text;
         while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
             writer.write_all(&rest.as_bytes()[..at])?;

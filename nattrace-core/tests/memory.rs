@@ -1,0 +1,77 @@
+//! What the assembler says that packets take is what the allocator gave.
+
+mod common;
+
+use std::path::Path;
+
+use common::recorded;
+use nattrace_core::event::{Body, Event, PacketId};
+use nattrace_core::journey::{Assembler, Options};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+/// Copies of each packet.
+const COPIES: u64 = 300;
+
+fn packet(body: &mut Body) -> Option<&mut PacketId> {
+    match body {
+        Body::Hook(hook) => Some(&mut hook.packet),
+        Body::HookReturn(back) => Some(&mut back.packet),
+        Body::Rewrite(rewrite) => Some(&mut rewrite.packet),
+        Body::NftTrace(trace) => trace.packet.as_mut(),
+        Body::Receive(device) | Body::Transmit(device) => Some(&mut device.packet),
+        _ => None,
+    }
+}
+
+/// Every packet of a recording many times over, none of which ends; names and rules come first.
+fn in_flight(name: &str) -> (Vec<Event>, Vec<Event>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings").join(name);
+    let (_, events) = recorded(&path);
+    let is_packets = |event: &Event| packet(&mut event.body.clone()).is_some();
+    let (packets, rest): (Vec<_>, Vec<_>) = events.into_iter().partition(is_packets);
+    let told = |event: &Event| {
+        matches!(
+            event.body,
+            Body::Namespace { .. } | Body::Link(_) | Body::OwnTable { .. } | Body::Ruleset(_)
+        )
+    };
+    let copies = (0..COPIES).flat_map(|copy| {
+        packets.iter().cloned().map(move |mut event| {
+            packet(&mut event.body).into_iter().for_each(|packet| *packet += copy << 40);
+            event
+        })
+    });
+    (rest.into_iter().filter(told).collect(), copies.collect())
+}
+
+#[test]
+fn what_packets_take_is_what_the_allocator_gave() {
+    for name in ["full-forward-masquerade.jsonl", "full-forward-broken.jsonl", "full-ping.jsonl"] {
+        for keeps in [false, true] {
+            let (rest, packets) = in_flight(name);
+            let options = Options {
+                memory: usize::MAX,
+                keep_messages: keeps,
+                keep_sights: keeps,
+                ..Options::default()
+            };
+            let mut assembler = Assembler::new(options);
+            rest.into_iter().for_each(|event| assembler.push(event));
+            let before = ALLOCATOR.current_usage();
+            packets.iter().cloned().for_each(|event| assembler.push(event));
+            let given = ALLOCATOR.current_usage() - before;
+            let said = assembler.memory();
+            assert!(assembler.open_count() > 500, "{name}: {}", assembler.open_count());
+            // The estimate must not be below by more than what is kept for the allocator; above, it wastes.
+            assert!(
+                said * 10 > given * 9 && said * 2 < given * 3,
+                "{name} {keeps}: {said} said, {given} given"
+            );
+            assembler.finish(u64::MAX / 2);
+            assert_eq!(assembler.memory(), 0, "{name}: all is given back");
+        }
+    }
+}
