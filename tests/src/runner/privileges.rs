@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::read_to_string;
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -24,44 +26,16 @@ impl Stage {
     pub(super) fn privileges(&mut self, wanted: &Privileges) -> Result<()> {
         let trace =
             self.traces.get(&wanted.trace).with_context(|| format!("no trace is called {}", wanted.trace))?;
-        let pid = running(trace.process.id())?;
+        let pid = running(trace.process.id(), &self.settings.nattrace)?;
         let least = bits(&wanted.least)?;
         let all = least | bits(&wanted.most)?;
-        let mut unseen: BTreeSet<&str> = wanted.without.iter().map(String::as_str).collect();
+        // A thread has its name, and has let go, when it first runs.
         let mut found = Vec::new();
-        for task in std::fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
-            let status = read_to_string(task.path().join("status")).unwrap_or_default();
-            let name = field(&status, "Name").unwrap_or_default();
-            let is_main = task.file_name().to_str() == Some(pid.to_string().as_str());
-            let bare = unseen.remove(name) || wanted.without.iter().any(|without| without == name);
-            let (least, most) = match (is_main, bare) {
-                (_, true) => (0, 0),
-                (true, _) => (least, all),
-                (false, false) => (0, all),
-            };
-            let mut sets = vec![("CapPrm", most), ("CapEff", most), ("CapInh", most), ("CapAmb", most)];
-            // Whoever cannot take anything out of it any more cannot have anything of it, either (`no_new_privs`).
-            sets.extend(wanted.bounding.then_some(("CapBnd", all)));
-            for (set, most) in sets {
-                let Some(held) = field(&status, set).and_then(|text| u64::from_str_radix(text, 16).ok())
-                else {
-                    // It ended meanwhile.
-                    continue;
-                };
-                if held & !most != 0 {
-                    found.push(format!("the thread {name} has too much: {set} {held:#x}, at most {most:#x}"));
-                }
-                if matches!(set, "CapPrm" | "CapEff") && least & !held != 0 {
-                    found.push(format!(
-                        "the thread {name} has too little: {set} {held:#x}, at least {least:#x}"
-                    ));
-                }
-            }
-            if field(&status, "NoNewPrivs").is_some_and(|value| value != "1") {
-                found.push(format!("the thread {name} may gain privileges"));
-            }
-        }
-        found.extend(unseen.into_iter().map(|name| format!("there is no thread {name}")));
+        let limits = self.lab.limits.clone();
+        limits.until(Duration::from_secs(3), || {
+            found = complaints(pid, least, all, wanted)?;
+            Ok(found.is_empty().then_some(()))
+        })?;
         for problem in found {
             self.problem(problem);
         }
@@ -69,10 +43,47 @@ impl Stage {
     }
 }
 
+/// What each thread has too much, or too little of.
+fn complaints(pid: u32, least: u64, all: u64, wanted: &Privileges) -> Result<Vec<String>> {
+    let mut unseen: BTreeSet<&str> = wanted.without.iter().map(String::as_str).collect();
+    let mut found = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        let status = read_to_string(task.path().join("status")).unwrap_or_default();
+        let name = field(&status, "Name").unwrap_or_default();
+        let is_main = task.file_name().to_str() == Some(pid.to_string().as_str());
+        let bare = unseen.remove(name) || wanted.without.iter().any(|without| without == name);
+        let (least, most) = match (is_main, bare) {
+            (_, true) => (0, 0),
+            (true, _) => (least, all),
+            (false, false) => (0, all),
+        };
+        let mut sets = vec![("CapPrm", most), ("CapEff", most), ("CapInh", most), ("CapAmb", most)];
+        // Whoever cannot take anything out of it any more cannot have anything of it, either (`no_new_privs`).
+        sets.extend(wanted.bounding.then_some(("CapBnd", all)));
+        for (set, most) in sets {
+            let Some(held) = field(&status, set).and_then(|text| u64::from_str_radix(text, 16).ok()) else {
+                // It ended meanwhile.
+                continue;
+            };
+            if held & !most != 0 {
+                found.push(format!("the thread {name} has too much: {set} {held:#x}, at most {most:#x}"));
+            }
+            if matches!(set, "CapPrm" | "CapEff") && least & !held != 0 {
+                found.push(format!("the thread {name} has too little: {set} {held:#x}, at least {least:#x}"));
+            }
+        }
+        if field(&status, "NoNewPrivs").is_some_and(|value| value != "1") {
+            found.push(format!("the thread {name} may gain privileges"));
+        }
+    }
+    found.extend(unseen.into_iter().map(|name| format!("there is no thread {name}")));
+    Ok(found)
+}
+
 /// nattrace itself, where a program like unshare waits for it.
-fn running(pid: u32) -> Result<u32> {
+fn running(pid: u32, program: &Path) -> Result<u32> {
     let mut pid = pid;
-    while read_to_string(format!("/proc/{pid}/comm"))?.trim() != "nattrace" {
+    while std::fs::read_link(format!("/proc/{pid}/exe"))? != program {
         let children = read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
         let child = children.split_whitespace().next().and_then(|child| child.parse().ok());
         pid = child.with_context(|| format!("no process below {pid} is nattrace"))?;
