@@ -40,7 +40,9 @@ fn in_flight(name: &str) -> (Vec<Event>, Vec<Event>) {
     };
     let copies = (0..COPIES).flat_map(|copy| {
         packets.iter().cloned().map(move |mut event| {
-            packet(&mut event.body).into_iter().for_each(|packet| *packet += copy << 40);
+            if let Some(packet) = packet(&mut event.body) {
+                *packet += copy << 40;
+            }
             event
         })
     });
@@ -59,9 +61,13 @@ fn what_packets_take_is_what_the_allocator_gave() {
                 ..Options::default()
             };
             let mut assembler = Assembler::new(options);
-            rest.into_iter().for_each(|event| assembler.push(event));
+            for event in rest {
+                assembler.push(event);
+            }
             let before = ALLOCATOR.current_usage();
-            packets.iter().cloned().for_each(|event| assembler.push(event));
+            for event in &packets {
+                assembler.push(event.clone());
+            }
             let given = ALLOCATOR.current_usage() - before;
             let said = assembler.memory();
             assert!(assembler.open_count() > 500, "{name}: {}", assembler.open_count());

@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 pub(super) struct Slots<T> {
     /// Number of the first slot.
     first: u64,
-    slots: VecDeque<Option<Box<T>>>,
+    values: VecDeque<Option<Box<T>>>,
     len: usize,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { first: 0, slots: VecDeque::new(), len: 0 }
+        Self { first: 0, values: VecDeque::new(), len: 0 }
     }
 }
 
@@ -24,12 +24,12 @@ impl<T> Slots<T> {
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&T> {
-        self.slots.get(self.at(number)?)?.as_deref()
+        self.values.get(self.at(number)?)?.as_deref()
     }
 
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         let at = self.at(number)?;
-        self.slots.get_mut(at)?.as_deref_mut()
+        self.values.get_mut(at)?.as_deref_mut()
     }
 
     pub(super) fn contains(&self, number: u64) -> bool {
@@ -39,21 +39,21 @@ impl<T> Slots<T> {
     /// Adds a value under a number that is higher than all before.
     pub(super) fn push(&mut self, number: u64, value: T) {
         if self.len == 0 {
-            self.slots.clear();
+            self.values.clear();
             self.first = number;
         }
-        let next = self.first + self.slots.len() as u64;
-        self.slots.extend((next..number).map(|_| None));
-        self.slots.push_back(Some(Box::new(value)));
+        let next = self.first + self.values.len() as u64;
+        self.values.extend((next..number).map(|_| None));
+        self.values.push_back(Some(Box::new(value)));
         self.len += 1;
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<Box<T>> {
         let at = self.at(number)?;
-        let value = self.slots.get_mut(at)?.take()?;
+        let value = self.values.get_mut(at)?.take()?;
         self.len -= 1;
-        while let Some(None) = self.slots.front() {
-            self.slots.pop_front();
+        while let Some(None) = self.values.front() {
+            self.values.pop_front();
             self.first += 1;
         }
         Some(value)
@@ -69,11 +69,11 @@ impl<T> Slots<T> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
-        (self.first..).zip(&self.slots).filter_map(|(number, slot)| Some((number, slot.as_deref()?)))
+        (self.first..).zip(&self.values).filter_map(|(number, slot)| Some((number, slot.as_deref()?)))
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().filter_map(Option::as_deref)
+        self.values.iter().filter_map(Option::as_deref)
     }
 }
 

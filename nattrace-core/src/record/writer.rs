@@ -33,7 +33,7 @@ pub struct Writer<W: Write> {
 
 #[derive(Debug)]
 enum Form<W: Write> {
-    Json { out: GzEncoder<Counted<W>>, line: Vec<u8> },
+    Json { out: Box<GzEncoder<Counted<W>>>, line: Vec<u8> },
     Compact { out: Counted<W>, block: Vec<Event> },
 }
 
@@ -46,7 +46,7 @@ impl<W: Write> Writer<W> {
         line.push(b'\n');
         let form = match format {
             Format::Json => {
-                let mut out = GzEncoder::new(out, Compression::fast());
+                let mut out = Box::new(GzEncoder::new(out, Compression::fast()));
                 put_line(&mut out, &line)?;
                 Form::Json { out, line }
             }

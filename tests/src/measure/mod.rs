@@ -166,7 +166,7 @@ fn measure(args: &Args, folder: &Path) -> Result<Vec<Figure>> {
             let mut command = Command::new(&args.nattrace);
             command.arg("replay").arg(&file).args(["--format", format, "-o", "/dev/null"]);
             let (output, cost) = cost::outside(&mut command)?;
-            if !output.status.code().is_some_and(|code| code <= 1) {
+            if output.status.code().is_none_or(|code| code > 1) {
                 bail!("{name}: {}", String::from_utf8_lossy(&output.stderr));
             }
             figures.push(figure(&name, &Cost { events: args.events, ..cost }, Some(&file))?);

@@ -109,7 +109,7 @@ fn timed(events: u64, traffic: &mut Traffic, mut work: impl FnMut(Event) -> Resu
         left -= left.min(CHUNK);
         let begun = processor_time();
         chunk.into_iter().try_for_each(&mut work)?;
-        took += processor_time() - begun;
+        took += processor_time().saturating_sub(begun);
     }
     Ok(took)
 }
@@ -127,7 +127,7 @@ fn read(path: &Path) -> Result<Duration> {
     let begun = processor_time();
     let mut reader = Reader::open(BufReader::new(File::open(path)?))?;
     while let Decoded::Event(_) = reader.next().context("its own recording")? {}
-    Ok(processor_time() - begun)
+    Ok(processor_time().saturating_sub(begun))
 }
 
 fn assemble(events: u64, shape: Shape) -> Result<Duration> {
