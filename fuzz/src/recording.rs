@@ -13,12 +13,12 @@ use nattrace_core::event::{Body, Event};
 use nattrace_core::filter::Filter;
 use nattrace_core::findings::Causes;
 use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
-use nattrace_core::record::{Decoded, Reader, Writer, decode};
+use nattrace_core::record::{self, Decoded, Reader, Writer, decode};
 
 /// A recording as a file: packed or not, whole or not. What was read is what is read again of what is written of it.
 pub(crate) fn read(data: &[u8]) {
     let Ok(mut reader) = Reader::open(data) else { return };
-    let header = reader.header().clone();
+    let mut header = reader.header().clone();
     let mut events = Vec::new();
     // A packed file of a few bytes may be of many lines.
     while events.len() < 1000
@@ -26,16 +26,19 @@ pub(crate) fn read(data: &[u8]) {
     {
         events.push(*event);
     }
-    let mut written = Vec::new();
-    let mut writer = Writer::begin(&mut written, &header, None).expect("a header that was read");
-    for event in &events {
-        writer.event(event).expect("an event that was read");
-    }
-    writer.finish().expect("a recording");
-    let mut again = Reader::open(written.as_slice()).expect("what was written");
-    assert_eq!(*again.header(), header);
-    for event in events {
-        assert_eq!(again.next().expect("an event"), Decoded::Event(Box::new(event)));
+    for format in [record::Format::Json, record::Format::Compact] {
+        let mut written = Vec::new();
+        let mut writer = Writer::begin(&mut written, &header, format, None).expect("a header that was read");
+        for event in &events {
+            writer.event(event).expect("an event that was read");
+        }
+        writer.finish().expect("a recording");
+        let mut again = Reader::open(written.as_slice()).expect("what was written");
+        header.version = format.version();
+        assert_eq!(*again.header(), header);
+        for event in &events {
+            assert_eq!(again.next().expect("an event"), Decoded::Event(Box::new(event.clone())));
+        }
     }
 }
 
@@ -79,7 +82,7 @@ fn tell(events: &[Event]) {
     told.all(|r| r.start(&Start { kernel: None, filter: Filter::default(), sources: BTreeMap::new() }));
     let options = Options {
         sources: SourcesOn::where_on(|_| true),
-        max_open: 64,
+        memory: 1 << 20,
         asks: true,
         keep_messages: true,
         keep_sights: true,

@@ -10,7 +10,6 @@ use fastrand::Rng;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::programs;
 use super::stage::Stage;
 use super::traced::{READY, READY_WITHIN};
 use crate::lab::Limits;
@@ -18,6 +17,7 @@ use crate::lab::cgroup::{Cgroup, Scarce};
 use crate::lab::process::{Ended, Process, read_lossy};
 use crate::oracle::leftovers::{self, Kernel};
 use crate::scenario::Via;
+use crate::usage::programs;
 
 /// Longer than a run takes that ends in order.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
