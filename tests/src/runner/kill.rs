@@ -49,7 +49,7 @@ impl Way {
 
     fn name(self) -> String {
         match self {
-            Self::Signal(signal) => format!("SIG{signal:?}").replace('"', ""),
+            Self::Signal(signal) => format!("{signal:?}").replace("Signal::", "SIG").replace('"', ""),
             Self::Memory => "OOM".to_owned(),
             Self::Threads => "no threads".to_owned(),
         }
