@@ -302,7 +302,7 @@ fn a_packed_recording_loses_what_is_not_whole_wherever_it_is_cut_off() {
 
 #[test]
 fn a_limit_is_kept_and_said() {
-    let events = many(500);
+    let events = many(2000);
     let (whole, _) = packed(&events, None);
     for limit in [4000, 9000, 20_000] {
         let (bytes, ends) = packed(&events, Some(limit));
