@@ -249,6 +249,7 @@ impl Assembler {
                 }
             }
         }
+        self.make_room();
     }
 
     /// Tells the time, so that journeys can end by it; to be called every 50 ms or so.
@@ -264,7 +265,6 @@ impl Assembler {
         for seq in due {
             self.close(seq, Why::Due);
         }
-        self.make_room();
         self.release(false);
     }
 
@@ -330,7 +330,6 @@ impl Assembler {
         }
         self.memory.grow(open.accounted);
         self.opens.push(seq, open);
-        self.make_room();
         seq
     }
 
