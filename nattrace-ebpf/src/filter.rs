@@ -188,12 +188,13 @@ fn between(key: &Key, source: End<'_>, destination: End<'_>) -> bool {
         && (addr(&raw const FILTER.addr, source) || addr(&raw const FILTER.addr, destination))
 }
 
+/// The packet's mark is only asked for where the filter asks for marks.
 #[inline(always)]
-pub(crate) fn matches(key: &Key, mark: u32) -> bool {
+pub(crate) fn matches(key: &Key, mark: impl Fn() -> u32) -> bool {
     ends_match(key)
         && key.tcp_flags & filter!(tcp_flags.mask) == filter!(tcp_flags.value)
         && (filter!(tcp_flags.mask) == 0 || key.protocol == 6)
-        && any(&raw const FILTER.marks, |item: Bits| mark & item.mask == item.value & item.mask)
+        && any(&raw const FILTER.marks, |item: Bits| mark() & item.mask == item.value & item.mask)
 }
 
 #[inline(always)]

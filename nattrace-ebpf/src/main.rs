@@ -4,6 +4,7 @@
 //! [`filter`] compares packets with what was asked for, [`select`] says which are followed, [`emit`] makes records.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(unsafe_code, reason = "kernel memory, helpers and maps are reached through raw pointers")]
 #![expect(
     clippy::inline_always,
@@ -348,17 +349,16 @@ fn follows_packet(ctx: SkBuffContext) -> i64 {
 
 #[raw_tracepoint(tracepoint = "netif_receive_skb")]
 fn netif_receive_skb(ctx: RawTracePointContext) -> i32 {
-    let skb = Skb(ctx.arg(0));
-    match skb.watched_netns() {
-        Some(netns) => select::received(skb, netns),
-        None => select::received_elsewhere(skb),
-    }
+    select::received(Skb(ctx.arg(0)));
     0
 }
 
 #[raw_tracepoint(tracepoint = "net_dev_start_xmit")]
 fn net_dev_start_xmit(ctx: RawTracePointContext) -> i32 {
     let (skb, device) = (Skb(ctx.arg(0)), ctx.arg::<u64>(1));
+    if select::is_of_no_interest(skb) {
+        return 0;
+    }
     let Some(netns) = read::watched_netns_of_device(device) else { return 0 };
     fast_path::leaves(skb, netns);
     if let Some(entry) = select::selected_or_considered(skb, netns) {

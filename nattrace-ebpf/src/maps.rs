@@ -1,5 +1,7 @@
 //! State between attach points.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     helpers::bpf_get_smp_processor_id,
     macros::map,
@@ -21,7 +23,49 @@ pub(crate) static LOST: PerCpuArray<Lost> = PerCpuArray::with_max_entries(LOST_C
 /// Packets that are followed, or may become so, by the address of their buffer. An entry is removed when the
 /// buffer is freed; where no probe tells of that, it is recognised as stale by its fingerprint.
 #[map]
-pub(crate) static PACKETS: LruHashMap<u64, Entry> = LruHashMap::with_max_entries(32768, 0);
+static PACKETS: LruHashMap<u64, Entry> = LruHashMap::with_max_entries(32768, 0);
+
+/// How many entries [`PACKETS`] has at most: those that make room for others are still counted. While it is 0, which is
+/// most of the time, nothing need be looked up there.
+static mut TRACKED: u64 = 0;
+
+/// Adds to [`TRACKED`]. The kernel has an instruction for it (`BPF_ATOMIC | BPF_ADD`), and Rust no word for this target.
+#[inline(always)]
+fn track(more: i64) {
+    // SAFETY: the counter is 8 bytes and aligned, and all processors change it by this instruction.
+    unsafe {
+        asm!("lock *(u64 *)({counter} + 0) += {more}", counter = in(reg) &raw mut TRACKED, more = in(reg) more);
+    }
+}
+
+/// The entry of a buffer.
+#[inline(always)]
+pub(crate) fn packet(skb: u64) -> Option<*mut Entry> {
+    // SAFETY: 8 bytes that are aligned are read at once.
+    if unsafe { core::ptr::read_volatile(&raw const TRACKED) } == 0 {
+        return None;
+    }
+    PACKETS.get_ptr_mut(skb)
+}
+
+/// Makes an entry for a buffer that has none; whether there is room.
+#[inline(always)]
+pub(crate) fn add_packet(skb: u64, entry: &Entry) -> bool {
+    track(1);
+    if PACKETS.insert(skb, entry, 0).is_ok() {
+        return true;
+    }
+    track(-1);
+    false
+}
+
+/// Removes the entry of a buffer, if it has one.
+#[inline(always)]
+pub(crate) fn remove_packet(skb: u64) {
+    if PACKETS.remove(skb).is_ok() {
+        track(-1);
+    }
+}
 
 /// What is kept of a packet.
 #[repr(C)]

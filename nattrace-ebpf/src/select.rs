@@ -12,7 +12,7 @@ use nattrace_common::record::{Kind, TUPLE_BYTES};
 use crate::{
     crossing, emit,
     filter::{iif_matches, key_of_tuple, marked_for_connection, matches, mirrored, parse},
-    maps::{CONNECTIONS, CURRENT, DROPPED, Dropped, Entry, NEXT_ID, PACKETS, RATE},
+    maps::{self, CONNECTIONS, CURRENT, DROPPED, Dropped, Entry, NEXT_ID, RATE},
     read::{self, ETH_P_IP, HookState, Passage as _, Skb, filter},
 };
 
@@ -44,7 +44,7 @@ pub(crate) enum Selection {
 /// The entry of a buffer.
 #[inline(always)]
 pub(crate) fn known(skb: Skb) -> Option<&'static mut Entry> {
-    let entry = PACKETS.get_ptr_mut(skb.0)?;
+    let entry = maps::packet(skb.0)?;
     // SAFETY: a packet is in one place at a time, so its entry is changed from one place at a time.
     Some(unsafe { &mut *entry })
 }
@@ -74,7 +74,7 @@ fn outlived(skb: Skb, entry: &Entry) {
 /// Removes the entry of a buffer.
 #[inline(always)]
 pub(crate) fn forget(skb: Skb) {
-    let _ = PACKETS.remove(skb.0);
+    maps::remove_packet(skb.0);
 }
 
 #[inline(always)]
@@ -110,8 +110,7 @@ pub(crate) fn remember(
         hook: 0,
         netns,
     };
-    PACKETS.insert(skb.0, entry, 0).ok()?;
-    known(skb)
+    if maps::add_packet(skb.0, &entry) { known(skb) } else { None }
 }
 
 /// What neither NAT nor forwarding changes: IPv4 id and length, or IPv6 flow label and length.
@@ -133,11 +132,15 @@ fn is_stale(skb: Skb, network: u64, entry: &Entry) -> bool {
     filter!(ends_probed) == 0 && entry.fingerprint != fingerprint(skb, network)
 }
 
-/// A device gave a packet to the stack of a watched namespace.
+/// A device gave a packet to the stack. Nearly none is asked for, so that is found out first.
 #[inline(always)]
-pub(crate) fn received(skb: Skb, netns: u32) {
+pub(crate) fn received(skb: Skb) {
     let network = skb.data();
     if let Some(entry) = known(skb) {
+        let Some(netns) = skb.watched_netns() else {
+            left(skb, entry);
+            return;
+        };
         if entry.state == State::SELECTED && !is_stale(skb, network, entry) {
             set_current(skb);
             emit::device_at(Kind::Receive, skb, network, skb.device(), netns, entry.id, 0);
@@ -155,9 +158,10 @@ pub(crate) fn received(skb: Skb, netns: u32) {
     }
     set_current(Skb(0));
     let Some(key) = parse(skb.ethertype(), network) else { return };
-    if !(matches(&key, skb.mark()) && iif_matches(skb.device()) || mirrored(&key)) {
+    if !(matches(&key, || skb.mark()) && iif_matches(skb.device()) || mirrored(&key)) {
         return;
     }
+    let Some(netns) = skb.watched_netns() else { return };
     if filter!(marked) == 1 {
         let index = read::at(skb.device(), read::field!(dev_ifindex)).unwrap_or(0);
         // SAFETY: the helper has no preconditions.
@@ -185,14 +189,12 @@ pub(crate) fn admitted() -> u32 {
 /// A device gave a packet to the stack of a namespace that is not watched: what was followed has left, and this
 /// processor has something else in hand now.
 #[inline(always)]
-pub(crate) fn received_elsewhere(skb: Skb) {
+fn left(skb: Skb, entry: &Entry) {
     set_current(Skb(0));
-    if let Some(entry) = known(skb) {
-        if entry.state == State::SELECTED {
-            emit::left(entry.id);
-        }
-        forget(skb);
+    if entry.state == State::SELECTED {
+        emit::left(entry.id);
     }
+    forget(skb);
 }
 
 #[inline(always)]
@@ -245,6 +247,12 @@ pub(crate) fn promote(skb: Skb, netns: u32, entry: &mut Entry) -> bool {
         entry.received_ns = 0;
     }
     true
+}
+
+/// Whether nobody follows this packet, nor can it be followed from here on.
+#[inline(always)]
+pub(crate) fn is_of_no_interest(skb: Skb) -> bool {
+    is_unmarked(skb) && known(skb).is_none()
 }
 
 /// Whether nf_tables, which selects, has not selected this packet: the answer for nearly every packet, so it is
@@ -456,12 +464,14 @@ fn asked_for(skb: Skb, network: u64, place: Selection) -> bool {
     if ct != 0 && filter!(by_packet) == 0 && (ctinfo < 3 || filter!(follow) == 1) {
         let mut tuple = [0; TUPLE_BYTES];
         if read::original_tuple(ct, &raw mut tuple) {
-            return matches(&key_of_tuple(&tuple), 0);
+            return matches(&key_of_tuple(&tuple), || 0);
         }
     }
     match parse(skb.ethertype(), network) {
         Some(key) => {
-            matches(&key, skb.mark()) && iif_matches(device) || mirrored(&key) || marked_for_connection(&key)
+            matches(&key, || skb.mark()) && iif_matches(device)
+                || mirrored(&key)
+                || marked_for_connection(&key)
         }
         None => false,
     }

@@ -4,7 +4,7 @@
 use crate::{
     emit,
     filter::parse_flow,
-    maps::{self, Answer, Entered, Entry, PACKETS, XDP_CALLS, XdpCall},
+    maps::{self, Answer, Entered, Entry, XDP_CALLS, XdpCall},
     read::{self, Skb},
     select::{self, State, known},
 };
@@ -51,7 +51,7 @@ pub(crate) fn passes(call: &XdpCall) {
     // The packet was copied into another buffer, for the program to have room.
     if skb.0 != call.skb {
         let entry = Entry { hook: 0, ..call.entry };
-        let _ = PACKETS.insert(skb.0, entry, 0);
+        maps::add_packet(skb.0, &entry);
     }
     let Some(entry) = known(skb) else { return };
     let network = skb.data();
