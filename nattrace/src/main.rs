@@ -6,10 +6,6 @@ use std::process::ExitCode;
 use nattrace::cli::{self, ExitStatus, Stop, Terminal};
 use nattrace::session;
 
-/// Journeys are many small values that live for a moment: it takes half the time of the C library's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let result = match cli::parse(std::env::args_os(), &Terminal::of_this_process()) {
         Ok(plan) => session::run(plan),

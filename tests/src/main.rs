@@ -64,10 +64,6 @@ enum Verb {
     },
 }
 
-/// Journeys are many small values that live for a moment: it takes half the time of the C library's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     match run(Cli::parse().verb) {
         Ok(code) => code,
