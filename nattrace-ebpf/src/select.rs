@@ -300,12 +300,10 @@ pub(crate) fn selected_or_considered(skb: Skb, netns: u32) -> Option<&'static mu
     if let Some(entry) = known(skb) {
         if is_stale(skb, skb.network_header(), entry) {
             outlived(skb, entry);
-        } else if entry.state == State::SELECTED {
-            return Some(entry);
-        } else if (is_selected_now(skb, entry) || passes_by(skb, entry)) && promote(skb, netns, entry) {
-            return Some(entry);
         } else {
-            return None;
+            let followed = entry.state == State::SELECTED
+                || (is_selected_now(skb, entry) || passes_by(skb, entry)) && promote(skb, netns, entry);
+            return followed.then_some(entry);
         }
     }
     consider(skb, netns, Selection::Anywhere)
