@@ -80,7 +80,8 @@ pub struct KernelFilter {
     pub netfilter_drop: u32,
     /// 1: packets are followed from one watched namespace into another, and what answers them there.
     pub crossing: u32,
-    /// Bytes of records that wait to be read, above which no further packet is selected: half of the ring.
+    /// Bytes of records that wait to be read, above which no further packet is selected: what is left of the ring is for those
+    /// that are followed.
     pub crowded: u32,
     /// Inode numbers, when there are no more than fit.
     pub netns: [u32; NAMESPACES],

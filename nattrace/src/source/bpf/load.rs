@@ -114,6 +114,8 @@ const OPTIONAL: [(&str, &str); 22] = [
 const BUSY: u32 = 1000;
 /// Bytes of the ring: room for what a few packets at a time are told by, and for the processor to be elsewhere for a while.
 const RING: u32 = 4 << 20;
+/// Bytes of the ring, at most half of it, that are kept for what is still to be told of packets that are followed already.
+const ROOM_FOR_FOLLOWED: u32 = 8 << 20;
 /// Bytes of the ring where the rate of packets is not limited: room for a burst of 10,000 until it is read.
 const UNLIMITED_RING: u32 = 64 << 20;
 
@@ -146,7 +148,7 @@ impl Programs {
         let mut filter = *filter;
         filter.ends_probed = u32::from(wanted.probes);
         let ring = if filter.rate == 0 || filter.rate > BUSY { UNLIMITED_RING } else { RING };
-        filter.crowded = ring / 2;
+        filter.crowded = ring - (ring / 2).min(ROOM_FOR_FOLLOWED);
         if namespaces.len() > WATCHED_NAMESPACES as usize {
             filter.netns_len = 0;
         }
