@@ -257,6 +257,7 @@ fn report(shared: &Shared, checked: &Checked, samples: &Samples, history: &Histo
             "rules_without_text": checked.textless,
             "loss_lines": checked.loss_lines,
             "events_lost": checked.lost,
+            "held_back": checked.held_back(),
             "rss_mb": samples.summary(),
         })
     );
