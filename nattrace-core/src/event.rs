@@ -1,5 +1,6 @@
 //! The one vocabulary that crosses from the sources to the core, and the only thing that is recorded.
 
+mod named;
 mod read;
 
 use bitcode::{Decode, Encode};

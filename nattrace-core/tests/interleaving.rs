@@ -25,7 +25,10 @@ const LONGEST: usize = 5000;
 
 /// The streams that an event is of, each of which keeps its order.
 fn streams(event: &Event) -> Vec<Stream> {
-    let packet = packet(&event.body);
+    let packet = match &event.body {
+        Body::NftTrace(trace) => trace.packet.or(trace.hint),
+        body => body.packet(),
+    };
     match event.body.source() {
         Some(Source::Conntrack) => vec![Stream::Connections(event.netns)],
         // What the program itself adds has no other order than with the clock.
@@ -40,22 +43,6 @@ enum Stream {
     Packet(u64),
     Connections(u32),
     Program,
-}
-
-fn packet(body: &Body) -> Option<u64> {
-    Some(match body {
-        Body::Hook(hook) => hook.packet,
-        Body::HookReturn(back) => back.packet,
-        Body::Rewrite(rewrite) => rewrite.packet,
-        Body::NftTrace(trace) => return trace.packet.or(trace.hint),
-        Body::LegacyRule(rule) => rule.packet,
-        Body::Receive(device) | Body::Transmit(device) => device.packet,
-        Body::Deliver(deliver) => deliver.packet,
-        Body::Writer(writer) => writer.packet,
-        Body::Drop(drop) => drop.packet,
-        Body::End { packet, .. } | Body::Left { packet } => *packet,
-        _ => return None,
-    })
 }
 
 /// The same events in another order that keeps each stream's.

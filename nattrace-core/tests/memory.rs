@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::recorded;
-use nattrace_core::event::{Body, Event, PacketId};
+use nattrace_core::event::{Body, Event};
 use nattrace_core::journey::{Assembler, Options};
 use peak_alloc::PeakAlloc;
 
@@ -15,23 +15,16 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 /// Copies of each packet.
 const COPIES: u64 = 300;
 
-fn packet(body: &mut Body) -> Option<&mut PacketId> {
-    match body {
-        Body::Hook(hook) => Some(&mut hook.packet),
-        Body::HookReturn(back) => Some(&mut back.packet),
-        Body::Rewrite(rewrite) => Some(&mut rewrite.packet),
-        Body::NftTrace(trace) => trace.packet.as_mut(),
-        Body::Receive(device) | Body::Transmit(device) => Some(&mut device.packet),
-        _ => None,
-    }
+fn ends(body: &Body) -> bool {
+    matches!(body, Body::Deliver(_) | Body::Drop(_) | Body::End { .. } | Body::Left { .. })
 }
 
 /// Every packet of a recording many times over, none of which ends; names and rules come first.
 fn in_flight(name: &str) -> (Vec<Event>, Vec<Event>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings").join(name);
     let (_, events) = recorded(&path);
-    let is_packets = |event: &Event| packet(&mut event.body.clone()).is_some();
-    let (packets, rest): (Vec<_>, Vec<_>) = events.into_iter().partition(is_packets);
+    let (packets, rest): (Vec<_>, Vec<_>) =
+        events.into_iter().partition(|event| event.body.packet().is_some() && !ends(&event.body));
     let told = |event: &Event| {
         matches!(
             event.body,
@@ -40,7 +33,7 @@ fn in_flight(name: &str) -> (Vec<Event>, Vec<Event>) {
     };
     let copies = (0..COPIES).flat_map(|copy| {
         packets.iter().cloned().map(move |mut event| {
-            if let Some(packet) = packet(&mut event.body) {
+            if let Some(packet) = event.body.packet_mut() {
                 *packet += copy << 40;
             }
             event

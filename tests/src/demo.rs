@@ -4,8 +4,6 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -69,10 +67,7 @@ const SHOWN: &str = "3";
 /// Plays it. The exit code says whether everything went as it was told.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let nattrace = crate::runner::nattrace(&args.nattrace)?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signals cannot be caught")?;
-    }
+    let interrupted = crate::lab::heed_signals()?;
     crate::lab::netns::sweep();
     let dir = std::env::temp_dir().join(format!("nattrace-demo-{}", std::process::id()));
     let limits = Limits { deadline: Instant::now() + Duration::from_mins(4), interrupted, patience: 4.0 };

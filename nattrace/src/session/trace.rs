@@ -33,7 +33,7 @@ use super::voice::say;
 use crate::cli::ExitStatus;
 use crate::cli::plan::{Format, NetnsChoice, TracePlan};
 use crate::export::{Exporter, Pace};
-use crate::render::{Start, filter_in_words};
+use crate::render::{Start, filter_in_words, held_back as held_back_in_words};
 use crate::source::bpf::decode::{Decoded, Decoder};
 use crate::source::bpf::loader::Loaders;
 use crate::source::netlink::neighbour;
@@ -116,7 +116,6 @@ struct Session<'a> {
     report: Report,
     recorder: Option<Recorder>,
     lost_so_far: BTreeMap<Source, u64>,
-    held_back_so_far: u64,
     /// Records of the ring that are events of a source.
     told: u64,
     given_up: memory::GivenUp,
@@ -162,7 +161,6 @@ impl<'a> Session<'a> {
             report: Report::new(audience, plan.count, plan.follow),
             recorder,
             lost_so_far: BTreeMap::new(),
-            held_back_so_far: 0,
             told: 0,
             given_up: memory::GivenUp::default(),
             last_poll_ns: now_ns(),
@@ -575,7 +573,7 @@ impl<'a> Session<'a> {
                 }
             }
             let held_back = lost.get(HELD_BACK as usize).map_or(0, |held_back| held_back.count);
-            let packets = held_back - std::mem::replace(&mut self.held_back_so_far, held_back);
+            let packets = held_back - self.assembler.counters().held_back;
             if packets > 0 {
                 if packets == held_back {
                     say(
@@ -627,11 +625,11 @@ impl<'a> Session<'a> {
             self.report.journey(&journey)?;
         }
         // They have no word for it.
-        let held_back = self.assembler.counters().held_back;
-        if held_back > 0 && matches!(self.plan.output.format, Format::Nft | Format::Pcapng) {
-            say(&crate::render::held_back(held_back));
-        }
         if matches!(self.plan.output.format, Format::Nft | Format::Pcapng) {
+            let held_back = self.assembler.counters().held_back;
+            if held_back > 0 {
+                say(&held_back_in_words(held_back));
+            }
             for (source, lost) in &self.assembler.counters().lost {
                 say(&format!("{} events of {} were lost", lost.events + lost.uncounted, source.name()));
             }

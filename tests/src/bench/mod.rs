@@ -21,8 +21,6 @@ use std::io::Write as _;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -98,10 +96,7 @@ const TELLS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Runs it.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signals cannot be caught")?;
-    }
+    let interrupted = crate::lab::heed_signals()?;
     crate::lab::netns::sweep();
     let dir = std::env::temp_dir().join(format!("nattrace-bench-{}", std::process::id()));
     let limits = Limits { deadline: Instant::now() + Duration::from_hours(1), interrupted, patience: 1.0 };

@@ -35,6 +35,15 @@ pub(crate) struct Limits {
     pub(crate) patience: f64,
 }
 
+/// What Ctrl-C, SIGTERM and SIGHUP set from here on, instead of ending the program.
+pub(crate) fn heed_signals() -> Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signals cannot be caught")?;
+    }
+    Ok(interrupted)
+}
+
 /// Returned (as the root cause) when the runner was asked to stop.
 #[derive(Debug)]
 pub(crate) struct Interrupted;

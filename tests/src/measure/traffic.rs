@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use nattrace_core::conntrack::{Connection, Tuple};
-use nattrace_core::event::{Body, Event, NetnsId, PacketId, TraceMessage};
+use nattrace_core::event::{Body, Event, NetnsId, TraceMessage};
 use nattrace_core::filter::Filter;
 use nattrace_core::packet::{Endpoint, Packet};
 use nattrace_core::record::{Decoded, Header, Reader};
@@ -83,8 +83,8 @@ impl Seed {
 
     /// Keeps of each packet its first events, so that nobody knows what became of it.
     fn without_ends(mut self) -> Self {
-        let first = self.traffic.iter().find_map(|event| packet_of(&event.body));
-        self.traffic.retain(|event| packet_of(&event.body) == first);
+        let first = self.traffic.iter().find_map(|event| event.body.packet());
+        self.traffic.retain(|event| event.body.packet() == first);
         self.traffic.truncate(3);
         self
     }
@@ -185,7 +185,7 @@ impl Copy {
         if event.cpu != u32::MAX {
             event.cpu = u32::try_from(self.number % u64::from(CPUS)).unwrap_or(0);
         }
-        let Some(packet) = packet_mut(&mut event.body) else {
+        let Some(packet) = event.body.packet_mut() else {
             return match &mut event.body {
                 Body::Conntrack(change) => self.connection(Some(&mut change.connection)),
                 Body::Fib(answer) => {
@@ -304,23 +304,6 @@ impl Copy {
 fn add16(bytes: &mut [u8], at: usize, more: u16) {
     let before = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
     bytes[at..at + 2].copy_from_slice(&before.wrapping_add(more).to_be_bytes());
-}
-
-fn packet_mut(body: &mut Body) -> Option<&mut PacketId> {
-    match body {
-        Body::Hook(hook) => Some(&mut hook.packet),
-        Body::HookReturn(back) => Some(&mut back.packet),
-        Body::Rewrite(rewrite) => Some(&mut rewrite.packet),
-        Body::NftTrace(trace) => trace.packet.as_mut(),
-        Body::Receive(device) | Body::Transmit(device) => Some(&mut device.packet),
-        Body::Drop(drop) => Some(&mut drop.packet),
-        Body::End { packet, .. } | Body::Left { packet } => Some(packet),
-        _ => None,
-    }
-}
-
-fn packet_of(body: &Body) -> Option<PacketId> {
-    packet_mut(&mut body.clone()).map(|packet| *packet)
 }
 
 #[cfg(test)]

@@ -92,10 +92,7 @@ const EACH_KILL: f64 = 10.0;
 
 /// Runs what was asked for.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signals cannot be caught")?;
-    }
+    let interrupted = lab::heed_signals()?;
     lab::process::lock_little_memory()?;
     let scenarios = load::all(&args.dir)?;
     let probes = kernel_has_probes();

@@ -11,7 +11,7 @@ mod told;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -83,10 +83,7 @@ impl Shared {
 /// Does it. The exit code says whether everything held.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let nattrace = crate::runner::nattrace(&args.nattrace)?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signals cannot be caught")?;
-    }
+    let interrupted = crate::lab::heed_signals()?;
     crate::lab::netns::sweep();
     let dir = std::env::temp_dir().join(format!("nattrace-soak-{}", std::process::id()));
     let time = Duration::from_secs_f64(args.minutes * 60.0);
