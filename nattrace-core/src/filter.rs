@@ -117,15 +117,17 @@ impl Filter {
         !(self.sport.is_empty() && self.dport.is_empty() && self.port.is_empty())
     }
 
+    /// Whether it asks for what the packets of a connection share.
+    #[must_use]
+    pub fn is_by_ends(&self) -> bool {
+        let lists = [&self.saddr, &self.daddr, &self.addr];
+        !self.protocols.is_empty() || lists.iter().any(|list| !list.is_empty()) || self.wants_ports()
+    }
+
     /// Whether it asks for what only packets of IP have.
     #[must_use]
     pub fn is_by_ip(&self) -> bool {
-        !(self.protocols.is_empty()
-            && self.saddr.is_empty()
-            && self.daddr.is_empty()
-            && self.addr.is_empty()
-            && self.tcp_flags.is_none())
-            || self.wants_ports()
+        self.is_by_ends() || self.tcp_flags.is_some()
     }
 
     /// Whether it asks for what packets of one connection do not share: mark, flags, device.

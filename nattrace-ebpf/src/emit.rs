@@ -346,7 +346,7 @@ const NFT_TRACE: u16 = 0x0a11;
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN`.
 const NFT_NEWGEN: u16 = 0x0a0f;
 /// What a socket filter answers to let a whole message through.
-const WHOLE: i64 = 0xffff_ffff;
+pub(crate) const WHOLE: i64 = 0xffff_ffff;
 
 /// A message for one of our nf_tables sockets. Answers how many bytes of it the socket shall get: none of a trace
 /// message, which is in the ring or counted as lost; all of any other.
@@ -430,7 +430,7 @@ fn message<const N: usize>(ctx: &SkBuffContext, nft: NftHead, len: u32) {
 }
 
 #[inline(always)]
-fn load<T: Copy>(ctx: &SkBuffContext, offset: u32) -> Option<T> {
+pub(crate) fn load<T: Copy>(ctx: &SkBuffContext, offset: u32) -> Option<T> {
     let mut value = core::mem::MaybeUninit::<T>::uninit();
     // SAFETY: the destination is this frame's, of the size given.
     unsafe {

@@ -33,19 +33,72 @@ pub(crate) fn key_of_tuple(tuple: &[u8; TUPLE_BYTES]) -> Key {
         if ipv4 { mapped(word(at)) } else { [word(at), word(at + 4), word(at + 8), word(at + 12)] }
     };
     let protocol = u32::from(tuple[38]);
-    Key {
-        saddr: addr(0),
-        daddr: addr(20),
-        protocol,
-        ports: has_ports(protocol),
-        sport: port(16),
-        dport: port(36),
-        tcp_flags: 0,
+    Key::of_connection(addr(0), addr(20), protocol, port(16), port(36))
+}
+
+impl Key {
+    /// Of a tuple: without what single packets have.
+    #[inline(always)]
+    pub(crate) fn of_connection(
+        saddr: [u32; 4],
+        daddr: [u32; 4],
+        protocol: u32,
+        sport: u16,
+        dport: u16,
+    ) -> Self {
+        Self { saddr, daddr, protocol, ports: has_ports(protocol), sport, dport, tcp_flags: 0 }
+    }
+
+    /// Takes over ports as they stand in the header.
+    #[inline(always)]
+    fn set_ports(&mut self, word: u32) {
+        let ports = u32::from_be(word);
+        self.ports = true;
+        self.sport = (ports >> 16) as u16;
+        self.dport = ports as u16;
     }
 }
 
+/// An IPv4 header without options and the four bytes behind it; `None` for others, and fragments.
 #[inline(always)]
-fn mapped(addr: u32) -> [u32; 4] {
+pub(crate) fn key_of_ipv4(header: &[u32; 6]) -> Option<Key> {
+    // Four bits of version and four of length, in words; the flag for more fragments, and the offset.
+    if u32::from_be(header[0]) >> 24 != 0x45 || u32::from_be(header[1]) & 0x3fff != 0 {
+        return None;
+    }
+    let protocol = (u32::from_be(header[2]) >> 16) & 0xff;
+    Some(key_of_header(mapped(header[3]), mapped(header[4]), protocol, header[5]))
+}
+
+/// An IPv6 header without extensions and the four bytes behind it; `None` for others.
+#[inline(always)]
+pub(crate) fn key_of_ipv6(header: &[u32; 11]) -> Option<Key> {
+    let next = (u32::from_be(header[1]) >> 8) as u8;
+    if u32::from_be(header[0]) >> 28 != 6 || is_extension(next) {
+        return None;
+    }
+    let saddr = [header[2], header[3], header[4], header[5]];
+    let daddr = [header[6], header[7], header[8], header[9]];
+    Some(key_of_header(saddr, daddr, u32::from(next), header[10]))
+}
+
+#[inline(always)]
+fn key_of_header(saddr: [u32; 4], daddr: [u32; 4], protocol: u32, ports: u32) -> Key {
+    let mut key = Key::of_connection(saddr, daddr, protocol, 0, 0);
+    if key.ports {
+        key.set_ports(ports);
+    }
+    key
+}
+
+/// Extension headers (RFC 8200 §4): hop-by-hop, routing, fragment, authentication, destination.
+#[inline(always)]
+fn is_extension(next: u8) -> bool {
+    next == 0 || next == 43 || next == 44 || next == 51 || next == 60
+}
+
+#[inline(always)]
+pub(crate) fn mapped(addr: u32) -> [u32; 4] {
     [0, 0, 0xffff_u32.to_be(), addr]
 }
 
@@ -89,9 +142,11 @@ fn parse_to(ethertype: u16, network: u64) -> Option<(Key, Option<u64>)> {
     let mut key =
         Key { saddr: [0; 4], daddr: [0; 4], protocol: 0, ports: false, sport: 0, dport: 0, tcp_flags: 0 };
     let transport;
+    let (mut ports, ports_at);
     let mut first_fragment = true;
     if ethertype == ETH_P_IP {
-        let header: [u32; 5] = read::at(network, 0)?;
+        // With what follows a header without options; behind the bytes of a packet there is skb_shared_info at least.
+        let header: [u32; 6] = read::at(network, 0)?;
         let first = u32::from_be(header[0]);
         if first >> 28 != 4 {
             return None;
@@ -102,14 +157,18 @@ fn parse_to(ethertype: u16, network: u64) -> Option<(Key, Option<u64>)> {
         key.protocol = (u32::from_be(header[2]) >> 16) & 0xff;
         key.saddr = mapped(header[3]);
         key.daddr = mapped(header[4]);
+        ports = header[5];
+        ports_at = network + 20;
     } else if ethertype == ETH_P_IPV6 {
-        key.saddr = read::at(network, 8)?;
-        key.daddr = read::at(network, 24)?;
-        let mut next: u8 = read::at(network, 6)?;
+        let header: [u32; 11] = read::at(network, 0)?;
+        key.saddr = [header[2], header[3], header[4], header[5]];
+        key.daddr = [header[6], header[7], header[8], header[9]];
+        ports = header[10];
+        ports_at = network + 40;
+        let mut next = (u32::from_be(header[1]) >> 8) as u8;
         let mut at = network + 40;
-        // Extension headers (RFC 8200 §4): hop-by-hop, routing, fragment, authentication, destination.
         for _ in 0..4 {
-            if next != 0 && next != 43 && next != 44 && next != 51 && next != 60 {
+            if !is_extension(next) {
                 break;
             }
             let [following, len]: [u8; 2] = read::at(at, 0)?;
@@ -130,11 +189,11 @@ fn parse_to(ethertype: u16, network: u64) -> Option<(Key, Option<u64>)> {
         return None;
     }
     if first_fragment && has_ports(key.protocol) {
-        let ports: [u16; 2] = read::at(transport, 0)?;
-        key.ports = true;
-        key.sport = u16::from_be(ports[0]);
-        key.dport = u16::from_be(ports[1]);
-        if key.protocol == 6 {
+        if transport != ports_at {
+            ports = read::at(transport, 0)?;
+        }
+        key.set_ports(ports);
+        if key.protocol == 6 && filter!(tcp_flags.mask) != 0 {
             key.tcp_flags = u32::from(read::at::<u8>(transport, 13)?);
         }
     }
@@ -146,10 +205,13 @@ fn parse_to(ethertype: u16, network: u64) -> Option<(Key, Option<u64>)> {
 /// flags, device) do not count then.
 #[inline(always)]
 pub(crate) fn marked_for_connection(key: &Key) -> bool {
-    filter!(marked) == 1
-        && filter!(follow) == 1
-        && filter!(by_packet) == 1
-        && (ends_match(key) || swapped(key))
+    filter!(marked) == 1 && filter!(follow) == 1 && filter!(by_packet) == 1 && matches_either_way(key)
+}
+
+/// Whether the criteria of connections match one of the two directions.
+#[inline(always)]
+pub(crate) fn matches_either_way(key: &Key) -> bool {
+    ends_match(key) || swapped(key)
 }
 
 /// An end of a packet.

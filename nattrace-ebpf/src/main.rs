@@ -13,11 +13,13 @@
 #![expect(clippy::needless_pass_by_value, reason = "the attach macros hand over contexts by value")]
 #![expect(clippy::cast_possible_truncation, reason = "sizes of records and verdict words fit 32 bits")]
 
+mod connection;
 mod crossing;
 mod emit;
 mod fast_path;
 mod filter;
 mod maps;
+mod others;
 mod read;
 mod select;
 mod xdp;
@@ -25,9 +27,10 @@ mod xdp;
 use aya_ebpf::{
     EbpfContext as _,
     helpers::generated::bpf_get_socket_cookie,
-    macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint, socket_filter},
+    macros::{btf_tracepoint, fentry, fexit, kprobe, kretprobe, raw_tracepoint, socket_filter},
     programs::{
-        FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext, SkBuffContext,
+        BtfTracePointContext, FEntryContext, FExitContext, ProbeContext, RawTracePointContext,
+        RetProbeContext, SkBuffContext,
     },
 };
 use nattrace_common::{
@@ -57,21 +60,21 @@ static TRACEPOINT_ARGS: u32 = 0;
 
 #[fentry(function = "nf_hook_slow")]
 fn hook_enter(ctx: FEntryContext) -> i32 {
-    enter(Skb(ctx.arg(0)), HookState(ctx.arg(1)));
+    enter(Skb::<true>(ctx.arg(0)), HookState(ctx.arg(1)));
     0
 }
 
 #[fexit(function = "nf_hook_slow")]
 fn hook_leave(ctx: FExitContext) -> i32 {
     // The return value follows the four arguments; reading it there works before 5.17 too.
-    leave(Skb(ctx.arg(0)), HookState(ctx.arg(1)), ctx.arg(4));
+    leave(Skb::<true>(ctx.arg(0)), HookState(ctx.arg(1)), ctx.arg(4));
     0
 }
 
 #[kprobe]
 fn hook_enter_kprobe(ctx: ProbeContext) -> u32 {
     if let (Some(skb), Some(state)) = (ctx.arg(0), ctx.arg(1)) {
-        enter(Skb(skb), HookState(state));
+        enter(Skb::<false>(skb), HookState(state));
         let call = Call { skb, state };
         let _ = CALLS.insert(read::stack_pointer(ctx.as_ptr()), call, 0);
     }
@@ -81,16 +84,17 @@ fn hook_enter_kprobe(ctx: ProbeContext) -> u32 {
 #[kretprobe]
 fn hook_leave_kretprobe(ctx: RetProbeContext) -> u32 {
     if let Some((key, call)) = maps::call_of_return(read::stack_pointer(ctx.as_ptr())) {
-        leave(Skb(call.skb), HookState(call.state), ctx.ret());
+        leave(Skb::<false>(call.skb), HookState(call.state), ctx.ret());
         let _ = CALLS.remove(key);
     }
     0
 }
 
 #[inline(always)]
-fn enter(skb: Skb, state: HookState) {
+fn enter<const TYPED: bool>(given: Skb<TYPED>, state: HookState) {
+    let skb = given.untyped();
     let known = select::known(skb);
-    if known.is_none() && select::is_unmarked(skb) {
+    if known.is_none() && select::is_unmarked(given) {
         return;
     }
     let Some(netns) = state.watched_netns() else { return };
@@ -108,7 +112,8 @@ fn enter(skb: Skb, state: HookState) {
 }
 
 #[inline(always)]
-fn leave(skb: Skb, state: HookState, verdict: i32) {
+fn leave<const TYPED: bool>(given: Skb<TYPED>, state: HookState, verdict: i32) {
+    let skb = given.untyped();
     // Below 0 the buffer is gone, and its address may be another packet's by now: nothing of it is read. The drop
     // was told by kfree_skb, right before this; only in which hook it was is told here.
     if verdict < 0 {
@@ -120,7 +125,7 @@ fn leave(skb: Skb, state: HookState, verdict: i32) {
         return;
     }
     let known = select::known(skb);
-    if known.is_none() && (verdict != 1 || select::is_unmarked(skb)) {
+    if known.is_none() && (verdict != 1 || select::is_unmarked(given)) {
         return;
     }
     let Some(netns) = state.watched_netns() else { return };
@@ -338,6 +343,13 @@ fn nft_message(ctx: SkBuffContext) -> i64 {
     emit::nft_message(&ctx, cookie)
 }
 
+// Filter of our sockets for events of connections.
+
+#[socket_filter]
+fn conntrack_message(ctx: SkBuffContext) -> i64 {
+    connection::message(&ctx)
+}
+
 // What each trace table asks by an xt_bpf match, where several namespaces are watched. The context is the packet.
 
 #[socket_filter]
@@ -345,20 +357,34 @@ fn follows_packet(ctx: SkBuffContext) -> i64 {
     i64::from(select::take_in_hand(ctx.as_ptr()).is_some_and(crossing::follows))
 }
 
-// Devices, drops, ends: tracepoints, whose names and first arguments do not change between versions.
+// What trace tables ask first, likewise: packets, and past conntrack packets of connections, that are not their business.
 
-#[raw_tracepoint(tracepoint = "netif_receive_skb")]
-fn netif_receive_skb(ctx: RawTracePointContext) -> i32 {
-    select::received(Skb(ctx.arg(0)));
+#[socket_filter]
+fn others_packet(ctx: SkBuffContext) -> i64 {
+    i64::from(others::is_packet(&ctx))
+}
+
+#[socket_filter]
+fn others_connection(ctx: SkBuffContext) -> i64 {
+    i64::from(select::take_in_hand(ctx.as_ptr()).is_some_and(others::is_connection))
+}
+
+// Devices, drops, ends: tracepoints, whose names and first arguments do not change between versions. Those that nearly
+// every packet passes are BTF ones, whose buffer can be read without a helper.
+
+#[btf_tracepoint(function = "netif_receive_skb")]
+fn netif_receive_skb(ctx: BtfTracePointContext) -> i32 {
+    select::received(Skb::<true>(ctx.arg(0)));
     0
 }
 
-#[raw_tracepoint(tracepoint = "net_dev_start_xmit")]
-fn net_dev_start_xmit(ctx: RawTracePointContext) -> i32 {
-    let (skb, device) = (Skb(ctx.arg(0)), ctx.arg::<u64>(1));
-    if select::is_of_no_interest(skb) {
+#[btf_tracepoint(function = "net_dev_start_xmit")]
+fn net_dev_start_xmit(ctx: BtfTracePointContext) -> i32 {
+    let (given, device) = (Skb::<true>(ctx.arg(0)), ctx.arg::<u64>(1));
+    if select::is_of_no_interest(given) {
         return 0;
     }
+    let skb = given.untyped();
     let Some(netns) = read::watched_netns_of_device(device) else { return 0 };
     fast_path::leaves(skb, netns);
     if let Some(entry) = select::selected_or_considered(skb, netns) {

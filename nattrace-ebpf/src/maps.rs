@@ -102,7 +102,12 @@ pub(crate) static ANSWERS: LruHashMap<Answer, u8> = LruHashMap::with_max_entries
 #[map]
 pub(crate) static REPLIES: LruHashMap<Answer, u8> = LruHashMap::with_max_entries(16384, 0);
 
-/// See [`ANSWERS`] and [`REPLIES`]. Addresses as in `filter::Key`.
+/// Original tuples of followed connections, in whatever namespace: ctnetlink's messages have these. The value says
+/// nothing.
+#[map]
+pub(crate) static FOLLOWED: LruHashMap<Answer, u8> = LruHashMap::with_max_entries(16384, 0);
+
+/// See [`ANSWERS`], [`REPLIES`] and [`FOLLOWED`]. Addresses as in `filter::Key`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Answer {

@@ -65,6 +65,16 @@ pub(crate) fn at<T: Copy>(base: u64, offset: u32) -> Option<T> {
     }
 }
 
+/// Reads a member of a structure that the verifier knows by its type: an instruction, no helper.
+#[inline(always)]
+fn member<T: Copy>(base: u64, offset: u32) -> Option<T> {
+    if offset == ABSENT {
+        return None;
+    }
+    // SAFETY: the verifier refuses what is no member of the structure, and a fault reads as 0 (BPF_PROBE_MEM).
+    Some(unsafe { core::ptr::read_volatile(base.wrapping_add(u64::from(offset)) as *const T) })
+}
+
 /// Reads bytes from kernel memory into a record; zeroes stay where it fails.
 #[inline(always)]
 pub(crate) fn into<T>(target: *mut T, base: u64, offset: u32) -> bool {
@@ -292,9 +302,45 @@ impl HookState {
     }
 }
 
-/// A `struct sk_buff`.
+/// A `struct sk_buff`. `TYPED`: an argument of fentry, fexit or a BTF tracepoint, which the verifier knows as one.
 #[derive(Clone, Copy)]
-pub(crate) struct Skb(pub(crate) u64);
+pub(crate) struct Skb<const TYPED: bool = false>(pub(crate) u64);
+
+/// What is asked of packets that nobody follows.
+impl<const TYPED: bool> Skb<TYPED> {
+    /// As one of which nothing is known but its address.
+    #[inline(always)]
+    pub(crate) fn untyped(self) -> Skb {
+        Skb(self.0)
+    }
+
+    #[inline(always)]
+    fn member<T: Copy>(self, offset: u32) -> Option<T> {
+        if TYPED { member(self.0, offset) } else { at(self.0, offset) }
+    }
+
+    /// `skb->protocol`, network byte order.
+    #[inline(always)]
+    pub(crate) fn ethertype(self) -> u16 {
+        self.member(field!(skb_protocol)).unwrap_or(0)
+    }
+
+    /// `skb->data`: where the network header will be when a device has just given the packet.
+    #[inline(always)]
+    pub(crate) fn data(self) -> u64 {
+        self.member(field!(skb_data)).unwrap_or(0)
+    }
+
+    /// `skb->nf_trace`: nf_tables was told to trace this packet.
+    #[inline(always)]
+    pub(crate) fn is_marked(self) -> bool {
+        let (byte, bit) = (field!(skb_nf_trace_byte), field!(skb_nf_trace_bit));
+        match self.member::<u8>(byte) {
+            Some(value) => (value >> (bit & 7)) & 1 == 1,
+            None => false,
+        }
+    }
+}
 
 impl Skb {
     /// `skb->dev`, as an address.
@@ -310,26 +356,10 @@ impl Skb {
         watched_netns_of_device(self.device())
     }
 
-    /// `skb->protocol`, network byte order.
-    #[inline(always)]
-    pub(crate) fn ethertype(self) -> u16 {
-        at(self.0, field!(skb_protocol)).unwrap_or(0)
-    }
-
     /// `skb->mark`.
     #[inline(always)]
     pub(crate) fn mark(self) -> u32 {
         at(self.0, field!(skb_mark)).unwrap_or(0)
-    }
-
-    /// `skb->nf_trace`: nf_tables was told to trace this packet.
-    #[inline(always)]
-    pub(crate) fn is_marked(self) -> bool {
-        let (byte, bit) = (field!(skb_nf_trace_byte), field!(skb_nf_trace_bit));
-        match at::<u8>(self.0, byte) {
-            Some(value) => (value >> (bit & 7)) & 1 == 1,
-            None => false,
-        }
     }
 
     /// A route is attached, or conntrack has seen it: the packet is past its first hook.
@@ -367,12 +397,6 @@ impl Skb {
             Some(offset) if head != 0 && offset != u16::MAX => head + u64::from(offset),
             _ => 0,
         }
-    }
-
-    /// `skb->data`: where the network header will be when a device has just given the packet.
-    #[inline(always)]
-    pub(crate) fn data(self) -> u64 {
-        at(self.0, field!(skb_data)).unwrap_or(0)
     }
 
     /// `nf_conn` and `ctinfo` of `skb->_nfct`.

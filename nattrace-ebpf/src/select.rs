@@ -10,7 +10,7 @@ use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use nattrace_common::record::{Kind, TUPLE_BYTES};
 
 use crate::{
-    crossing, emit,
+    connection, crossing, emit,
     filter::{iif_matches, key_of_tuple, marked_for_connection, matches, mirrored, parse},
     maps::{self, CONNECTIONS, CURRENT, DROPPED, Dropped, Entry, NEXT_ID, RATE},
     read::{self, ETH_P_IP, HookState, Passage as _, Skb, filter},
@@ -134,8 +134,8 @@ fn is_stale(skb: Skb, network: u64, entry: &Entry) -> bool {
 
 /// A device gave a packet to the stack. Nearly none is asked for, so that is found out first.
 #[inline(always)]
-pub(crate) fn received(skb: Skb) {
-    let network = skb.data();
+pub(crate) fn received<const TYPED: bool>(given: Skb<TYPED>) {
+    let (skb, network) = (given.untyped(), given.data());
     if let Some(entry) = known(skb) {
         let Some(netns) = skb.watched_netns() else {
             left(skb, entry);
@@ -157,7 +157,7 @@ pub(crate) fn received(skb: Skb) {
         forget(skb);
     }
     set_current(Skb(0));
-    let Some(key) = parse(skb.ethertype(), network) else { return };
+    let Some(key) = parse(given.ethertype(), network) else { return };
     if !(matches(&key, || skb.mark()) && iif_matches(skb.device()) || mirrored(&key)) {
         return;
     }
@@ -251,14 +251,14 @@ pub(crate) fn promote(skb: Skb, netns: u32, entry: &mut Entry) -> bool {
 
 /// Whether nobody follows this packet, nor can it be followed from here on.
 #[inline(always)]
-pub(crate) fn is_of_no_interest(skb: Skb) -> bool {
-    is_unmarked(skb) && known(skb).is_none()
+pub(crate) fn is_of_no_interest<const TYPED: bool>(skb: Skb<TYPED>) -> bool {
+    is_unmarked(skb) && known(skb.untyped()).is_none()
 }
 
 /// Whether nf_tables, which selects, has not selected this packet: the answer for nearly every packet, so it is
 /// asked before anything else.
 #[inline(always)]
-pub(crate) fn is_unmarked(skb: Skb) -> bool {
+pub(crate) fn is_unmarked<const TYPED: bool>(skb: Skb<TYPED>) -> bool {
     filter!(marked) == 1 && !skb.is_marked()
 }
 
@@ -322,6 +322,9 @@ pub(crate) fn dropped(skb: Skb, location: u64, reason: u32) {
     // Whatever is dropped now is the last: a hook that drops a packet nobody follows, in a buffer that held a
     // followed one, is not to be taken for that one's.
     set_dropped(skb, 0);
+    if is_of_no_interest(skb) {
+        return;
+    }
     let device = skb.device();
     let Some(netns) = skb.netns() else {
         // Dropped where nobody watches: for the watched side it has left.
@@ -408,6 +411,7 @@ pub(crate) fn follow_connection(skb: Skb) {
     let mut tuple = [0; TUPLE_BYTES];
     if read::original_tuple(ct, &raw mut tuple) {
         let _ = CONNECTIONS.insert(ct, tuple, 0);
+        connection::pass(&tuple);
     }
 }
 

@@ -6,7 +6,7 @@ use super::voice::say;
 use super::{kernel, namespace};
 use crate::cli::ExitStatus;
 use crate::cli::plan::{NetnsChoice, TracePlan};
-use crate::source::netlink::trace_table::{Beside, FollowBy, TraceTableSpec, describe};
+use crate::source::netlink::trace_table::{AskedPrograms, Beside, FollowBy, TraceTableSpec, describe};
 use crate::source::ruleset;
 
 /// Says what would be attached and installed.
@@ -26,6 +26,7 @@ pub(super) fn run(plan: &TracePlan) -> Result<ExitStatus> {
         text.push_str("attach tracepoints: netif_receive_skb, net_dev_start_xmit, kfree_skb");
         text.push_str(if probes { "\n" } else { ", consume_skb, tcp_probe, sk_data_ready\n" });
     }
+    let asks = kernel::programs_wanted(plan) && plan.filter.is_by_ends();
     for netns in &namespaces {
         let place = netns.name.clone().unwrap_or_else(|| netns.inum.to_string());
         text.extend(["in namespace ", &place, ":\n"]);
@@ -47,8 +48,12 @@ pub(super) fn run(plan: &TracePlan) -> Result<ExitStatus> {
                     rate: plan.rate,
                     follow: if plan.follow { FollowBy::Conntrack } else { FollowBy::No },
                     hook_observers: !probes,
-                    // No program is loaded, and the text does not name it.
-                    follows: crossing.then_some(-1),
+                    // No program is loaded, and the text does not name one.
+                    programs: AskedPrograms {
+                        follows: crossing.then_some(-1),
+                        others_packet: asks.then_some(-1),
+                        others_connection: asks.then_some(-1),
+                    },
                 };
                 text.push_str("  install, until the end:\n");
                 let listed = ruleset::list(netns).unwrap_or_default();

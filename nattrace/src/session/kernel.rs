@@ -20,19 +20,22 @@ use crate::source::bpf::load::{Programs, Wanted};
 use crate::source::bpf::loader::Loaders;
 use crate::source::bpf::memory;
 use crate::source::netlink::trace_table::{
-    FollowBy, StaticKeyHolder, TraceTable, TraceTableError, TraceTableSpec,
+    AskedPrograms, FollowBy, StaticKeyHolder, TraceTable, TraceTableError, TraceTableSpec,
 };
 
 /// What is said when trace tables cannot ask a program.
 const ONLY_BY_FILTER: &str =
     "rules in further namespaces are shown only for packets that still match the filter there";
 
+/// What is said when they cannot ask which packets are not their business.
+const BY_RULES: &str = "packets that nobody asked for are judged by rules, which takes longer";
+
 /// What all trace tables of a run have in common, beside the filter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tables {
     hook_observers: bool,
-    /// A program of [`Kernel::programs`].
-    program: Option<RawFd>,
+    /// Of [`Kernel::programs`].
+    programs: AskedPrograms,
 }
 
 /// Everything that is attached. Dropping it leaves nothing behind.
@@ -95,7 +98,7 @@ pub(super) fn set_up(plan: &TracePlan, loaders: &mut Loaders) -> Result<Kernel> 
     let (mut programs, mut decoder) = load(&selection, &mut states, &mut notes);
     let probes = programs.as_ref().is_some_and(|p| p.hooks.is_some());
     // Before there is anything to tell, so that nothing is told twice or out of order.
-    filter_nft_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
+    filter_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
     let mut rules_probed = None;
     let mut tables = None;
     if owner_missing {
@@ -103,8 +106,8 @@ pub(super) fn set_up(plan: &TracePlan, loaders: &mut Loaders) -> Result<Kernel> 
         notes.push(format!("no trace table: {error}"));
         rules_probed = probe_rules(&error, programs.as_mut(), &mut notes);
     } else if wants_table {
-        let program = if selection.crossing { crossing_program(programs.as_mut(), &mut notes) } else { None };
-        let template = Tables { hook_observers: !probes, program };
+        let asked = asked_programs(programs.as_mut(), plan, &selection, &mut notes);
+        let template = Tables { hook_observers: !probes, programs: asked };
         let refused = install_tables(&mut watched, &follows, plan, template, &mut notes);
         tables = Some(template);
         if let Some(error) = refused
@@ -115,7 +118,7 @@ pub(super) fn set_up(plan: &TracePlan, loaders: &mut Loaders) -> Result<Kernel> 
             let selection = Selection { marked: false, ..selection };
             drop(programs.take());
             (programs, decoder) = load(&selection, &mut states, &mut notes);
-            filter_nft_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
+            filter_sockets(&mut watched, programs.as_mut(), decoder.as_mut(), &mut notes);
             rules_probed = probe_rules(&error, programs.as_mut(), &mut notes);
         }
     }
@@ -176,7 +179,7 @@ impl Kernel {
     pub(super) fn add(&mut self, mut watched: Watched, follow: FollowBy, plan: &TracePlan) -> Vec<String> {
         let mut notes = Vec::new();
         let one = std::slice::from_mut(&mut watched);
-        filter_nft_sockets(one, self.programs.as_mut(), self.decoder.as_mut(), &mut notes);
+        filter_sockets(one, self.programs.as_mut(), self.decoder.as_mut(), &mut notes);
         if let Some(tables) = self.tables
             && one.iter().any(|w| w.trace.is_some())
         {
@@ -203,18 +206,19 @@ fn install_tables(
             rate: plan.rate,
             follow: *follow,
             hook_observers: tables.hook_observers,
-            follows: tables.program,
+            programs: tables.programs,
         };
         let place = watched.netns.name.as_deref().map_or_else(String::new, |n| format!(" in namespace {n}"));
         let installed = match watched.install_table(&spec) {
             Err(error @ (TraceTableError::NoProgramMatch(_) | TraceTableError::Refused(_)))
-                if tables.program.is_some() =>
+                if tables.programs.any() =>
             {
-                let note = format!("{ONLY_BY_FILTER}: {error}");
+                let missing = if tables.programs.follows.is_some() { ONLY_BY_FILTER } else { BY_RULES };
+                let note = format!("{missing}: {error}");
                 if !notes.contains(&note) {
                     notes.push(note);
                 }
-                watched.install_table(&TraceTableSpec { follows: None, ..spec.clone() })
+                watched.install_table(&TraceTableSpec { programs: AskedPrograms::default(), ..spec.clone() })
             }
             installed => installed,
         };
@@ -236,14 +240,36 @@ fn install_tables(
     refused
 }
 
-/// What the trace tables of several namespaces ask, so that a packet which crosses from one into another is traced
-/// there too, whatever it looks like by then.
-fn crossing_program(programs: Option<&mut Programs>, notes: &mut Vec<String>) -> Option<RawFd> {
-    let found = match programs {
-        Some(programs) => programs.follows_packet().map_err(|error| error.to_string()),
-        None => Err("no programs run".to_owned()),
+/// What trace tables ask: where there are several namespaces, so that a packet which crosses from one into another is
+/// traced there too, whatever it looks like by then; and which packets are not their business.
+fn asked_programs(
+    programs: Option<&mut Programs>,
+    plan: &TracePlan,
+    selection: &Selection,
+    notes: &mut Vec<String>,
+) -> AskedPrograms {
+    let mut asked = AskedPrograms::default();
+    let Some(programs) = programs else {
+        if selection.crossing {
+            notes.push(format!("{ONLY_BY_FILTER}: no programs run"));
+        }
+        return asked;
     };
-    found.map_err(|why| notes.push(format!("{ONLY_BY_FILTER}: {why}"))).ok()
+    if selection.crossing {
+        let found = programs.follows_packet();
+        asked.follows = found.map_err(|why| notes.push(format!("{ONLY_BY_FILTER}: {why}"))).ok();
+    }
+    if !plan.filter.is_by_ends() {
+        return asked;
+    }
+    match programs.others() {
+        Ok([packet, connection]) => {
+            asked.others_packet = Some(packet);
+            asked.others_connection = Some(connection);
+        }
+        Err(why) => notes.push(format!("{BY_RULES}: {why}")),
+    }
+    asked
 }
 
 /// Where tables cannot have an owner, nothing is put into any ruleset: tracing is switched on from a namespace of
@@ -278,7 +304,7 @@ pub(super) fn install_in_new(follows: Option<RawFd>) -> std::io::Result<Result<(
         rate: None,
         follow: FollowBy::No,
         hook_observers: false,
-        follows,
+        programs: AskedPrograms { follows, ..AskedPrograms::default() },
     };
     crate::source::netns::run_in_new(|| TraceTable::install(&spec).map(drop))
 }
@@ -324,7 +350,7 @@ pub(super) fn is_before(version: (u32, u32)) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < version
 }
 
-fn programs_wanted(plan: &TracePlan) -> bool {
+pub(super) fn programs_wanted(plan: &TracePlan) -> bool {
     [Source::Probes, Source::Tracepoints].iter().any(|source| plan.sources.set.contains(source))
 }
 
@@ -403,8 +429,9 @@ pub(super) fn probes_possible() -> Result<(), String> {
 }
 
 /// Where programs run, trace messages come through the ring: in order with everything else, with time and
-/// processor, and with their packet where a probe knows it; of ruleset changes the ring has the time.
-fn filter_nft_sockets(
+/// processor, and with their packet where a probe knows it; of ruleset changes the ring has the time. Of connections only
+/// those are told that may be of interest.
+fn filter_sockets(
     watched: &mut [Watched],
     programs: Option<&mut Programs>,
     decoder: Option<&mut Decoder>,
@@ -420,6 +447,12 @@ fn filter_nft_sockets(
             if let Err(error) = programs.filter_nft_socket(socket) {
                 notes.push(format!("trace messages come without their packet: {error}"));
             }
+        }
+        if programs.hooks.is_some()
+            && let Some(socket) = &watched.conntrack
+            && let Err(error) = programs.filter_conntrack_socket(socket.as_fd())
+        {
+            notes.push(format!("every connection is heard of: {error}"));
         }
     }
 }

@@ -14,7 +14,7 @@ const THREADS: usize = 4;
 /// for alone.
 const LONGEST: [&str; 4] = ["nft_trace_notify", "kfree_skb", "net_dev_start_xmit", "hook_leave"];
 
-/// A program that will be attached, and for a trampoline the function that it is for.
+/// A program that will be attached, and the function or tracepoint that it is for.
 pub(super) type Wanted = (&'static str, Option<&'static str>);
 
 /// Loads programs. One that is refused is loaded again, and the refusal told, when it is attached.
@@ -29,21 +29,22 @@ pub(super) fn load(ebpf: &mut Ebpf, btf: Option<&Btf>, wanted: &[Wanted]) {
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(((_, function), program)) = next() {
-                    load_one(program, *function, btf);
+                while let Some(((_, place), program)) = next() {
+                    load_one(program, *place, btf);
                 }
             });
         }
     });
 }
 
-fn load_one(program: &mut Program, function: Option<&str>, btf: Option<&Btf>) {
-    let _ = match (program, function, btf) {
+fn load_one(program: &mut Program, place: Option<&str>, btf: Option<&Btf>) {
+    let _ = match (program, place, btf) {
         (Program::RawTracePoint(program), ..) => program.load(),
         (Program::KProbe(program), ..) => program.load(),
         (Program::SocketFilter(program), ..) => program.load(),
-        (Program::FEntry(program), Some(function), Some(btf)) => program.load(function, btf),
-        (Program::FExit(program), Some(function), Some(btf)) => program.load(function, btf),
+        (Program::FEntry(program), Some(place), Some(btf)) => program.load(place, btf),
+        (Program::FExit(program), Some(place), Some(btf)) => program.load(place, btf),
+        (Program::BtfTracePoint(program), Some(place), Some(btf)) => program.load(place, btf),
         _ => Ok(()),
     };
 }

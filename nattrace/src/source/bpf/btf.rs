@@ -330,10 +330,16 @@ impl Btf {
         self.named(KIND_FUNC, name).next()
     }
 
+    /// The id of a tracepoint, given its `btf_trace_NAME`.
+    #[must_use]
+    pub fn tracepoint(&self, tracepoint: &'static str) -> Option<u32> {
+        self.named(KIND_TYPEDEF, tracepoint).next()
+    }
+
     /// Number of arguments of a tracepoint, given its `btf_trace_NAME`, without the leading `void *`.
     #[must_use]
     pub fn tracepoint_arguments(&self, tracepoint: &'static str) -> Option<u32> {
-        let id = self.named(KIND_TYPEDEF, tracepoint).next()?;
+        let id = self.tracepoint(tracepoint)?;
         let (part, kind) = self.part_of(id)?;
         let (part, pointer) = self.part_of(u32_at(&part.bytes, kind.at + 8)?)?;
         let (_, prototype) = self.part_of(u32_at(&part.bytes, pointer.at + 8)?)?;
@@ -346,19 +352,23 @@ fn kind_of(info: u32) -> u32 {
     (info >> 24) & 0x1f
 }
 
-/// BTF that says nothing but which ids these functions have. The eBPF library looks a function's id up in BTF it has
-/// parsed, and parsing a kernel's takes it as long as everything else at the start.
+/// What the types of tracepoints are called, before the name (include/trace/bpf_probe.h).
+const TRACEPOINT: &str = "btf_trace_";
+
+/// BTF that says nothing but which ids these functions and tracepoints ([`TRACEPOINT`]) have. The eBPF library looks an id
+/// up in BTF it has parsed, and parsing a kernel's takes it as long as everything else at the start.
 #[must_use]
-pub fn of_functions(functions: &[(&str, u32)]) -> Vec<u8> {
+pub fn of_places(places: &[(&str, u32)]) -> Vec<u8> {
     /// A type that says nothing: `BTF_KIND_FWD` without a name.
     const NOTHING: [u32; 3] = [0, 7 << 24, 0];
-    let last = functions.iter().map(|(_, id)| *id).max().unwrap_or(0);
+    let last = places.iter().map(|(_, id)| *id).max().unwrap_or(0);
     let mut types = vec![NOTHING; last as usize];
     let mut strings = vec![0_u8];
-    for (name, id) in functions {
+    for (name, id) in places {
         let at = u32::try_from(strings.len()).unwrap_or(0);
         if let Some(record) = (*id as usize).checked_sub(1).and_then(|index| types.get_mut(index)) {
-            *record = [at, KIND_FUNC << 24, 0];
+            let kind = if name.starts_with(TRACEPOINT) { KIND_TYPEDEF } else { KIND_FUNC };
+            *record = [at, kind << 24, 0];
         }
         strings.extend(name.bytes().chain([0]));
     }
@@ -423,15 +433,20 @@ mod tests {
     }
 
     #[test]
-    fn the_library_finds_in_functions_alone_what_it_finds_in_all_types() {
+    fn the_library_finds_in_places_alone_what_it_finds_in_all_types() {
         let (Some(btf), Ok(all)) = (vmlinux(), aya::Btf::from_sys_fs()) else { return };
         let id = btf.function("nf_hook_slow").expect("a function of every kernel with netfilter");
-        let bytes = of_functions(&[("nf_hook_slow", id), ("another", 7)]);
+        let tracepoint = btf.tracepoint("btf_trace_kfree_skb").expect("a tracepoint of every kernel");
+        let bytes = of_places(&[("nf_hook_slow", id), ("another", 7), ("btf_trace_kfree_skb", tracepoint)]);
         let few = aya::Btf::parse(&bytes, aya::Endianness::default()).expect("BTF");
         let kind = aya_obj::btf::BtfKind::Func;
         assert_eq!(few.id_by_type_name_kind("nf_hook_slow", kind).ok(), Some(id));
         assert_eq!(few.id_by_type_name_kind("another", kind).ok(), Some(7));
         assert_eq!(all.id_by_type_name_kind("nf_hook_slow", kind).ok(), Some(id));
+        let kind = aya_obj::btf::BtfKind::Typedef;
+        for btf in [few, all] {
+            assert_eq!(btf.id_by_type_name_kind("btf_trace_kfree_skb", kind).ok(), Some(tracepoint));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 use nattrace_common::fields::{ABSENT, FieldSource, Fields};
 
 use super::btf::{Btf, BtfError};
-use super::load::TRAMPOLINES;
+use super::load::{TRAMPOLINES, TYPED_TRACEPOINTS};
 use super::modules;
 
 /// What this kernel's BTF says.
@@ -25,8 +25,8 @@ pub struct KernelTypes {
     pub nf_tables_known_by_version: bool,
     /// Those of [`modules::FUNCTIONS`] that are there without their module, or are nf_tables'.
     pub built_in: Vec<&'static str>,
-    /// Ids of those of [`TRAMPOLINES`] that the kernel has.
-    pub trampolines: Vec<(&'static str, u32)>,
+    /// Ids of those of [`TRAMPOLINES`] and [`TYPED_TRACEPOINTS`] that the kernel has.
+    pub places: Vec<(&'static str, u32)>,
 }
 
 const DROP_REASONS: &str = "skb_drop_reason";
@@ -69,7 +69,7 @@ impl KernelTypes {
     pub fn to_be_read() -> Btf {
         let structures = Fields::SOURCES.iter().map(|source| source.structure);
         let functions = modules::FUNCTIONS.map(|(function, _)| function);
-        Btf::looking_for(structures.chain(functions).chain(TRAMPOLINES).chain([
+        Btf::looking_for(structures.chain(functions).chain(TRAMPOLINES).chain(TYPED_TRACEPOINTS).chain([
             DROP_REASONS,
             KFREE_SKB,
             CONSUME_SKB,
@@ -106,9 +106,11 @@ impl KernelTypes {
                 .map(|(function, _)| *function)
                 .filter(|function| btf.function(function).is_some())
                 .collect(),
-            trampolines: TRAMPOLINES
+            places: TRAMPOLINES
                 .into_iter()
-                .filter_map(|function| Some((function, btf.function(function)?)))
+                .map(|function| (function, btf.function(function)))
+                .chain(TYPED_TRACEPOINTS.into_iter().map(|name| (name, btf.tracepoint(name))))
+                .filter_map(|(name, id)| Some((name, id?)))
                 .collect(),
         }
     }

@@ -5,7 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use aya::maps::{HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
-use aya::programs::{FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, SocketFilter};
+use aya::programs::{
+    BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, SocketFilter,
+};
 use aya::{Btf, Ebpf, EbpfError};
 use nattrace_common::filter::{KernelFilter, NAMESPACES, WATCHED_NAMESPACES};
 use nattrace_common::record::{BODY_KFREE_SKB, HELD_BACK, LOST_COUNTERS, Lost};
@@ -53,7 +55,7 @@ pub enum LoadError {
 pub struct Wanted {
     /// Kprobes, fentry, fexit.
     pub probes: bool,
-    /// Raw tracepoints.
+    /// Tracepoints.
     pub tracepoints: bool,
     /// Of `probes`: entries of hooks, too. A trace table makes nf_tables tell of those in which there are rules,
     /// and what else counts is told at the return, so that half the programs that every packet runs are saved.
@@ -143,7 +145,7 @@ impl Programs {
             return Err(LoadError::MissingFields(types.missing_required.join(", ")));
         }
         memory::lift_lock_limit();
-        let btf = types_of(&types.trampolines);
+        let btf = types_of(&types.places);
         let mut loader = loaders.next();
         let mut filter = *filter;
         filter.ends_probed = u32::from(wanted.probes);
@@ -182,13 +184,13 @@ impl Programs {
             .into_iter()
             .partition(|function| waits_for_module(function) && !types.built_in.contains(function));
         let trampolines = btf.as_ref().filter(|_| !probes_only());
-        programs.load_ahead(trampolines, wanted, &tracepoints, &present);
+        programs.load_ahead(btf.as_ref(), wanted, &tracepoints, &present, filter.marked == 1);
         // Ends first, so that nothing is followed whose end would be missed.
         if wanted.probes {
             programs.attach_ends(trampolines)?;
         }
         if wanted.tracepoints {
-            programs.attach_tracepoints(wanted.probes, &tracepoints)?;
+            programs.attach_tracepoints(btf.as_ref(), wanted.probes, &tracepoints)?;
         }
         if wanted.probes {
             programs.pending = pending;
@@ -201,12 +203,15 @@ impl Programs {
     /// Has all programs verified that are attached next.
     fn load_ahead(
         &mut self,
-        trampolines: Option<&Btf>,
+        btf: Option<&Btf>,
         wanted: Wanted,
         tracepoints: &[(&'static str, &'static str)],
         optional: &[&'static str],
+        asked: bool,
     ) {
-        let mut names: Vec<ahead::Wanted> = tracepoints.iter().map(|(program, _)| (*program, None)).collect();
+        let trampolines = btf.filter(|_| !probes_only());
+        let mut names: Vec<ahead::Wanted> =
+            tracepoints.iter().map(|(program, tracepoint)| (*program, Some(*tracepoint))).collect();
         if wanted.probes {
             for (function, trampoline, probe, _) in ENDS {
                 let way = if trampolines.is_some() { (trampoline, Some(function)) } else { (probe, None) };
@@ -222,13 +227,17 @@ impl Programs {
                 names.push((program_of(function), None));
                 names.extend(rest_of(function).iter().map(|(name, _)| (program_of(name), None)));
             }
-            names.push(("nft_message", None));
+            names.extend(["nft_message", "conntrack_message"].map(|name| (name, None)));
         }
-        ahead::load(&mut self.ebpf, trampolines, &names);
+        if asked {
+            names.extend(["others_packet", "others_connection"].map(|name| (name, None)));
+        }
+        ahead::load(&mut self.ebpf, btf, &names);
     }
 
     fn attach_tracepoints(
         &mut self,
+        btf: Option<&Btf>,
         ends_probed: bool,
         required: &[(&'static str, &'static str)],
     ) -> Result<(), LoadError> {
@@ -236,7 +245,11 @@ impl Programs {
             if *program == "kfree_skb_nested" {
                 self.set_body(BODY_KFREE_SKB, "kfree_skb")?;
             }
-            self.attach_raw_tracepoint(program, tracepoint)?;
+            if TYPED_TRACEPOINTS.iter().any(|typed| typed.ends_with(tracepoint)) {
+                self.attach_typed_tracepoint(program, tracepoint, btf)?;
+            } else {
+                self.attach_raw_tracepoint(program, tracepoint)?;
+            }
         }
         if !ends_probed {
             for (tracepoint, lost) in
@@ -397,6 +410,20 @@ impl Programs {
         Ok(())
     }
 
+    fn attach_typed_tracepoint(
+        &mut self,
+        name: &'static str,
+        tracepoint: &'static str,
+        btf: Option<&Btf>,
+    ) -> Result<(), LoadError> {
+        let refused = |error: ProgramError| LoadError::Program { program: name, reason: one_line(&error) };
+        let unknown = || LoadError::Program { program: name, reason: "no such tracepoint in BTF".to_owned() };
+        let program: &mut BtfTracePoint = self.program(name)?;
+        unless_loaded(program.load(tracepoint, btf.ok_or_else(unknown)?)).map_err(refused)?;
+        program.attach().map_err(refused)?;
+        Ok(())
+    }
+
     /// Has every result of every rule reported for followed packets, whoever is traced: for kernels on which no
     /// trace table can be had. Costs a probe hit for each rule that matches any packet.
     ///
@@ -412,9 +439,20 @@ impl Programs {
     /// # Errors
     /// When the kernel refuses the filter; the socket then works as an ordinary one.
     pub fn filter_nft_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), LoadError> {
-        let refused =
-            |error: ProgramError| LoadError::Program { program: "nft_message", reason: one_line(&error) };
-        let filter: &mut SocketFilter = self.program("nft_message")?;
+        self.filter_socket("nft_message", socket)
+    }
+
+    /// Has a socket for events of connections get those alone that were asked for, or belong to what is followed.
+    ///
+    /// # Errors
+    /// When the kernel refuses the filter; the socket then gets all.
+    pub fn filter_conntrack_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), LoadError> {
+        self.filter_socket("conntrack_message", socket)
+    }
+
+    fn filter_socket(&mut self, name: &'static str, socket: BorrowedFd<'_>) -> Result<(), LoadError> {
+        let refused = |error: ProgramError| LoadError::Program { program: name, reason: one_line(&error) };
+        let filter: &mut SocketFilter = self.program(name)?;
         unless_loaded(filter.load()).map_err(refused)?;
         filter.attach(socket).map_err(refused)?;
         Ok(())
@@ -425,9 +463,20 @@ impl Programs {
     /// # Errors
     /// When the kernel refuses it.
     pub fn follows_packet(&mut self) -> Result<RawFd, LoadError> {
-        const NAME: &str = "follows_packet";
-        let refused = |error: ProgramError| LoadError::Program { program: NAME, reason: one_line(&error) };
-        let program: &mut SocketFilter = self.program(NAME)?;
+        self.asked_program("follows_packet")
+    }
+
+    /// Those that say whether a packet, or a connection, is none that trace tables need judge.
+    ///
+    /// # Errors
+    /// When the kernel refuses one.
+    pub fn others(&mut self) -> Result<[RawFd; 2], LoadError> {
+        Ok([self.asked_program("others_packet")?, self.asked_program("others_connection")?])
+    }
+
+    fn asked_program(&mut self, name: &'static str) -> Result<RawFd, LoadError> {
+        let refused = |error: ProgramError| LoadError::Program { program: name, reason: one_line(&error) };
+        let program: &mut SocketFilter = self.program(name)?;
         unless_loaded(program.load()).map_err(refused)?;
         Ok(program.fd().map_err(refused)?.as_fd().as_raw_fd())
     }
@@ -450,6 +499,7 @@ impl Programs {
             let _ = match program {
                 Program::KProbe(program) => program.unload(),
                 Program::RawTracePoint(program) => program.unload(),
+                Program::BtfTracePoint(program) => program.unload(),
                 Program::FEntry(program) => program.unload(),
                 Program::FExit(program) => program.unload(),
                 _ => Ok(()),
@@ -512,6 +562,10 @@ const HOOKS: &str = "nf_hook_slow";
 
 /// Functions that are watched by trampolines, where the kernel allows those.
 pub(super) const TRAMPOLINES: [&str; 3] = [HOOKS, ENDS[0].0, ENDS[1].0];
+
+/// Tracepoints whose programs know the types of their arguments.
+pub(super) const TYPED_TRACEPOINTS: [&str; 2] =
+    ["btf_trace_net_dev_start_xmit", "btf_trace_netif_receive_skb"];
 
 /// Where a buffer ends: the function, its programs by fentry and by kprobe, and whether there is no identity without.
 const ENDS: [(&str, &str, &str, bool); 2] = [

@@ -3,7 +3,7 @@
 use aya::{Btf, EbpfLoader, Endianness};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::btf::of_functions;
+use super::btf::of_places;
 
 /// Loaders that have not parsed the kernel's types. The library does that whenever one is made, for relocations that our
 /// programs do not have; it takes as long as everything else at the start.
@@ -31,12 +31,12 @@ impl Loaders {
     }
 }
 
-/// The functions that programs are attached to by their ids, as the library wants them.
-pub(super) fn types_of(functions: &[(&'static str, u32)]) -> Option<Btf> {
-    if functions.is_empty() {
+/// What programs are attached to by its id, as the library wants it.
+pub(super) fn types_of(places: &[(&'static str, u32)]) -> Option<Btf> {
+    if places.is_empty() {
         return None;
     }
-    Btf::parse(&of_functions(functions), Endianness::default()).ok()
+    Btf::parse(&of_places(places), Endianness::default()).ok()
 }
 
 #[cfg(test)]
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_without_these_functions_has_no_trampolines() {
+    fn a_kernel_without_these_places_has_none_to_attach_to() {
         assert!(types_of(&[]).is_none());
         assert!(types_of(&[("nf_hook_slow", 30_000)]).is_some());
     }

@@ -14,7 +14,7 @@ use nattrace_core::ruleset::Listing;
 use super::expression::Expression;
 use super::plan::Plan;
 use super::rule::{Device, IpVersion, Rule};
-use super::{FollowBy, TraceTableSpec};
+use super::{AskedPrograms, FollowBy, TraceTableSpec};
 use crate::source::netlink::constants as c;
 
 /// `NFPROTO_ARP`, `NFPROTO_NETDEV`, `NFPROTO_BRIDGE`.
@@ -84,7 +84,9 @@ impl Beside {
     /// What is installed there.
     pub(super) fn plan(&self, spec: &TraceTableSpec) -> Plan {
         let follow = if spec.follow == FollowBy::No { FollowBy::No } else { FollowBy::MirroredHeaders };
-        let spec = TraceTableSpec { follow, ..spec.clone() };
+        // Of the programs, those which pass others by know packets of the IP hooks alone.
+        let programs = AskedPrograms { follows: spec.programs.follows, ..AskedPrograms::default() };
+        let spec = TraceTableSpec { follow, programs, ..spec.clone() };
         // Hook numbers of NF_NETDEV_INGRESS, NF_BR_PRE_ROUTING, NF_ARP_IN and NF_ARP_OUT.
         let hooks: &[(u32, &str, Device)] = match self {
             Self::Ingress(_) => &[(0, "ingress", Device::In)],

@@ -62,9 +62,28 @@ pub struct TraceTableSpec {
     /// Whether every hook gets empty chains at its beginning and its end, whose policies then tell that the
     /// packet passed there and how it looked.
     pub hook_observers: bool,
-    /// A loaded socket filter that is asked about every packet first: what it answers other than 0 is traced. It
-    /// knows packets that are followed already, which come from another watched namespace.
+    /// Programs that its rules ask.
+    pub programs: AskedPrograms,
+}
+
+/// Loaded socket filters that are asked about packets; each may be missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AskedPrograms {
+    /// What it answers other than 0 is traced. It knows packets that are followed already, which come from another watched
+    /// namespace.
     pub follows: Option<RawFd>,
+    /// The packet is of neither direction that the filter is about ([`Filter::is_by_ends`]): no other rule need see it.
+    pub others_packet: Option<RawFd>,
+    /// The same of its connection, past conntrack.
+    pub others_connection: Option<RawFd>,
+}
+
+impl AskedPrograms {
+    /// Whether there is any.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.follows.is_some() || self.others_packet.is_some() || self.others_connection.is_some()
+    }
 }
 
 /// Why the table could not be installed. Nothing was.
@@ -142,7 +161,7 @@ impl TraceTable {
                 return Err(TraceTableError::DeviceName(name.clone()));
             }
         }
-        if spec.follows.is_some() {
+        if spec.programs.any() {
             xt_bpf::request_modules().map_err(TraceTableError::NoProgramMatch)?;
         }
         let mut socket = NetlinkSocket::open()?;

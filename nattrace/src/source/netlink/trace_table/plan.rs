@@ -3,6 +3,7 @@
 //! ```text
 //! enter_H                     H is prerouting or output; before every other chain of the hook
 //!   a program knows it        where several namespaces are watched ──▶ traced
+//!   a program says no         neither the filter nor what is followed can be about it ──▶ out
 //!   jump followed_H           a header of a followed connection ──▶ traced
 //!   what has one alternative  ──goto──▶ select_H ──jump──▶ select_saddr_H … (return, or out)
 //!                                          └──goto──▶ mark_H ──jump──▶ limit (return, or out)
@@ -15,6 +16,8 @@
 //! the evaluation when none does. So nothing multiplies: neither rules nor the paths that the kernel walks
 //! when it checks the table for loops (net/netfilter/nf_tables_api.c `nft_chain_validate` follows every
 //! `goto` anew, which makes a ladder of alternatives that each `goto` the next rung exponential).
+
+use std::os::fd::RawFd;
 
 use nattrace_core::filter::{Filter, PortRange, Prefix};
 use nattrace_core::packet::protocol;
@@ -125,10 +128,15 @@ impl Plan {
         let by_conntrack = spec.follow == FollowBy::Conntrack;
         let to = |chain: &str| Verdict::Goto(format!("{chain}_{name}"));
         let followed_already = spec
+            .programs
             .follows
-            .map(|program| Rule::new().followed_by_program(program).trace().verdict(Verdict::Accept));
+            .map(|program| Rule::new().program_says_so(program).trace().verdict(Verdict::Accept));
+        let others = |program: Option<RawFd>| {
+            program.map(|program| Rule::new().program_says_so(program).verdict(Verdict::Accept))
+        };
         // Before the filter, which would select again, at the cost of the rate, what another namespace has selected.
         let mut enter: Vec<Rule> = followed_already.iter().cloned().collect();
+        enter.extend(others(spec.programs.others_packet));
         if by_conntrack {
             enter.push(Rule::new().verdict(Verdict::Jump(format!("followed_{name}"))));
         }
@@ -148,8 +156,9 @@ impl Plan {
                 let rule = Rule::new().connection_followed(*version, followed(*version));
                 rule.trace().verdict(Verdict::Accept)
             });
-            // Now the program can see the connection, too.
-            let follow = followed_already.into_iter().chain(follow).collect();
+            // Now the programs can see the connection, too.
+            let others = others(spec.programs.others_connection);
+            let follow = followed_already.into_iter().chain(others).chain(follow).collect();
             self.base(format!("follow_{name}"), hook, AFTER_CONNTRACK, follow);
         }
         // What none of the alternatives fits may still be a reply.

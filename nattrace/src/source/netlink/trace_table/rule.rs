@@ -364,8 +364,8 @@ impl Rule {
             ))
     }
 
-    /// A program answers that the packet is followed already.
-    pub(super) fn followed_by_program(self, fd: RawFd) -> Self {
+    /// A program answers other than 0.
+    pub(super) fn program_says_so(self, fd: RawFd) -> Self {
         self.say("xt match \"bpf\"").then([Expression::Program { fd }])
     }
 

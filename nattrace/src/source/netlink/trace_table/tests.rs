@@ -6,7 +6,7 @@ use nattrace_core::packet::protocol;
 use nattrace_core::ruleset::{BaseChain, Chain, Listing, Table};
 
 use super::plan::Plan;
-use super::{Beside, FollowBy, TraceTableError, TraceTableSpec, describe, explain};
+use super::{AskedPrograms, Beside, FollowBy, TraceTableError, TraceTableSpec, describe, explain};
 use crate::source::netlink::batch::BatchError;
 
 fn spec(filter: Filter, follow: FollowBy) -> TraceTableSpec {
@@ -16,7 +16,7 @@ fn spec(filter: Filter, follow: FollowBy) -> TraceTableSpec {
         rate: Some(10),
         follow,
         hook_observers: false,
-        follows: None,
+        programs: AskedPrograms::default(),
     }
 }
 
@@ -209,7 +209,8 @@ fn where_namespaces_are_crossed_the_program_is_asked_before_the_filter() {
         (FollowBy::MirroredHeaders, &["enter_prerouting", "enter_output"]),
         (FollowBy::Conntrack, &["enter_prerouting", "enter_output", "follow_prerouting", "follow_output"]),
     ] {
-        let spec = TraceTableSpec { follows: Some(7), ..spec(filter.clone(), follow) };
+        let programs = AskedPrograms { follows: Some(7), ..AskedPrograms::default() };
+        let spec = TraceTableSpec { programs, ..spec(filter.clone(), follow) };
         for chain in chains {
             let first = rules(&spec, chain).into_iter().next();
             assert_eq!(first.as_deref(), Some("xt match \"bpf\" meta nftrace set 1 accept"), "{chain}");
