@@ -313,7 +313,15 @@ pub(crate) fn selected_or_considered(skb: Skb, netns: u32) -> Option<&'static mu
 /// that redirects, sends it on.
 #[inline(always)]
 fn passes_by(skb: Skb, entry: &Entry) -> bool {
-    entry.state == State::CANDIDATE && entry.hook == 0 && !skb.is_routed() && within_rate()
+    /// include/uapi/linux/if_packet.h
+    const PACKET_HOST: u32 = 0;
+    // Where no probe tells of hooks, a packet for this host may have been in any, and lost its route since.
+    let may_have_been_judged = filter!(ends_probed) == 0 && skb.packet_type() == PACKET_HOST;
+    entry.state == State::CANDIDATE
+        && entry.hook == 0
+        && !may_have_been_judged
+        && !skb.is_routed()
+        && within_rate()
 }
 
 /// The kernel drops a packet.
