@@ -230,6 +230,14 @@ impl Icmp {
 }
 
 impl Packet {
+    /// The second packet of a TCP connection: who sends it was sent the first.
+    #[must_use]
+    pub fn is_syn_ack(&self) -> bool {
+        const SYN_ACK: u8 = 0x12;
+        const RST: u8 = 0x04;
+        self.tcp_flags.is_some_and(|flags| flags & (SYN_ACK | RST) == SYN_ACK)
+    }
+
     /// The protocol's name, or its number as text; the family's name for non-IP.
     #[must_use]
     pub fn protocol_name(&self) -> String {

@@ -17,6 +17,7 @@ fn drop<'a>(packet: &'a Packet, reason: Option<&'a str>, function: Option<&'a st
         route_error: None,
         leaving: false,
         queue_full: false,
+        rerouted: false,
         next_hop: None,
         waited_ns: None,
         circumstances: Circumstances::default(),

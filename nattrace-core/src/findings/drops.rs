@@ -17,7 +17,8 @@ pub fn find(journey: &Journey) -> Vec<Finding> {
     };
     // A socket that is gone, or a route that is missing, is as missing for replies as for others.
     if matches!(cause, DropCause::Rule { .. } | DropCause::Policy { .. })
-        && let Some(reply) = reply_dropped(journey, found.as_ref())
+        && let Some(reply) =
+            reply_dropped(journey, found.as_ref()).or_else(|| syn_ack_dropped(journey, found.as_ref()))
     {
         findings.push(reply);
     }
@@ -130,6 +131,22 @@ fn reply_dropped(journey: &Journey, cause: Option<&Finding>) -> Option<Finding> 
     Some(Finding {
         code: "reply-dropped",
         text: format!("It is a reply: the way there was let through for {name}, the way back is not."),
+        fix: Vec::new(),
+        certainty: Certainty::Certain,
+        steps: cause.map(|finding| finding.steps.clone()).unwrap_or_default(),
+        near: None,
+    })
+}
+
+/// Where conntrack does not know a connection, its second packet says by itself what it is.
+fn syn_ack_dropped(journey: &Journey, cause: Option<&Finding>) -> Option<Finding> {
+    if !journey.packet.is_syn_ack() || journey.connection.as_ref().is_some_and(|c| c.direction.is_some()) {
+        return None;
+    }
+    Some(Finding {
+        code: "reply-dropped",
+        text: "It is a reply, a SYN-ACK: its sender got the SYN, and the way back is not let through."
+            .to_owned(),
         fix: Vec::new(),
         certainty: Certainty::Certain,
         steps: cause.map(|finding| finding.steps.clone()).unwrap_or_default(),

@@ -199,6 +199,8 @@ struct Place<'a> {
     table: &'a str,
     table_handle: Option<u64>,
     time_ns: u64,
+    /// The packet answers another, as far as can be told without conntrack.
+    answers: bool,
 }
 
 impl<'a> Place<'a> {
@@ -217,7 +219,7 @@ impl<'a> Place<'a> {
             _ => None,
         };
         let (netns, time_ns) = (draft.step.netns, draft.step.time_ns);
-        Some((Self { netns, backend, family, table, table_handle, time_ns }, chain, rule))
+        Some((Self { netns, backend, family, table, table_handle, time_ns, answers: false }, chain, rule))
     }
 
     /// What its rules are numbered by.
@@ -305,7 +307,8 @@ impl Assembler {
     ) -> (Option<Finding>, Vec<Question>) {
         let nothing = (None, Vec::new());
         let Some(at) = open.ending.verdict else { return nothing };
-        let Some((place, chain, rule)) = open.drafts.get(at).and_then(Place::of) else { return nothing };
+        let Some((mut place, chain, rule)) = open.drafts.get(at).and_then(Place::of) else { return nothing };
+        place.answers = open.packet.is_syn_ack() || self.options.filter.is_answered_by(&open.packet);
         let passed = self.ways(open, &place, at, (chain, rule));
         // A rule that asks for something drops what it was made for.
         let meant = rule.is_some_and(|handle| {

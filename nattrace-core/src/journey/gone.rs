@@ -77,6 +77,8 @@ impl Open {
         let oif = self.visits.last().and_then(|visit| visit.oif.as_ref());
         met.leaving |= oif.is_some() && oif == drop.device.as_ref();
         let header = &self.header;
+        met.rerouted = self.visits.last().is_some_and(|visit| visit.hook == HookPoint::Output)
+            && (header.mark != self.packet.mark || ends(header) != ends(&self.packet));
         met.waited_ns = self.drafts.last().map(|last| at.time_ns.saturating_sub(last.step.time_ns));
         let gateway = self.drafts.iter().rev().find_map(|draft| match draft.step.kind {
             StepKind::Route { gateway, .. } => Some(gateway),
@@ -135,6 +137,11 @@ impl Open {
     }
 }
 
+/// Source and destination address.
+fn ends(packet: &Packet) -> [Option<IpAddr>; 2] {
+    [packet.source, packet.destination].map(|end| end.map(|end| end.addr))
+}
+
 /// What the kernel's report of a drop came with.
 #[derive(Debug)]
 pub(super) struct Reported {
@@ -151,6 +158,7 @@ pub(super) struct Met {
     route_kind: Option<u8>,
     leaving: bool,
     queue_full: bool,
+    rerouted: bool,
     next_hop: Option<IpAddr>,
     waited_ns: Option<u64>,
     circumstances: Circumstances,
@@ -179,6 +187,7 @@ impl Reported {
             route_error: self.met.route_error,
             leaving: self.met.leaving,
             queue_full: self.met.queue_full,
+            rerouted: self.met.rerouted,
             next_hop: self.met.next_hop,
             waited_ns: self.met.waited_ns,
             circumstances: self.met.circumstances,

@@ -294,6 +294,7 @@ impl Standing<'_> {
             table: name.table,
             table_handle: name.table_handle,
             time_ns: self.time_ns,
+            answers: false,
         }
     }
 
