@@ -92,7 +92,7 @@ fn key(netns: NetnsId, tuple: Tuple) -> EndsKey {
 }
 
 /// The tuple conntrack makes of a packet (`nf_ct_get_tuple`); none for fragments and ICMP errors.
-pub(super) fn tuple_of(packet: &Packet) -> Option<Tuple> {
+pub(crate) fn tuple_of(packet: &Packet) -> Option<Tuple> {
     let (protocol, mut source, mut destination) = (packet.protocol?, packet.source?, packet.destination?);
     if protocol::has_ports(protocol) {
         source.port?;

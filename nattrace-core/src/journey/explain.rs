@@ -13,11 +13,12 @@ use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::assemble::Assembler;
+use super::life::CONNTRACK_PRIORITY;
 use super::open::{Draft, Note, Open};
 use super::release::Closed;
 use super::{Backend, RouteDecision, RuleRef, StepKind};
 use crate::evaluate::{Answer, Asks, Expressions, Failure, Lookup, Moment, is_for_others};
-use crate::event::{NetnsId, NfFamily, SetAnswer, Verdict};
+use crate::event::{HookPoint, NetnsId, NfFamily, SetAnswer, Verdict};
 use crate::findings::{Certainty, Finding, is_plain_element};
 use crate::ruleset::RuleName;
 
@@ -201,6 +202,8 @@ struct Place<'a> {
     time_ns: u64,
     /// The packet answers another, as far as can be told without conntrack.
     answers: bool,
+    /// Conntrack has not seen the packet there.
+    early: bool,
 }
 
 impl<'a> Place<'a> {
@@ -219,7 +222,11 @@ impl<'a> Place<'a> {
             _ => None,
         };
         let (netns, time_ns) = (draft.step.netns, draft.step.time_ns);
-        Some((Self { netns, backend, family, table, table_handle, time_ns, answers: false }, chain, rule))
+        Some((
+            Self { netns, backend, family, table, table_handle, time_ns, answers: false, early: false },
+            chain,
+            rule,
+        ))
     }
 
     /// What its rules are numbered by.
@@ -308,6 +315,7 @@ impl Assembler {
         let nothing = (None, Vec::new());
         let Some(at) = open.ending.verdict else { return nothing };
         let Some((mut place, chain, rule)) = open.drafts.get(at).and_then(Place::of) else { return nothing };
+        place.early = self.is_before_conntrack(open, at);
         place.answers = open.packet.is_syn_ack() || self.options.filter.is_answered_by(&open.packet);
         let passed = self.ways(open, &place, at, (chain, rule));
         // A rule that asks for something drops what it was made for.
@@ -319,6 +327,24 @@ impl Assembler {
                 .is_none_or(|rule| self.answers.expressions(rule.dialect, rule.text).has_conditions())
         });
         self.nearest(open, &place, &passed, meant, considered)
+    }
+
+    /// Whether a step's chain comes before conntrack, which is asked in the first hooks.
+    fn is_before_conntrack(&self, open: &Open, at: usize) -> bool {
+        let first = open
+            .visits
+            .last()
+            .is_some_and(|visit| matches!(visit.hook, HookPoint::Prerouting | HookPoint::Output));
+        let Some(draft) = open.drafts.get(at).filter(|_| first) else { return false };
+        let chain = match (&draft.note, &draft.step.kind) {
+            (Note::Rule { base, .. }, _) => self.base_chain(base, draft),
+            (_, StepKind::Policy { family, table, chain, .. }) => self
+                .rulesets
+                .get(&draft.step.netns)
+                .and_then(|history| history.base_chain(*family, table, None, chain, draft.step.time_ns)),
+            _ => None,
+        };
+        chain.is_some_and(|chain| chain.priority < CONNTRACK_PRIORITY)
     }
 
     /// The chains of a table that the packet came through in one visit, up to a step of it: the chain of that step, where it

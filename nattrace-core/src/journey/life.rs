@@ -5,7 +5,7 @@ use super::{ConnectionStep, StepKind};
 use crate::conntrack::{Connection, Direction, IPS_NAT_CLASH, State};
 
 /// `NF_IP_PRI_CONNTRACK` (include/uapi/linux/netfilter_ipv4.h, v6.12).
-const CONNTRACK_PRIORITY: i32 = -200;
+pub(super) const CONNTRACK_PRIORITY: i32 = -200;
 
 impl Open {
     /// Adds the steps that lie between what was known of the connection and what is seen now; to be called before

@@ -26,6 +26,7 @@ mod tracing;
 mod tracked;
 
 pub use assemble::{Assembler, Options, SourcesOn};
+pub(crate) use connections::tuple_of;
 pub use counters::{Counters, Lost};
 pub use sight::Sight;
 

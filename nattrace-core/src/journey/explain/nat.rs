@@ -295,6 +295,7 @@ impl Standing<'_> {
             table_handle: name.table_handle,
             time_ns: self.time_ns,
             answers: false,
+            early: false,
         }
     }
 

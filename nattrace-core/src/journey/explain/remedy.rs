@@ -47,12 +47,8 @@ enum Reply {
 
 impl Reply {
     fn of(place: &Place<'_>, open: &Open) -> Option<Self> {
-        if open.connection.as_ref().is_some_and(|c| c.direction == Some(Direction::Reply)) {
-            return Some(Self::State);
-        }
-        let early =
-            open.visits.last().is_none_or(|v| matches!(v.hook, HookPoint::Prerouting | HookPoint::Output));
-        place.answers.then_some(if early { Self::Source } else { Self::State })
+        let reply = open.connection.as_ref().is_some_and(|c| c.direction == Some(Direction::Reply));
+        (reply || place.answers).then_some(if place.early { Self::Source } else { Self::State })
     }
 }
 
