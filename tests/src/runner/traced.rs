@@ -178,7 +178,7 @@ impl Stage {
         }
         if plan.hooks == Hooks::Kprobe {
             let held = programs::of(process.id())?;
-            if held.is_empty() || held.values().any(Program::is_trampoline) {
+            if held.is_empty() || held.values().any(|program| program.trampoline) {
                 self.problem(format!("{}: it was to use kprobes alone, and holds {held:?}", plan.name));
             }
         }
