@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use nattrace::source::netlink::socket::Received;
 use nattrace::source::netlink::trace::TraceSocket;
-use nattrace::source::netlink::trace_table::{FollowBy, TraceTable, TraceTableError, TraceTableSpec};
+use nattrace::source::netlink::trace_table::{
+    AskedPrograms, FollowBy, TraceTable, TraceTableError, TraceTableSpec,
+};
 use nattrace::source::netns::{self, Netns};
 use nattrace_core::event::{TraceMessage, TraceType};
 use nattrace_core::filter::{Filter, PortRange, Prefix};
@@ -89,7 +91,7 @@ pub(crate) fn spec(name: &str, filter: Filter) -> TraceTableSpec {
         rate: None,
         follow: FollowBy::No,
         hook_observers: false,
-        follows: None,
+        programs: AskedPrograms::default(),
     }
 }
 
