@@ -25,7 +25,7 @@ use crate::oracle::{
     agreement, anonymized, conntrack, legacy, listing, monitor, nft_format, pcapng, replay, xtables,
 };
 use crate::scenario::{Agreement, Counting, Format, Hooks, Mode, Stdout, Trace, Via};
-use crate::usage::programs::{self, Program};
+use crate::usage::programs;
 
 /// The line that says that everything is attached.
 pub(crate) const READY: &str = "nattrace: tracing";
