@@ -453,7 +453,7 @@ mod tests {
     }
 
     fn dropped() -> Outcome {
-        Outcome::Dropped(DropCause::Kernel(KernelDrop::default()))
+        Outcome::Dropped(DropCause::Kernel(Box::default()))
     }
 
     fn journey(id: u64, direction: Direction, tcp_flags: Option<u8>, outcome: Outcome) -> Journey {

@@ -17,6 +17,7 @@ pub mod fib;
 pub mod filter;
 pub mod findings;
 pub mod journey;
+pub mod name;
 pub mod neighbour;
 pub mod packet;
 pub mod record;

@@ -138,10 +138,8 @@ fn without_a_listing_nothing_is_made_up() {
     drop_in_forward(&mut stream, &syn);
     let journey = only(&stream);
     assert_eq!(rules(&journey), [(1, None, None, false), (2, None, None, true)]);
-    let Outcome::Dropped(DropCause::Kernel(KernelDrop { hook, .. })) = &journey.outcome else {
-        panic!("{journey:?}")
-    };
-    assert_eq!(*hook, Some(HookPoint::Forward));
+    let Outcome::Dropped(DropCause::Kernel(drop)) = &journey.outcome else { panic!("{journey:?}") };
+    assert_eq!(drop.hook, Some(HookPoint::Forward));
 }
 
 #[test]

@@ -30,7 +30,8 @@ use crate::event::{
     NetnsId, NfFamily, PacketId, Rewrite, RouteRef, Source, Verdict, Writer,
 };
 use crate::filter::Filter;
-use crate::packet::Packet;
+use crate::name::Name;
+use crate::packet::{Packet, PayloadKey};
 use crate::ruleset::{History, legacy};
 
 /// Losses that are remembered, to mark the journeys they may have hurt.
@@ -146,7 +147,7 @@ pub struct Assembler {
     pub(super) names: Names,
     pub(super) rulesets: BTreeMap<NetnsId, History>,
     pub(super) legacy: legacy::History,
-    pub(super) own_tables: BTreeSet<(NetnsId, NfFamily, String)>,
+    pub(super) own_tables: BTreeMap<(NetnsId, NfFamily), BTreeSet<String>>,
     pub(super) opens: Slots<Open>,
     /// Flows without a connection that `--oif` lets through.
     pub(super) untracked_out: BTreeSet<(NetnsId, Tuple)>,
@@ -178,7 +179,7 @@ impl Assembler {
             names: Names::default(),
             rulesets: BTreeMap::new(),
             legacy: legacy::History::default(),
-            own_tables: BTreeSet::new(),
+            own_tables: BTreeMap::new(),
             opens: Slots::default(),
             untracked_out: BTreeSet::new(),
             identity: Identity::default(),
@@ -228,10 +229,10 @@ impl Assembler {
             Body::SetAnswer(answer) => self.answers.answer(at.netns, at.time_ns, answer),
             Body::LegacyRuleset(listing) => self.legacy.list(at.netns, at.time_ns, listing),
             Body::LegacyChange(change) => self.legacy.change(at.time_ns, change),
-            Body::Link(link) => self.names.link(at.netns, link.index, link.name),
+            Body::Link(link) => self.names.link(at.netns, link.index, link.name.into()),
             Body::Namespace { name } => self.names.namespace(at.netns, name),
             Body::OwnTable { family, name } => {
-                self.own_tables.insert((at.netns, family, name));
+                self.own_tables.entry((at.netns, family)).or_default().insert(name);
             }
             Body::Fib(answer) => self.answered(at.netns, &answer),
             // Of a conversation, or of the recording: not of a journey.
@@ -350,11 +351,12 @@ impl Assembler {
     /// Changes a journey, keeping what it is found by.
     pub(super) fn with(&mut self, seq: u64, change: impl FnOnce(&mut Open)) {
         let Some(open) = self.opens.get_mut(seq) else { return };
-        let before = open.header.clone();
+        let before = PayloadKey::of(&open.header);
+        let ends = (open.header.source, open.header.destination);
         change(open);
         self.memory.replace(open.accounted, open.account());
-        self.identity.reshaped(seq, &before, &open.header);
-        if (before.source, before.destination) != (open.header.source, open.header.destination) {
+        self.identity.reshaped(seq, before, &open.header);
+        if ends != (open.header.source, open.header.destination) {
             self.kin.goes_between(seq, open.netns, &open.header);
         }
         self.ask_tables(seq);
@@ -442,7 +444,7 @@ impl Assembler {
         at: Moment,
         route: Option<&RouteRef>,
         (hook_in, hook_out): (&Option<DeviceRef>, &Option<DeviceRef>),
-        oif: Option<&String>,
+        oif: Option<&Name>,
     ) -> Routed {
         let device = route.and_then(|r| r.oif.as_ref());
         Routed {
@@ -549,9 +551,9 @@ impl Assembler {
                 && queue.waiting > queue.most
                 && open.begins_connection()
             {
-                return open.overflowed(at, deliver.function);
+                return open.overflowed(at, deliver.function.into());
             }
-            open.delivered(at, Some(deliver.function));
+            open.delivered(at, Some(deliver.function.into()));
         });
     }
 
@@ -560,7 +562,7 @@ impl Assembler {
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &writer.header);
-            open.writer = Some(writer.function);
+            open.writer = Some(writer.function.into());
         });
     }
 
@@ -585,8 +587,8 @@ impl Assembler {
             open.seen(at);
             open.see_header(at, &drop.header);
             let met = Met::of(&drop);
-            let reported =
-                KernelDrop { reason: drop.reason, function: drop.function, device, ..KernelDrop::default() };
+            let (reason, function) = (drop.reason.map(Name::from), drop.function.map(Name::from));
+            let reported = KernelDrop { reason, function, device, ..KernelDrop::default() };
             open.dropped(at, reported, met);
         });
     }
@@ -597,7 +599,7 @@ impl Assembler {
             open.seen(at);
             if !capture {
                 open.ending.freed = true;
-                open.ending.freed_by = function;
+                open.ending.freed_by = function.map(Name::from);
                 open.ending.over(at.time_ns);
             }
         });

@@ -2,7 +2,7 @@
 //! with what the user asked for, to the packet that was asked for.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use rustc_hash::FxHashMap;
 
@@ -70,7 +70,8 @@ pub(super) struct Connections {
     entries: FxHashMap<u64, Box<Known>>,
     by_key: FxHashMap<u64, u64>,
     by_id: FxHashMap<(NetnsId, u32), u64>,
-    by_tuple: BTreeMap<EndsKey, (u64, Direction)>,
+    /// Ports and addresses are of strangers' choice: its hashes are keyed. It is never gone through.
+    by_tuple: HashMap<EndsKey, (u64, Direction), foldhash::quality::RandomState>,
     /// When each was touched, and which; the oldest first. A time that is no more the entry's own is renewed when its turn
     /// comes.
     touches: BinaryHeap<Reverse<(u64, u64)>>,

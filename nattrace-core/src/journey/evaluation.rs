@@ -1,11 +1,17 @@
 //! What a trace message adds to the journey it belongs to.
 
+use smallvec::SmallVec;
+
 use super::open::{ChainName, Evaluation, Moment, Note, Open, Place};
 use super::route::Routed;
 use super::{Backend, RuleRef, RuleStep, StepKind, Traced};
 use crate::conntrack::{Connection, State};
 use crate::event::{HookPoint, HookVerdict, NfFamily, NftTrace, TraceMessage, TraceType, Verdict};
+use crate::name::Name;
 use crate::packet::{Packet, decode, decode_arp, has_extensions};
+
+/// Headers of a message are no longer than 80 bytes, mostly: of IPv4 with all its options, and of TCP without.
+const HEADERS: usize = 96;
 
 /// What a message of the program's own table is for; messages of other tables are rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +66,7 @@ pub(super) fn headers(trace: &NftTrace) -> Option<Packet> {
     if network.len() < least {
         return None;
     }
-    let mut bytes = network.clone();
+    let mut bytes: SmallVec<[u8; HEADERS]> = SmallVec::from_slice(network);
     if direct && !message.transport_header.is_empty() {
         bytes.resize(header_len.max(least), 0);
         bytes.extend_from_slice(&message.transport_header);
@@ -107,8 +113,8 @@ pub(super) struct Message<'a> {
     pub(super) chain: ChainName,
     /// The hook, when the chain is known to be a base chain.
     pub(super) hook: Option<HookPoint>,
-    pub(super) iif: Option<String>,
-    pub(super) oif: Option<String>,
+    pub(super) iif: Option<Name>,
+    pub(super) oif: Option<Name>,
 }
 
 impl Message<'_> {
@@ -220,8 +226,8 @@ impl Open {
                 StepKind::Policy {
                     backend: Backend::Nft,
                     family: message.family,
-                    table: message.table.clone(),
-                    chain: message.chain.clone(),
+                    table: m.chain.table.clone(),
+                    chain: m.chain.chain.clone(),
                     verdict: verdict.clone(),
                     hook,
                 },
@@ -232,8 +238,8 @@ impl Open {
                 let rule = RuleRef {
                     backend: Backend::Nft,
                     family: message.family,
-                    table: message.table.clone(),
-                    chain: message.chain.clone(),
+                    table: m.chain.table.clone(),
+                    chain: m.chain.chain.clone(),
                     handle,
                     text: None,
                     nft_text: None,

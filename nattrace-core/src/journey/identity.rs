@@ -66,11 +66,12 @@ impl Identity {
         self.by_payload.insert((PayloadKey::of(&open.header), seq));
     }
 
-    /// Keeps the index right when headers changed; `before` are those that were indexed.
-    pub(super) fn reshaped(&mut self, seq: u64, before: &Packet, now: &Packet) {
-        if !before.same_payload(now) {
-            self.by_payload.remove(&(PayloadKey::of(before), seq));
-            self.by_payload.insert((PayloadKey::of(now), seq));
+    /// Keeps the index right when headers changed; `before` is what was indexed.
+    pub(super) fn reshaped(&mut self, seq: u64, before: PayloadKey, now: &Packet) {
+        let now = PayloadKey::of(now);
+        if before != now {
+            self.by_payload.remove(&(before, seq));
+            self.by_payload.insert((now, seq));
         }
     }
 

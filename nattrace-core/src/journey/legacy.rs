@@ -27,8 +27,8 @@ impl Open {
         let rule = RuleRef {
             backend: Backend::Legacy,
             family: seen.family,
-            table: seen.table.clone(),
-            chain: seen.chain.clone(),
+            table: (&seen.table).into(),
+            chain: (&seen.chain).into(),
             handle: u64::from(seen.rulenum),
             text: None,
             nft_text: None,
@@ -123,7 +123,7 @@ impl Assembler {
                 if lived_on => {}
             Some(Found::Rule { text, verdict }) => {
                 step.or_end = false;
-                step.rule.text = Some(text);
+                step.rule.text = Some(text.into());
                 step.verdict = verdict;
             }
             Some(Found::Policy(verdict)) => {

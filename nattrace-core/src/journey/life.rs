@@ -178,8 +178,8 @@ mod tests {
             let kind = StepKind::Policy {
                 backend,
                 family: NfFamily::Ip,
-                table: table.to_owned(),
-                chain: chain.to_owned(),
+                table: table.into(),
+                chain: chain.into(),
                 verdict: Verdict::Accept,
                 hook: None,
             };

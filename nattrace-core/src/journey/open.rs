@@ -1,7 +1,5 @@
 //! A journey under way: what is known of one packet so far.
 
-use std::sync::Arc;
-
 use super::ending::Ending;
 use super::rewrite::quoted;
 use super::route::{Routed, SeenRoute};
@@ -9,10 +7,15 @@ use super::{ConnectionStep, DeviceStep, RouteDecision, Sight, Step, StepKind, Tr
 use crate::conntrack::Connection;
 use crate::event::{HookPoint, HookVerdict, Manip, NetnsId, NfFamily, PacketId, TraceType, Verdict};
 use crate::fib::RouteQuery;
+use crate::name::Name;
 use crate::packet::{Packet, Quoted};
 
 /// More steps than any sane path has; a routing loop is cut off here.
 pub(super) const MAX_STEPS: usize = 1000;
+/// Steps that room is made for at first, and at least that many more whenever it is used up.
+const FIRST_STEPS: usize = 4;
+/// At most that many, until there are many.
+const MORE_STEPS: usize = 8;
 
 /// The end that conntrack's NAT writes in a hook (`HOOK2MANIP`, include/net/netfilter/nf_nat.h, v6.12).
 fn manipulates(hook: HookPoint, nat: Manip) -> bool {
@@ -34,8 +37,8 @@ pub(super) struct Moment {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ChainName {
     pub(super) family: NfFamily,
-    pub(super) table: Arc<str>,
-    pub(super) chain: Arc<str>,
+    pub(super) table: Name,
+    pub(super) chain: Name,
 }
 
 /// The evaluation of one base chain, chains that it jumps to included.
@@ -62,9 +65,9 @@ pub(super) struct Visit {
     /// Base chains whose evaluation was seen.
     pub(super) evaluated: Vec<ChainName>,
     /// Device in.
-    pub(super) iif: Option<String>,
+    pub(super) iif: Option<Name>,
     /// Device out, to tell a loopback.
-    pub(super) oif: Option<String>,
+    pub(super) oif: Option<Name>,
 }
 
 /// A step that may still change until the journey is shown.
@@ -102,10 +105,10 @@ pub(super) enum Note {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     Nowhere,
-    Received(String),
+    Received(Name),
     /// In, or behind, the last of the visits.
     Hook,
-    Transmitted(String),
+    Transmitted(Name),
     Delivered,
 }
 
@@ -125,8 +128,8 @@ pub(super) struct Open {
     /// What the ICMP error quoted when that was last seen.
     pub(super) quoted: Option<Quoted>,
     /// The function that is about to write into the header without conntrack's NAT.
-    pub(super) writer: Option<String>,
-    pub(super) iif: Option<String>,
+    pub(super) writer: Option<Name>,
+    pub(super) iif: Option<Name>,
     pub(super) connection: Option<Connection>,
     /// Where `connection` is tracked: each namespace has its own table.
     pub(super) connection_netns: NetnsId,
@@ -145,7 +148,7 @@ pub(super) struct Open {
     pub(super) trace_ids: Vec<u32>,
     /// The trace id that holds since the packet's last crossing (device, namespace).
     pub(super) trace_now: Option<(NetnsId, u32)>,
-    pub(super) route: Option<(RouteDecision, Option<String>)>,
+    pub(super) route: Option<(RouteDecision, Option<Name>)>,
     /// `ifindex` of the device in at its last PREROUTING.
     pub(super) came_by: Option<u32>,
     /// What the routing tables are to be asked for this packet.
@@ -217,6 +220,10 @@ impl Open {
             return None;
         }
         let netns = if at.netns == 0 { self.netns } else { at.netns };
+        if self.drafts.len() == self.drafts.capacity() {
+            // Most journeys have a dozen or two, those that are lost sight of have a few: twice as much would stay empty.
+            self.drafts.reserve_exact(FIRST_STEPS.max(self.drafts.len()).min(MORE_STEPS));
+        }
         self.drafts.push(Draft { step: Step { time_ns: at.time_ns, netns, kind }, visit, note });
         Some(self.drafts.len() - 1)
     }
@@ -260,8 +267,8 @@ impl Open {
         at: Moment,
         hook: HookPoint,
         family: NfFamily,
-        iif: Option<String>,
-        oif: Option<String>,
+        iif: Option<Name>,
+        oif: Option<Name>,
         exact: bool,
     ) -> usize {
         self.passed(family);
@@ -295,8 +302,8 @@ impl Open {
         at: Moment,
         (hook, family): (HookPoint, NfFamily),
         routed: Routed,
-        iif: Option<String>,
-        oif: Option<String>,
+        iif: Option<Name>,
+        oif: Option<Name>,
     ) -> usize {
         let within = |draft: &Draft| match (&draft.step.kind, &draft.note) {
             // A packet that comes back from a queue runs the rest of the hook before it.
@@ -351,19 +358,19 @@ impl Open {
         }
     }
 
-    pub(super) fn device(&mut self, at: Moment, event: DeviceStep, name: &str) {
-        self.push(at, StepKind::Device { event, name: name.to_owned() }, None, Note::Nothing);
+    pub(super) fn device(&mut self, at: Moment, event: DeviceStep, name: &Name) {
+        self.push(at, StepKind::Device { event, name: name.clone() }, None, Note::Nothing);
         match event {
             DeviceStep::Receive => {
                 if self.place == Place::Nowhere {
-                    self.iif = Some(name.to_owned());
+                    self.iif = Some(name.clone());
                 }
                 self.received_ns = Some(at.time_ns);
                 self.route = None;
                 self.trace_now = None;
-                self.place = Place::Received(name.to_owned());
+                self.place = Place::Received(name.clone());
             }
-            DeviceStep::Transmit => self.place = Place::Transmitted(name.to_owned()),
+            DeviceStep::Transmit => self.place = Place::Transmitted(name.clone()),
         }
     }
 

@@ -7,6 +7,7 @@ use super::open::{Draft, Moment, Note, Open};
 use super::{MatchedRoute, RouteDecision, StepKind};
 use crate::event::{HookPoint, NetnsId, NfFamily};
 use crate::fib::{FibAnswer, FibRoute, Hop, RouteQuery};
+use crate::name::Name;
 
 /// Journeys that wait for an answer; in a replay of a recording without answers all of them do.
 const MAX_QUESTIONS: usize = 4096;
@@ -26,7 +27,7 @@ fn is_for_here(kind: u8) -> bool {
 pub(super) struct Routed {
     /// `rt_type`.
     pub(super) kind: Option<u8>,
-    pub(super) oif: Option<String>,
+    pub(super) oif: Option<Name>,
     pub(super) gateway: Option<std::net::IpAddr>,
     /// `ifindex` of the hook's device in.
     pub(super) iif_index: Option<u32>,

@@ -165,7 +165,7 @@ pub(crate) fn tell(
             report.journey(&journey)?;
         }
         if looks {
-            report.settled(assembler.settled_ns())?;
+            report.settled(|| assembler.settled_ns())?;
         }
     }
     for journey in assembler.finish(last_ns) {

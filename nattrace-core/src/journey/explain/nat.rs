@@ -27,7 +27,7 @@ pub(in crate::journey) struct NotRewritten {
     /// It is likely what went wrong: nothing about the drop itself is nearer.
     pub(in crate::journey) strong: bool,
     /// The base chain that the packet came through, where it did.
-    pub(in crate::journey) base: Option<(NfFamily, String, String)>,
+    pub(in crate::journey) base: Option<ChainName>,
 }
 
 impl Assembler {
@@ -79,11 +79,7 @@ impl Assembler {
             (_, StepKind::Policy { backend: Backend::Nft, family, table, chain, .. }) => {
                 let history = self.rulesets.get(&draft.step.netns)?;
                 let base = history.base_chain(*family, table, None, chain, draft.step.time_ns)?;
-                let name = || ChainName {
-                    family: *family,
-                    table: table.as_str().into(),
-                    chain: chain.as_str().into(),
-                };
+                let name = || ChainName { family: *family, table: table.clone(), chain: chain.clone() };
                 (base.kind == "nat" && rewrites(base.hook)).then(name)
             }
             (Note::Legacy { .. }, StepKind::Rule(step)) => {
@@ -111,7 +107,7 @@ impl Assembler {
         let rewritten = was_rewritten(open);
         let moment = moment(open, visit, &connection);
         let ways = self.ways(open, &place, at, (chain, rule));
-        let name = || Some((base.family, base.table.to_string(), base.chain.to_string()));
+        let name = || Some(base.clone());
         if !rewritten {
             for way in &ways {
                 let Some(rules) = way.before() else {

@@ -2,6 +2,7 @@
 //! types of the core: those may change, these may only grow.
 
 mod journey;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -46,8 +47,8 @@ struct TerminalSafe;
 
 impl serde_json::ser::Formatter for TerminalSafe {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
-        // Of ASCII, DEL alone is left: the others are escaped before.
-        if text.bytes().all(|byte| byte < 0x7f) {
+        // Of ASCII, DEL alone is left: the others are escaped before. Without a way out in the middle it is done many at a time.
+        if text.bytes().fold(true, |safe, byte| safe & (byte < 0x7f)) {
             return writer.write_all(text.as_bytes());
         }
         let mut rest = text;

@@ -361,12 +361,12 @@ fn ends_that_no_rule_decided() {
     }]);
     let mut kernel = ended(
         2,
-        Outcome::Dropped(DropCause::Kernel(KernelDrop {
+        Outcome::Dropped(DropCause::Kernel(Box::new(KernelDrop {
             reason: Some("IP_RPFILTER".into()),
             function: Some("ip_rcv_finish_core".into()),
             text: "The reverse path filter refused it.".into(),
             ..KernelDrop::default()
-        })),
+        }))),
     );
     policy.findings = vec![Finding {
         code: "dropped-by-policy",
@@ -532,7 +532,11 @@ fn names_and_comments_cannot_drive_the_terminal() {
         ),
         StepKind::Device { event: DeviceStep::Transmit, name: evil.into() },
         StepKind::Deliver { protocol: evil.into(), local: None, function: Some(evil.into()) },
-        StepKind::Drop(KernelDrop { reason: Some(evil.into()), text: evil.into(), ..KernelDrop::default() }),
+        StepKind::Drop(Box::new(KernelDrop {
+            reason: Some(evil.into()),
+            text: evil.into(),
+            ..KernelDrop::default()
+        })),
         hook(HookPoint::Input, (evil, evil), HookVerdict::Accept),
     ]));
     it.steps.last_mut().unwrap().netns = 7;
@@ -542,12 +546,12 @@ fn names_and_comments_cannot_drive_the_terminal() {
     for outcome in [
         Outcome::Unfinished { why: evil.into() },
         Outcome::Transmitted { device: Some(evil.into()) },
-        Outcome::Dropped(DropCause::Kernel(KernelDrop {
+        Outcome::Dropped(DropCause::Kernel(Box::new(KernelDrop {
             reason: Some(evil.into()),
             function: Some(evil.into()),
             text: evil.into(),
             ..KernelDrop::default()
-        })),
+        }))),
     ] {
         it.outcome = outcome;
         for width in [Some(80), None] {
