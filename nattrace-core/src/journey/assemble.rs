@@ -4,6 +4,7 @@
 //! (`ending`). What has ended waits until its rule texts are known and is then completed (`release`). There
 //! is no clock here: time is what events and [`Assembler::expire`] say.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rustc_hash::FxHashMap;
@@ -203,48 +204,52 @@ impl Assembler {
 
     /// Takes one event. Events of one packet must come in the order they happened; those of different sources may be
     /// apart by any time, so that only [`Body::Clock`] and [`Assembler::expire`] tell how late it is.
-    pub fn push(&mut self, event: Event) {
+    pub fn push(&mut self, event: impl Borrow<Event>) {
+        self.observe(event.borrow());
+    }
+
+    fn observe(&mut self, event: &Event) {
         self.counters.event(&event.body);
         let at = Moment { time_ns: event.time_ns, cpu: event.cpu, netns: event.netns };
-        match event.body {
-            Body::Hook(hook) => self.hook(at, &hook),
-            Body::HookReturn(back) => self.hook_return(at, &back),
-            Body::Rewrite(rewrite) => self.rewrite(at, &rewrite),
-            Body::NftTrace(trace) => self.trace(at, &trace),
-            Body::LegacyRule(rule) => self.change(rule.packet, |open| open.legacy_rule(at, &rule)),
-            Body::Receive(device) => self.device(at, &device, DeviceStep::Receive),
-            Body::Transmit(device) => self.device(at, &device, DeviceStep::Transmit),
+        match &event.body {
+            Body::Hook(hook) => self.hook(at, hook),
+            Body::HookReturn(back) => self.hook_return(at, back),
+            Body::Rewrite(rewrite) => self.rewrite(at, rewrite),
+            Body::NftTrace(trace) => self.trace(at, trace),
+            Body::LegacyRule(rule) => self.change(rule.packet, |open| open.legacy_rule(at, rule)),
+            Body::Receive(device) => self.device(at, device, DeviceStep::Receive),
+            Body::Transmit(device) => self.device(at, device, DeviceStep::Transmit),
             Body::Deliver(deliver) => self.deliver(at, deliver),
             Body::Writer(writer) => self.writer(at, writer),
             Body::Drop(drop) => self.dropped(at, drop),
-            Body::End { packet, function } => self.freed(at, packet, function),
-            Body::Left { packet } => self.change(packet, |open| {
+            Body::End { packet, function } => self.freed(at, *packet, function.as_deref()),
+            Body::Left { packet } => self.change(*packet, |open| {
                 open.seen(at);
                 open.ending.left = true;
                 open.ending.over(at.time_ns);
             }),
-            Body::Conntrack(change) => self.conntrack(at, &change),
-            Body::Commit(commit) => self.rulesets.entry(at.netns).or_default().commit(at.time_ns, &commit),
-            Body::Ruleset(listing) => self.rulesets.entry(at.netns).or_default().list(at.time_ns, &listing),
-            Body::SetAnswer(answer) => self.answers.answer(at.netns, at.time_ns, answer),
-            Body::LegacyRuleset(listing) => self.legacy.list(at.netns, at.time_ns, listing),
-            Body::LegacyChange(change) => self.legacy.change(at.time_ns, change),
-            Body::Link(link) => self.names.link(at.netns, link.index, link.name.into()),
-            Body::Namespace { name } => self.names.namespace(at.netns, name),
+            Body::Conntrack(change) => self.conntrack(at, change),
+            Body::Commit(commit) => self.rulesets.entry(at.netns).or_default().commit(at.time_ns, commit),
+            Body::Ruleset(listing) => self.rulesets.entry(at.netns).or_default().list(at.time_ns, listing),
+            Body::SetAnswer(answer) => self.answers.answer(at.netns, at.time_ns, answer.clone()),
+            Body::LegacyRuleset(listing) => self.legacy.list(at.netns, at.time_ns, listing.clone()),
+            Body::LegacyChange(change) => self.legacy.change(at.time_ns, *change),
+            Body::Link(link) => self.names.link(at.netns, link.index, (&link.name).into()),
+            Body::Namespace { name } => self.names.namespace(at.netns, name.as_ref().map(Name::from)),
             Body::OwnTable { family, name } => {
-                self.own_tables.entry((at.netns, family)).or_default().insert(name);
+                self.own_tables.entry((at.netns, *family)).or_default().insert(name.clone());
             }
-            Body::Fib(answer) => self.answered(at.netns, &answer),
+            Body::Fib(answer) => self.answered(at.netns, answer),
             // Of a conversation, or of the recording: not of a journey.
             Body::Neighbour(_) | Body::Full => {}
-            Body::HeldBack { packets } => self.counters.held_back += packets,
+            Body::HeldBack { packets } => self.counters.held_back += *packets,
             Body::Clock { .. } => self.expire(at.time_ns),
             Body::Loss(loss) => {
-                self.counters.loss(&loss);
+                self.counters.loss(loss);
                 if loss.source == Source::Probes {
                     self.legacy.may_have_changed(loss.first_ns, loss.last_ns);
                 }
-                self.losses.push_back(loss);
+                self.losses.push_back(loss.clone());
                 if self.losses.len() > MAX_LOSSES {
                     self.losses.pop_front();
                 }
@@ -539,7 +544,7 @@ impl Assembler {
         self.connected(seq, at, event.connection.as_ref());
     }
 
-    fn deliver(&mut self, at: Moment, deliver: Deliver) {
+    fn deliver(&mut self, at: Moment, deliver: &Deliver) {
         let Some(seq) = self.moving(at, deliver.packet, deliver.header.as_ref(), Begins::No) else { return };
         self.with(seq, |open| {
             open.seen(at);
@@ -551,25 +556,25 @@ impl Assembler {
                 && queue.waiting > queue.most
                 && open.begins_connection()
             {
-                return open.overflowed(at, deliver.function.into());
+                return open.overflowed(at, (&deliver.function).into());
             }
-            open.delivered(at, Some(deliver.function.into()));
+            open.delivered(at, Some((&deliver.function).into()));
         });
     }
 
-    fn writer(&mut self, at: Moment, writer: Writer) {
+    fn writer(&mut self, at: Moment, writer: &Writer) {
         let Some(seq) = self.moving(at, writer.packet, Some(&writer.header), Begins::No) else { return };
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &writer.header);
-            open.writer = Some(writer.function.into());
+            open.writer = Some((&writer.function).into());
         });
     }
 
-    fn dropped(&mut self, at: Moment, drop: DropEvent) {
+    fn dropped(&mut self, at: Moment, drop: &DropEvent) {
         let (reason, function) = (drop.reason.as_deref(), drop.function.as_deref());
         if drops::is_consumption(reason) {
-            return self.freed(at, drop.packet, drop.function);
+            return self.freed(at, drop.packet, function);
         }
         if drops::is_capture(function) {
             return self.change(drop.packet, |open| open.seen(at));
@@ -586,15 +591,15 @@ impl Assembler {
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &drop.header);
-            let met = Met::of(&drop);
-            let (reason, function) = (drop.reason.map(Name::from), drop.function.map(Name::from));
+            let met = Met::of(drop);
+            let (reason, function) = (reason.map(Name::from), function.map(Name::from));
             let reported = KernelDrop { reason, function, device, ..KernelDrop::default() };
             open.dropped(at, reported, met);
         });
     }
 
-    fn freed(&mut self, at: Moment, packet: PacketId, function: Option<String>) {
-        let capture = drops::is_capture(function.as_deref());
+    fn freed(&mut self, at: Moment, packet: PacketId, function: Option<&str>) {
+        let capture = drops::is_capture(function);
         self.change(packet, |open| {
             open.seen(at);
             if !capture {

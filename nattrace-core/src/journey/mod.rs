@@ -180,7 +180,7 @@ pub struct Netns {
     /// Inode number.
     pub inum: NetnsId,
     /// Name, where it has one.
-    pub name: Option<String>,
+    pub name: Option<Name>,
 }
 
 /// Something that happened to the packet.

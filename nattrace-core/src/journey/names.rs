@@ -18,7 +18,7 @@ const MAX_CHAINS: usize = 256;
 pub(super) struct Names {
     links: BTreeMap<(NetnsId, u32), Name>,
     /// The watched namespaces, with or without a name.
-    namespaces: BTreeMap<NetnsId, Option<String>>,
+    namespaces: BTreeMap<NetnsId, Option<Name>>,
     chains: Vec<ChainName>,
 }
 
@@ -30,7 +30,7 @@ impl Names {
         self.links.insert((netns, index), name);
     }
 
-    pub(super) fn namespace(&mut self, netns: NetnsId, name: Option<String>) {
+    pub(super) fn namespace(&mut self, netns: NetnsId, name: Option<Name>) {
         let known = self.namespaces.entry(netns).or_default();
         *known = name.or(known.take());
     }
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(names.device(9, &by_index), "ifindex 2");
         assert_eq!(names.device(1, &DeviceRef { index: 2, name: Some("wan".to_owned()) }), "wan");
         assert_eq!(names.device(1, &by_index), "wan", "it was renamed");
-        names.namespace(1, Some("rtr".to_owned()));
+        names.namespace(1, Some("rtr".into()));
         names.namespace(1, None);
         assert_eq!(names.netns(1).name.as_deref(), Some("rtr"));
         assert!(!names.are_several());

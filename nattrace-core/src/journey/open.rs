@@ -1,5 +1,7 @@
 //! A journey under way: what is known of one packet so far.
 
+use smallvec::SmallVec;
+
 use super::ending::Ending;
 use super::rewrite::quoted;
 use super::route::{Routed, SeenRoute};
@@ -16,6 +18,8 @@ pub(super) const MAX_STEPS: usize = 1000;
 const FIRST_STEPS: usize = 4;
 /// At most that many, until there are many.
 const MORE_STEPS: usize = 8;
+/// In most hooks no more base chains have rules that packets match, the own observer among them.
+pub(super) const MOST_CHAINS: usize = 2;
 
 /// The end that conntrack's NAT writes in a hook (`HOOK2MANIP`, include/net/netfilter/nf_nat.h, v6.12).
 fn manipulates(hook: HookPoint, nat: Manip) -> bool {
@@ -63,7 +67,7 @@ pub(super) struct Visit {
     pub(super) verdict: Option<HookVerdict>,
     pub(super) evaluation: Option<Evaluation>,
     /// Base chains whose evaluation was seen.
-    pub(super) evaluated: Vec<ChainName>,
+    pub(super) evaluated: SmallVec<[ChainName; MOST_CHAINS]>,
     /// Device in.
     pub(super) iif: Option<Name>,
     /// Device out, to tell a loopback.
@@ -287,7 +291,7 @@ impl Open {
             over: false,
             verdict: None,
             evaluation: None,
-            evaluated: Vec::new(),
+            evaluated: SmallVec::new(),
             iif,
             oif,
         });

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use super::assemble::Assembler;
 use super::open::{Draft, Moment, Note, Open};
 use super::{MatchedRoute, RouteDecision, StepKind};
@@ -66,12 +68,15 @@ impl SeenRoute {
     }
 }
 
+/// Journeys by their numbers: mostly one for each question.
+type Waiting = SmallVec<[u64; 2]>;
+
 /// What the routing tables are to be asked, and for which journeys.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     new: Vec<(NetnsId, RouteQuery)>,
     /// Journeys that wait for an answer.
-    waiting: BTreeMap<(NetnsId, RouteQuery), Vec<u64>>,
+    waiting: BTreeMap<(NetnsId, RouteQuery), Waiting>,
     /// How many these are.
     waiting_count: usize,
 }
@@ -90,7 +95,7 @@ impl Questions {
         self.waiting_count += 1;
     }
 
-    fn answered(&mut self, netns: NetnsId, query: RouteQuery) -> Vec<u64> {
+    fn answered(&mut self, netns: NetnsId, query: RouteQuery) -> Waiting {
         let waited = self.waiting.remove(&(netns, query)).unwrap_or_default();
         self.waiting_count -= waited.len();
         waited

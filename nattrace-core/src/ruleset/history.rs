@@ -46,7 +46,7 @@ pub struct RuleName<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct History {
     lives: Vec<Life>,
-    doubts: BTreeMap<(NfFamily, String), Vec<Doubt>>,
+    doubts: BTreeMap<(NfFamily, Name), Vec<Doubt>>,
     committed: Option<(u64, u32)>,
     /// From when on an order that is listed now holds.
     ordered_from_ns: u64,
@@ -328,7 +328,7 @@ impl History {
         if stale {
             // It was listed before a commit that this history knows already; if that commit ended this
             // name's life, this is the one that ended.
-            let key = (table.family, table.name.clone());
+            let key = (table.family, (&table.name).into());
             if let Some(doubt) = self.doubts.get(&key).and_then(|d| d.last()) {
                 until_ns = doubt.first_ns;
             } else if let Some((time, _)) = self.committed
@@ -379,7 +379,7 @@ impl History {
     }
 
     fn doubt(&mut self, family: NfFamily, name: &str, doubt: Doubt) {
-        let doubts = self.doubts.entry((family, name.to_owned())).or_default();
+        let doubts = self.doubts.entry((family, name.into())).or_default();
         doubts.push(doubt);
         if doubts.len() > MAX_DOUBTS {
             doubts.remove(0);
@@ -482,7 +482,7 @@ impl History {
         }
         let in_doubt = self
             .doubts
-            .get(&(family, name.to_owned()))
+            .get(&(family, name.into()))
             .is_some_and(|doubts| doubts.iter().any(|doubt| doubt.covers(time_ns)));
         if in_doubt {
             return None;

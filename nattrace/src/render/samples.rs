@@ -112,7 +112,7 @@ pub(crate) fn bare(packet: Packet) -> Journey {
     Journey {
         id: JourneyId(1),
         packet_id: Some(77),
-        netns: Netns { inum: RTR, name: Some("rtr".to_owned()) },
+        netns: Netns { inum: RTR, name: Some("rtr".into()) },
         first_seen_ns: T0,
         last_seen_ns: T0 + 10_000,
         packet,

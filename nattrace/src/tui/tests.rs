@@ -432,7 +432,7 @@ fn what_was_said_is_shown_for_a_while_and_kept() {
 fn hostile(evil: &str) -> Model {
     let mut journey = journeys(BROKEN).remove(0);
     journey.iif = Some(evil.into());
-    journey.netns.name = Some(evil.to_owned());
+    journey.netns.name = Some(evil.into());
     for finding in &mut journey.findings {
         evil.clone_into(&mut finding.text);
         finding.fix = vec![evil.to_owned()];

@@ -131,11 +131,12 @@ impl Assembler {
             return;
         }
         let behind = way.behind().unwrap_or_default();
+        let conditions =
+            |rule: &Candidate<'_>| self.answers.expressions(rule.dialect, rule.text).conditions();
+        let (taken_to, taken_for) = (target(taken_by.text), conditions(taken_by));
         for rule in self.rewriting(&place, behind, look) {
             // A special rule before a general one is as it should be.
-            let conditions =
-                |rule: &Candidate<'_>| self.answers.expressions(rule.dialect, rule.text).conditions();
-            if target(rule.text) == target(taken_by.text) || conditions(rule) < conditions(taken_by) {
+            if target(rule.text) == taken_to || conditions(rule) < taken_for {
                 continue;
             }
             let asked = RefCell::new(Vec::new());
@@ -431,7 +432,11 @@ fn takes(rule: &Candidate<'_>) -> bool {
 /// The new destination of a rule, as its text has it.
 fn target(text: &str) -> &str {
     let words = ["dnat", "redirect", "-j DNAT", "-j REDIRECT", "accept", "-j ACCEPT"];
-    words.iter().filter_map(|word| text.find(word)).min().and_then(|at| text.get(at..)).unwrap_or(text)
+    let begins = |(at, first): (usize, u8)| {
+        let rest = text.get(at..).filter(|_| matches!(first, b'd' | b'r' | b'-' | b'a'))?;
+        words.iter().any(|word| rest.starts_with(word)).then_some(rest)
+    };
+    (0..).zip(text.bytes()).find_map(begins).unwrap_or(text)
 }
 
 /// Only the first packet of a connection passes chains of type nat.
