@@ -427,7 +427,7 @@ fn fared(passage: Passage, what: &str) -> String {
 mod tests {
     use super::*;
     use crate::conntrack::State;
-    use crate::journey::{DropCause, KernelDrop, Netns};
+    use crate::journey::{DropCause, Netns};
     use crate::packet::{Icmp, Packet, datagram};
 
     const BACK: Direction = Direction::Reply;

@@ -8,7 +8,7 @@ use nattrace_core::event::{
     Body, ConntrackChange, ConntrackEvent, HookPoint, HookVerdict, LegacyChange, LegacyRule, Manip, NfFamily,
     TraceType,
 };
-use nattrace_core::journey::{DropCause, Journey, KernelDrop, Outcome, RewrittenBy, StepKind};
+use nattrace_core::journey::{DropCause, Journey, Outcome, RewrittenBy, StepKind};
 use nattrace_core::packet::Packet;
 use nattrace_core::ruleset::legacy::{Chain, Listing, Table};
 

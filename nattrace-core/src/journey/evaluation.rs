@@ -1,5 +1,7 @@
 //! What a trace message adds to the journey it belongs to.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::open::{ChainName, Evaluation, Moment, Note, Open, Place};
@@ -110,7 +112,7 @@ pub(super) struct Message<'a> {
     pub(super) trace: &'a NftTrace,
     pub(super) header: Option<Packet>,
     pub(super) role: Role,
-    pub(super) chain: ChainName,
+    pub(super) chain: Arc<ChainName>,
     /// The hook, when the chain is known to be a base chain.
     pub(super) hook: Option<HookPoint>,
     pub(super) iif: Option<Name>,
@@ -195,7 +197,7 @@ impl Open {
     }
 
     /// Keeps track of which base chain is evaluated; gives its name.
-    fn evaluation(&mut self, m: &Message<'_>, visit: Option<usize>) -> ChainName {
+    fn evaluation(&mut self, m: &Message<'_>, visit: Option<usize>) -> Arc<ChainName> {
         let Some(visit) = visit.and_then(|v| self.visits.get_mut(v)) else { return m.chain.clone() };
         let begins = match &visit.evaluation {
             None => true,
@@ -216,7 +218,7 @@ impl Open {
         visit.evaluation.as_ref().map_or_else(|| m.chain.clone(), |running| running.base.clone())
     }
 
-    fn verdict(&mut self, m: &Message<'_>, visit: Option<usize>, base: ChainName) {
+    fn verdict(&mut self, m: &Message<'_>, visit: Option<usize>, base: Arc<ChainName>) {
         let message = &m.trace.message;
         let Some(verdict) = &message.verdict else { return };
         let hook = visit.and_then(|v| self.visits.get(v)).map(|v| v.hook).or(m.hook);
@@ -252,7 +254,7 @@ impl Open {
                     mark: message.mark,
                 };
                 let note = Note::Rule { table_handle: m.trace.table_handle, base };
-                self.push(m.at, StepKind::Rule(step), visit, note)
+                self.push(m.at, StepKind::Rule(Box::new(step)), visit, note)
             }
             // The end of a chain: no rule, no decision.
             _ => return,

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound::Included;
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -43,7 +44,7 @@ pub(super) struct Sighting<'a> {
     pub(super) header: &'a Packet,
     pub(super) hook: Option<HookPoint>,
     pub(super) family: Option<NfFamily>,
-    pub(super) chain: &'a ChainName,
+    pub(super) chain: &'a Arc<ChainName>,
     /// It came in by the loopback device.
     pub(super) looped: bool,
 }

@@ -35,7 +35,7 @@ impl Open {
         };
         let or_end = seen.called != TraceType::Rule;
         let step = RuleStep { rule, verdict: None, or_end, hook: Some(seen.hook), mark: None };
-        self.push(at, StepKind::Rule(step), Some(visit), Note::Legacy { called: seen.called });
+        self.push(at, StepKind::Rule(Box::new(step)), Some(visit), Note::Legacy { called: seen.called });
     }
 
     /// Whether something happened to the packet that would not have, had the step at `index` dropped it.

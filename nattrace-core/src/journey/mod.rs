@@ -211,7 +211,7 @@ pub enum StepKind {
         verdict: Option<HookVerdict>,
     },
     /// A rule that matched.
-    Rule(RuleStep),
+    Rule(Box<RuleStep>),
     /// A base chain's policy decided.
     Policy {
         /// Whose chain it is.
@@ -287,6 +287,18 @@ pub enum StepKind {
     },
     /// The kernel threw the packet away.
     Drop(Box<KernelDrop>),
+}
+
+impl StepKind {
+    /// The hook in which a rule matched or a policy decided, where that is known.
+    #[must_use]
+    pub fn hook_of_rules(&self) -> Option<HookPoint> {
+        match self {
+            Self::Rule(step) => step.hook,
+            Self::Policy { hook, .. } => *hook,
+            _ => None,
+        }
+    }
 }
 
 /// Which route of which table decided.

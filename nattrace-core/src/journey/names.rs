@@ -1,6 +1,7 @@
 //! Names of devices and namespaces, as the sources told them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Netns;
 use super::open::ChainName;
@@ -19,7 +20,7 @@ pub(super) struct Names {
     links: BTreeMap<(NetnsId, u32), Name>,
     /// The watched namespaces, with or without a name.
     namespaces: BTreeMap<NetnsId, Option<Name>>,
-    chains: Vec<ChainName>,
+    chains: Vec<Arc<ChainName>>,
 }
 
 impl Names {
@@ -58,17 +59,17 @@ impl Names {
     }
 
     /// A chain's name, shared with who asked for it before.
-    pub(super) fn chain(&mut self, family: NfFamily, table: &str, chain: &str) -> ChainName {
+    pub(super) fn chain(&mut self, family: NfFamily, table: &str, chain: &str) -> Arc<ChainName> {
         let known =
-            |name: &&ChainName| &*name.chain == chain && &*name.table == table && name.family == family;
+            |name: &&Arc<ChainName>| name.chain == chain && name.table == table && name.family == family;
         if let Some(known) = self.chains.iter().find(known) {
             return known.clone();
         }
         if self.chains.len() >= MAX_CHAINS {
             self.chains.clear();
         }
-        let new = ChainName { family, table: table.into(), chain: chain.into() };
-        self.chains.push(new.clone());
+        let new = Arc::new(ChainName { family, table: table.into(), chain: chain.into() });
+        self.chains.push(Arc::clone(&new));
         new
     }
 

@@ -1,5 +1,7 @@
 //! A journey under way: what is known of one packet so far.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::ending::Ending;
@@ -37,7 +39,7 @@ pub(super) struct Moment {
     pub(super) netns: NetnsId,
 }
 
-/// A table's chain.
+/// A table's chain. All that came by it share its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ChainName {
     pub(super) family: NfFamily,
@@ -48,7 +50,7 @@ pub(super) struct ChainName {
 /// The evaluation of one base chain, chains that it jumps to included.
 #[derive(Debug, Clone)]
 pub(super) struct Evaluation {
-    pub(super) base: ChainName,
+    pub(super) base: Arc<ChainName>,
     pub(super) over: bool,
 }
 
@@ -67,7 +69,7 @@ pub(super) struct Visit {
     pub(super) verdict: Option<HookVerdict>,
     pub(super) evaluation: Option<Evaluation>,
     /// Base chains whose evaluation was seen.
-    pub(super) evaluated: SmallVec<[ChainName; MOST_CHAINS]>,
+    pub(super) evaluated: SmallVec<[Arc<ChainName>; MOST_CHAINS]>,
     /// Device in.
     pub(super) iif: Option<Name>,
     /// Device out, to tell a loopback.
@@ -89,7 +91,7 @@ pub(super) enum Note {
     Nothing,
     Rule {
         table_handle: Option<u64>,
-        base: ChainName,
+        base: Arc<ChainName>,
     },
     /// Of legacy iptables, as the kernel calls it.
     Legacy {

@@ -306,6 +306,8 @@ fn excludes(connection: &Connection, nat: Manip, from: Endpoint, to: Endpoint) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::conntrack::{State, Tuple};
     use crate::event::{HookVerdict, NfFamily};
@@ -322,8 +324,8 @@ mod tests {
 
     const AT: Moment = Moment { time_ns: 1, cpu: 0, netns: 1 };
 
-    fn base() -> ChainName {
-        ChainName { family: NfFamily::Inet, table: "nat".into(), chain: "prerouting".into() }
+    fn base() -> Arc<ChainName> {
+        Arc::new(ChainName { family: NfFamily::Inet, table: "nat".into(), chain: "prerouting".into() })
     }
 
     /// A packet in PREROUTING that matched these rules of a base chain.
@@ -343,7 +345,7 @@ mod tests {
             let step =
                 RuleStep { rule, verdict: Some(verdict.clone()), or_end: false, hook: None, mark: None };
             let note = Note::Rule { table_handle: None, base: base() };
-            open.push(AT, StepKind::Rule(step), Some(visit), note);
+            open.push(AT, StepKind::Rule(Box::new(step)), Some(visit), note);
         }
         open
     }

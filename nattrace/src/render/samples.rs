@@ -88,7 +88,8 @@ pub(crate) fn rule(chain: &str, handle: u64, text: &str) -> RuleRef {
 }
 
 pub(crate) fn matched(rule: RuleRef, hook: HookPoint, verdict: Verdict) -> StepKind {
-    StepKind::Rule(RuleStep { rule, verdict: Some(verdict), or_end: false, hook: Some(hook), mark: None })
+    let step = RuleStep { rule, verdict: Some(verdict), or_end: false, hook: Some(hook), mark: None };
+    StepKind::Rule(Box::new(step))
 }
 
 pub(crate) fn hook(hook: HookPoint, devices: (&str, &str), verdict: HookVerdict) -> StepKind {
@@ -229,13 +230,13 @@ pub(crate) fn legacy(texts: bool) -> Journey {
         ..rule(chain, number, text)
     };
     let step = |rule, hook, verdict: Verdict, or_end: bool| {
-        StepKind::Rule(RuleStep {
+        StepKind::Rule(Box::new(RuleStep {
             rule,
             verdict: texts.then_some(verdict),
             or_end: or_end && !texts,
             hook: Some(hook),
             mark: None,
-        })
+        }))
     };
     let dnat = rule("ip nat PREROUTING", 1, "-A PREROUTING -p tcp -j DNAT --to-destination 192.168.70.10:22");
     let drop = rule("ip filter web", 2, "-A web -j DROP");

@@ -136,11 +136,11 @@ pub(crate) fn tell(
         if !wanted_source(event, plan) || !namespaces.has(event, &names) {
             continue;
         }
-        let anonymized;
+        let hidden;
         let event = match &mut anonymizer {
             Some(anonymizer) => {
-                anonymized = anonymizer.event(event);
-                &anonymized
+                hidden = anonymizer.event(event);
+                &hidden
             }
             None => event,
         };

@@ -46,7 +46,6 @@ impl Serialize for Status {
 pub(super) struct TraceIds<'a>(pub(super) &'a [u32]);
 
 impl TraceIds<'_> {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
     pub(super) fn are_none(&self) -> bool {
         self.0.is_empty()
     }

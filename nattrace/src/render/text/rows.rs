@@ -293,8 +293,8 @@ impl<'a> Writer<'a> {
 /// Whether a step happened inside the hook whose step stands before it.
 fn is_inside(kind: &StepKind, entered: HookPoint) -> bool {
     match kind {
-        StepKind::Rule(RuleStep { hook, .. }) | StepKind::Policy { hook, .. } => {
-            hook.is_none_or(|hook| hook == entered)
+        StepKind::Rule(_) | StepKind::Policy { .. } => {
+            kind.hook_of_rules().is_none_or(|hook| hook == entered)
         }
         _ => false,
     }

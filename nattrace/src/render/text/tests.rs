@@ -250,13 +250,13 @@ fn from_this_host_through_another_namespace_to_a_socket() {
             matched: Some(matched_route(255, "192.0.2.9", 32)),
         },
         hook(HookPoint::Input, ("veth7", ""), HookVerdict::Accept),
-        StepKind::Rule(RuleStep {
+        StepKind::Rule(Box::new(RuleStep {
             rule: RuleRef { text: None, ..rule("inet filter input", 3, "") },
             verdict: Some(Verdict::Continue),
             or_end: false,
             hook: Some(HookPoint::Input),
             mark: Some(0x17),
-        }),
+        })),
         matched(vmap, HookPoint::Input, Verdict::Accept),
         StepKind::Deliver { protocol: "tcp".into(), local: Some(end("192.0.2.9:443")), function: None },
     ]);

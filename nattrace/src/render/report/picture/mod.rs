@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nattrace_core::event::{HookPoint, Manip, NetnsId, Verdict};
 use nattrace_core::findings::Finding;
-use nattrace_core::journey::{DropCause, Journey, Outcome, RuleRef, RuleStep, Step, StepKind};
+use nattrace_core::journey::{DropCause, Journey, Outcome, RuleRef, Step, StepKind};
 use nattrace_core::name::Name;
 use nattrace_core::packet::Endpoint;
 
@@ -452,7 +452,8 @@ fn tells_device(step: Option<&Step>) -> bool {
 /// Whether a step is of the chain that this rule is in.
 fn is_of_chain(step: &Step, near: &RuleRef) -> bool {
     match &step.kind {
-        StepKind::Rule(RuleStep { rule, .. }) => {
+        StepKind::Rule(step) => {
+            let rule = &step.rule;
             (rule.backend, rule.family, &rule.table, &rule.chain)
                 == (near.backend, near.family, &near.table, &near.chain)
         }
