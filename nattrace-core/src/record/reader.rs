@@ -6,7 +6,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::compact::{self, Block, Buffers};
 use super::{COMPACT_VERSION, Header, RecordError, decode, decode_header};
-use crate::event::{Body, Event};
+use crate::event::Event;
 
 /// No line is longer: the longest is a ruleset's listing.
 const MAX_LINE: u64 = 256 << 20;
@@ -34,9 +34,10 @@ pub struct Reader<'a> {
     line: u64,
     buffer: Vec<u8>,
     buffers: Buffers,
-    /// A block, or the event of a line; and how many of them have been given.
-    block: Vec<Event>,
-    given: usize,
+    /// What is left of a block, or the event of a line.
+    block: std::vec::IntoIter<Event>,
+    /// The first of these was lent, and is over.
+    lent: bool,
     over: bool,
     /// The end was not whole.
     torn: bool,
@@ -59,8 +60,8 @@ impl<'a> Reader<'a> {
             line: 1,
             buffer,
             buffers: Buffers::default(),
-            block: Vec::new(),
-            given: 0,
+            block: Vec::new().into_iter(),
+            lent: false,
             over: false,
             torn: false,
         })
@@ -75,12 +76,12 @@ impl<'a> Reader<'a> {
     /// Reads the next event; empty lines are passed over.
     #[expect(clippy::should_implement_trait, reason = "an iterator could not tell a cut-off end from an end")]
     pub fn next(&mut self) -> Result<Decoded, RecordError> {
-        if !self.advance()? {
-            return Ok(if self.torn { Decoded::CutOff } else { Decoded::End });
-        }
-        let taken = Event { time_ns: 0, cpu: 0, netns: 0, body: Body::Full };
-        let event = self.block.get_mut(self.given - 1).map(|event| std::mem::replace(event, taken));
-        Ok(event.map_or(Decoded::End, |event| Decoded::Event(Box::new(event))))
+        self.advance()?;
+        Ok(match self.block.next() {
+            Some(event) => Decoded::Event(Box::new(event)),
+            None if self.torn => Decoded::CutOff,
+            None => Decoded::End,
+        })
     }
 
     /// Whether what was read last was not whole: the recorder was killed, or its disk was full.
@@ -92,18 +93,17 @@ impl<'a> Reader<'a> {
     /// As [`Reader::next`], for who needs the event for no longer than until the next one: none is moved about. `None` at
     /// the end, or where it [is cut off](Self::is_cut_off).
     pub fn next_event(&mut self) -> Result<Option<&Event>, RecordError> {
-        Ok(if self.advance()? { self.block.get(self.given - 1) } else { None })
+        self.advance()?;
+        self.lent = true;
+        Ok(self.block.as_slice().first())
     }
 
-    /// Sees to it that there is one more, and counts it as given.
-    fn advance(&mut self) -> Result<bool, RecordError> {
-        if self.given == self.block.len() {
-            self.block.clear();
-            self.given = 0;
-            self.fill()?;
+    /// Sees to it that the next event is there, if there is one more.
+    fn advance(&mut self) -> Result<(), RecordError> {
+        if std::mem::take(&mut self.lent) {
+            self.block.next();
         }
-        self.given = self.block.len().min(self.given + 1);
-        Ok(!self.block.is_empty())
+        if self.block.as_slice().is_empty() { self.fill() } else { Ok(()) }
     }
 
     /// Reads a block, or a line; none is there at the end.
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
             }
             match decode(&self.buffer) {
                 Ok(event) => {
-                    self.block.push(event);
+                    self.block = vec![event].into_iter();
                     break;
                 }
                 Err(_) if self.over => self.torn = true,
@@ -137,9 +137,9 @@ impl<'a> Reader<'a> {
     }
 
     fn fill_by_block(&mut self) -> Result<(), RecordError> {
-        while self.block.is_empty() {
+        while self.block.as_slice().is_empty() {
             match compact::unpack(&mut self.input, &mut self.buffers, self.line)? {
-                Block::Events(events) => self.block = events,
+                Block::Events(events) => self.block = events.into_iter(),
                 Block::CutOff => {
                     self.torn = true;
                     break;
