@@ -476,7 +476,7 @@ fn fared(passage: Passage, what: &str) -> String {
 mod tests {
     use super::*;
     use crate::conntrack::State;
-    use crate::journey::{DropCause, KernelDrop, Netns, RewrittenBy, Step};
+    use crate::journey::{DropCause, Netns, RewrittenBy, Step};
     use crate::packet::{Icmp, Packet, datagram};
 
     const BACK: Direction = Direction::Reply;
@@ -502,7 +502,7 @@ mod tests {
     }
 
     fn dropped() -> Outcome {
-        Outcome::Dropped(DropCause::Kernel(KernelDrop::default()))
+        Outcome::Dropped(DropCause::Kernel(Box::default()))
     }
 
     fn journey(id: u64, direction: Direction, tcp_flags: Option<u8>, outcome: Outcome) -> Journey {
@@ -573,7 +573,7 @@ mod tests {
             port_unasked: false,
         };
         journey.steps.push(Step { time_ns: 1, netns: journey.connection_netns, kind });
-        let kind = StepKind::Deliver { protocol: "tcp".to_owned(), local: Some(to), function: None };
+        let kind = StepKind::Deliver { protocol: "tcp".into(), local: Some(to), function: None };
         journey.steps.push(Step { time_ns: 2, netns, kind });
         journey
     }

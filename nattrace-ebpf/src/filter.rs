@@ -229,10 +229,11 @@ fn swapped(key: &Key) -> bool {
     between(key, (&key.daddr, key.dport), (&key.saddr, key.sport))
 }
 
-/// Whether the filter with source and destination swapped matches: replies, where no connection is tracked.
+/// Whether the filter with source and destination swapped matches: what may be a reply, where no connection is tracked,
+/// until nf_tables marks it or does not.
 #[inline(always)]
 pub(crate) fn mirrored(key: &Key) -> bool {
-    filter!(mirror) == 1 && swapped(key)
+    filter!(mirror) == 1 && filter!(marked) == 1 && swapped(key)
 }
 
 #[inline(always)]

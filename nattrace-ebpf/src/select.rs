@@ -158,7 +158,8 @@ pub(crate) fn received<const TYPED: bool>(given: Skb<TYPED>) {
     }
     set_current(Skb(0));
     let Some(key) = parse(given.ethertype(), network) else { return };
-    if !(matches(&key, || skb.mark()) && iif_matches(skb.device()) || mirrored(&key)) {
+    let followed = connection::has_selected_headers(&key);
+    if !(followed || matches(&key, || skb.mark()) && iif_matches(skb.device()) || mirrored(&key)) {
         return;
     }
     let Some(netns) = skb.watched_netns() else { return };
@@ -171,7 +172,10 @@ pub(crate) fn received<const TYPED: bool>(given: Skb<TYPED>) {
         }
         return;
     }
-    let state = if within_rate() { admitted() } else { State::REFUSED };
+    let state = if followed || within_rate() { admitted() } else { State::REFUSED };
+    if state == State::SELECTED {
+        connection::note_headers(&key);
+    }
     if let Some(entry) = remember(skb, network, netns, state, 0, 0)
         && state == State::SELECTED
     {
@@ -280,7 +284,7 @@ pub(crate) fn consider(skb: Skb, netns: u32, place: Selection) -> Option<&'stati
         return None;
     }
     let network = skb.network_header();
-    let followed = is_followed(skb);
+    let followed = is_followed(skb) || has_selected_headers(skb, network);
     if !followed && !asked_for(skb, network, place) {
         return None;
     }
@@ -291,7 +295,20 @@ pub(crate) fn consider(skb: Skb, netns: u32, place: Selection) -> Option<&'stati
         return None;
     }
     follow_connection(skb);
+    if connection::selects_by_headers()
+        && let Some(key) = parse(skb.ethertype(), network)
+    {
+        connection::note_headers(&key);
+    }
     Some(entry)
+}
+
+/// Whether a packet that conntrack has not seen has headers of what is followed.
+#[inline(always)]
+fn has_selected_headers(skb: Skb, network: u64) -> bool {
+    connection::selects_by_headers()
+        && skb.connection().0 == 0
+        && parse(skb.ethertype(), network).is_some_and(|key| connection::has_selected_headers(&key))
 }
 
 /// The entry of a selected packet, or of one that is selected now.

@@ -215,21 +215,24 @@ impl Evidence<'_> {
     /// known of the first four stays.
     pub(super) fn fill(&self, text: &str) -> String {
         let addr = |end: Option<Endpoint>| end.map(|end| end.addr.to_string());
-        let port = self.packet.destination.and_then(|end| end.port).map(|port| port.to_string());
-        let next_hop = self.next_hop.map_or_else(|| "the next hop".to_owned(), |addr| addr.to_string());
-        let waited = self.waited_ns.map_or_else(|| "some time".to_owned(), waited);
-        let names = [
-            ("DESTINATION", addr(self.packet.destination)),
-            ("SOURCE", addr(self.packet.source)),
-            ("DEVICE", self.device.map(str::to_owned)),
-            ("PORT", port),
-            ("NEXTHOP", Some(next_hop)),
-            ("MARK", Some(format!("{:#x}", self.packet.mark))),
-            ("WAITED", Some(waited)),
+        let port = || self.packet.destination?.port.map(|port| port.to_string());
+        let next_hop = || self.next_hop.map_or_else(|| "the next hop".to_owned(), |addr| addr.to_string());
+        let waited = || self.waited_ns.map_or_else(|| "some time".to_owned(), waited);
+        let names: [(&str, &dyn Fn() -> Option<String>); 7] = [
+            ("DESTINATION", &|| addr(self.packet.destination)),
+            ("SOURCE", &|| addr(self.packet.source)),
+            ("DEVICE", &|| self.device.map(str::to_owned)),
+            ("PORT", &port),
+            ("NEXTHOP", &|| Some(next_hop())),
+            ("MARK", &|| Some(format!("{:#x}", self.packet.mark))),
+            ("WAITED", &|| Some(waited())),
         ];
         let mut filled = text.to_owned();
         for (name, value) in names {
-            if let Some(value) = value {
+            // Most texts have none of them.
+            if filled.contains(name)
+                && let Some(value) = value()
+            {
                 filled = filled.replace(name, &value);
             }
         }

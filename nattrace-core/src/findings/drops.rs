@@ -107,11 +107,18 @@ fn dropped_by_kernel(journey: &Journey, drop: &KernelDrop) -> Option<Finding> {
     })?;
     let text = match check {
         Some(check) => format!("{text} {check}"),
-        None => text.clone(),
+        None => text.to_string(),
     };
     let certainty = if drop.likely { Certainty::Likely } else { Certainty::Certain };
     let code = drop.cause.unwrap_or("dropped-by-kernel");
-    Some(Finding { code, text, fix: fix.iter().cloned().collect(), certainty, steps: vec![at], near: None })
+    Some(Finding {
+        code,
+        text,
+        fix: fix.iter().map(ToString::to_string).collect(),
+        certainty,
+        steps: vec![at],
+        near: None,
+    })
 }
 
 /// A packet can only be a reply when the first packet of its connection got through here: conntrack confirms

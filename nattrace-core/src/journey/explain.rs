@@ -7,9 +7,7 @@ mod remedy;
 pub(super) use nat::NotRewritten;
 
 use std::cell::{Cell, RefCell};
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::assemble::Assembler;
@@ -20,7 +18,7 @@ use super::{Backend, RouteDecision, RuleRef, StepKind};
 use crate::evaluate::{Answer, Asks, Expressions, Failure, Lookup, Moment, is_for_others};
 use crate::event::{HookPoint, NetnsId, NfFamily, SetAnswer, Verdict};
 use crate::findings::{Certainty, Finding, is_plain_element};
-use crate::ruleset::RuleName;
+use crate::ruleset::{KnownRule, RuleName};
 
 /// Sets that are asked for one packet at most.
 const MAX_QUESTIONS: usize = 8;
@@ -56,7 +54,7 @@ pub struct Question {
 }
 
 /// Expressions by the rule's text; never gone through in order.
-type Read = HashMap<String, Arc<Expressions>, BuildHasherDefault<DefaultHasher>>;
+type Read = HashMap<String, Arc<Expressions>, foldhash::quality::FixedState>;
 
 /// What was asked, and what was answered.
 #[derive(Debug, Default)]
@@ -242,10 +240,10 @@ impl<'a> Place<'a> {
         RuleRef {
             backend: self.backend,
             family: self.family,
-            table: self.table.to_owned(),
-            chain: chain.to_owned(),
+            table: self.table.into(),
+            chain: chain.into(),
             handle: rule.handle,
-            text: Some(rule.text.to_owned()),
+            text: Some(rule.text.into()),
             nft_text: None,
         }
     }
@@ -403,7 +401,7 @@ impl Assembler {
             handle: 0,
         };
         let rules = self.rulesets.get(&place.netns)?.chain(&name, place.time_ns)?;
-        let candidate = |rule: &'_ crate::ruleset::Rule| match &rule.iptables {
+        let candidate = |rule: &'_ KnownRule| match &rule.iptables {
             Some(_) => dialect,
             None => Dialect::Nft,
         };

@@ -6,14 +6,15 @@ use super::open::{Moment, Note, Open, Place};
 use super::{KernelDrop, RouteDecision, StepKind};
 use crate::drops::{self, Evidence};
 use crate::event::{Circumstances, DropEvent, HookPoint, HookVerdict};
+use crate::name::Name;
 use crate::packet::Packet;
 
 impl Open {
     /// A socket or a local protocol took it.
-    pub(super) fn delivered(&mut self, at: Moment, function: Option<String>) {
+    pub(super) fn delivered(&mut self, at: Moment, function: Option<Name>) {
         self.routed_here(at, None);
         let kind = StepKind::Deliver {
-            protocol: self.header.protocol_name(),
+            protocol: self.header.protocol_name().into(),
             local: self.header.destination,
             function,
         };
@@ -60,7 +61,7 @@ impl Open {
 
     /// Its socket listens, and as many connections as may wait to be accepted: the kernel frees a SYN then, and says
     /// nothing (`tcp_conn_request`, net/ipv4/tcp_input.c, v6.12).
-    pub(super) fn overflowed(&mut self, at: Moment, function: String) {
+    pub(super) fn overflowed(&mut self, at: Moment, function: Name) {
         let drop = KernelDrop { function: Some(function), ..KernelDrop::default() };
         self.told_drop(at, drop, Met { queue_full: true, ..Met::default() });
     }
@@ -102,10 +103,11 @@ impl Open {
                 Note::Nothing,
             );
         }
+        let drop = Box::new(drop);
         self.push(at, StepKind::Drop(drop.clone()), None, Note::Nothing);
         if self.ending.kernel.is_none() {
             self.ending.kernel = Some(drop);
-            self.ending.reported = Some(reported);
+            self.ending.reported = Some(Box::new(reported));
         }
         self.ending.over(at.time_ns);
     }
@@ -122,7 +124,7 @@ impl Open {
         let (Some(drop), Some(reported)) = (&mut self.ending.kernel, &self.ending.reported) else { return };
         match decided.and_then(drops::cause) {
             Some(cause) => {
-                cause.means.clone_into(&mut drop.text);
+                drop.text = cause.means.into();
                 (drop.cause, drop.check, drop.likely) = (Some(cause.code), None, false);
             }
             None => reported.name(drop),
@@ -146,7 +148,7 @@ fn ends(packet: &Packet) -> [Option<IpAddr>; 2] {
 #[derive(Debug)]
 pub(super) struct Reported {
     header: Packet,
-    iif: Option<String>,
+    iif: Option<Name>,
     met: Met,
 }
 
@@ -207,7 +209,8 @@ impl Reported {
         let (check, likely) =
             (cause.and_then(|cause| cause.check_of(&evidence)), !drops::is_certain(&evidence));
         let fix = cause.and_then(|cause| cause.fix_of(&evidence));
-        (drop.cause, drop.text, drop.check, drop.likely, drop.fix) = (code, text, check, likely, fix);
+        (drop.cause, drop.text, drop.likely) = (code, text.into(), likely);
+        (drop.check, drop.fix) = (check.map(Name::from), fix.map(Name::from));
     }
 }
 

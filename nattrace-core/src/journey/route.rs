@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use super::assemble::Assembler;
 use super::open::{Draft, Moment, Note, Open};
 use super::{MatchedRoute, RouteDecision, StepKind};
 use crate::event::{HookPoint, NetnsId, NfFamily};
 use crate::fib::{FibAnswer, FibRoute, Hop, RouteQuery};
+use crate::name::Name;
 
 /// Journeys that wait for an answer; in a replay of a recording without answers all of them do.
 const MAX_QUESTIONS: usize = 4096;
@@ -26,7 +29,7 @@ fn is_for_here(kind: u8) -> bool {
 pub(super) struct Routed {
     /// `rt_type`.
     pub(super) kind: Option<u8>,
-    pub(super) oif: Option<String>,
+    pub(super) oif: Option<Name>,
     pub(super) gateway: Option<std::net::IpAddr>,
     /// `ifindex` of the hook's device in.
     pub(super) iif_index: Option<u32>,
@@ -67,12 +70,15 @@ impl SeenRoute {
     }
 }
 
+/// Journeys by their numbers: mostly one for each question.
+type Waiting = SmallVec<[u64; 2]>;
+
 /// What the routing tables are to be asked, and for which journeys.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     new: Vec<(NetnsId, RouteQuery)>,
     /// Journeys that wait for an answer.
-    waiting: BTreeMap<(NetnsId, RouteQuery), Vec<u64>>,
+    waiting: BTreeMap<(NetnsId, RouteQuery), Waiting>,
     /// How many these are.
     waiting_count: usize,
 }
@@ -91,7 +97,7 @@ impl Questions {
         self.waiting_count += 1;
     }
 
-    fn answered(&mut self, netns: NetnsId, query: RouteQuery) -> Vec<u64> {
+    fn answered(&mut self, netns: NetnsId, query: RouteQuery) -> Waiting {
         let waited = self.waiting.remove(&(netns, query)).unwrap_or_default();
         self.waiting_count -= waited.len();
         waited

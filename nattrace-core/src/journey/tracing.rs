@@ -140,7 +140,8 @@ impl Assembler {
     }
 
     fn is_own(&self, netns: NetnsId, family: NfFamily, table: &str) -> bool {
-        let named = |netns| self.own_tables.contains(&(netns, family, table.to_owned()));
+        let named =
+            |netns| self.own_tables.get(&(netns, family)).is_some_and(|tables| tables.contains(table));
         named(netns) || named(0)
     }
 }

@@ -79,10 +79,10 @@ impl Assembler {
                 known.under_way.push(seq);
             }
         }
-        if self.options.filter.matches(&open.packet)
-            && let Some(known) = open.known.and_then(|k| self.connections.get_mut(k))
+        if let Some(known) = open.known.and_then(|k| self.connections.get_mut(k))
+            && !known.followed
         {
-            known.followed = true;
+            known.followed = self.options.filter.matches(&open.packet);
         }
     }
 }

@@ -446,7 +446,7 @@ pub(super) fn protocol_name(number: u8) -> String {
     match number {
         33 => "dccp".to_owned(),
         protocol::ICMPV6 => "ipv6-icmp".to_owned(),
-        _ => protocol::name_or_number(number),
+        _ => protocol::name_or_number(number).into_owned(),
     }
 }
 
