@@ -28,6 +28,9 @@ pub(super) const CAUSES: &[Cause] = &[
             pair("NOT_SPECIFIED", "__udp6_lib_rcv").and(Fact::ForMany),
             pair("NOT_SPECIFIED", "udp_rcv").and(Fact::ForMany),
             pair("NOT_SPECIFIED", "udpv6_rcv").and(Fact::ForMany),
+            // Where there are no reasons; a wrong checksum looks the same.
+            function("__udp4_lib_rcv").and(Fact::ForMany).likely(),
+            function("__udp6_lib_rcv").and(Fact::ForMany).likely(),
             function("__udp4_lib_mcast_deliver"),
             function("__udp6_lib_mcast_deliver"),
         ],
