@@ -532,9 +532,15 @@ impl Assembler {
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &event.header);
-            open.device(at, way, &name);
         });
-        self.connected(seq, at, event.connection.as_ref());
+        // What became of the connection until it is sent was before that.
+        if way == DeviceStep::Transmit {
+            self.connected(seq, at, event.connection.as_ref());
+        }
+        self.with(seq, |open| open.device(at, way, &name));
+        if way == DeviceStep::Receive {
+            self.connected(seq, at, event.connection.as_ref());
+        }
     }
 
     fn deliver(&mut self, at: Moment, deliver: Deliver) {
