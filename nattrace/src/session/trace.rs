@@ -86,7 +86,7 @@ pub(super) fn tell(
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         audience.push(Box::new(Exporter::new(otlp.clone(), Some(host), Pace::Live, say)));
     }
-    let recorder = plan.record.as_ref().map(Recorder::create).transpose()?;
+    let recorder = plan.record.as_ref().map(Recorder::open).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut stop = stop()?;
