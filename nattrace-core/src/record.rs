@@ -69,6 +69,9 @@ pub struct Header {
     /// Only the selected packets were followed, not their connections.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_follow: bool,
+    /// The run ended after so many journeys, had there been as many: there it stops, whatever else was under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// The nft of that machine, where its words are to be found again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nft: Option<NftTool>,
@@ -100,6 +103,7 @@ impl Header {
             filter,
             sources,
             no_follow: false,
+            count: None,
             nft: None,
         }
     }

@@ -10,7 +10,7 @@ use nattrace_core::record::{Format, Header, NftTool, ON, Writer, Written};
 use super::anonymize;
 use super::fresh::Fresh;
 use super::voice::say;
-use crate::cli::plan::Recording;
+use crate::cli::plan::{Recording, TracePlan};
 use crate::render::{SourceState, Start};
 
 /// An open recording.
@@ -39,7 +39,7 @@ impl Recorder {
     pub(super) fn start(
         &mut self,
         start: &Start,
-        follow: bool,
+        plan: &TracePlan,
         nft: NftTool,
         introduction: &[Event],
     ) -> Result<()> {
@@ -47,7 +47,8 @@ impl Recorder {
         let sources = start.sources.iter().map(|(source, state)| (*source, state_text(state))).collect();
         let mut header =
             Header::new(env!("CARGO_PKG_VERSION"), start.kernel.clone(), start.filter.clone(), sources);
-        header.no_follow = !follow;
+        header.no_follow = !plan.follow;
+        header.count = plan.count;
         header.nft = Some(nft);
         if let Some(anonymizer) = &mut self.anonymizer {
             for event in introduction {
