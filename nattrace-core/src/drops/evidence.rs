@@ -22,6 +22,10 @@ pub struct Evidence<'a> {
     pub packet: &'a Packet,
     /// The hook within which it happened.
     pub hook: Option<HookPoint>,
+    /// A route was attached: whatever is refused before routing had passed.
+    pub routed: bool,
+    /// Whether the tables have a route to its source, by whatever device, where they were asked.
+    pub way_back: Option<bool>,
     /// Error of the route that was attached (`dst_entry.error`): an errno, positive.
     pub route_error: Option<i32>,
     /// What else held.
@@ -71,6 +75,10 @@ pub(super) enum Fact {
     FrameForAnother,
     /// The frame was for all or for a group.
     FrameForMany,
+    /// A route was attached.
+    Routed,
+    /// That, and the frame was for all or for a group.
+    RoutedFrameForMany,
     /// The checksum of its IPv4 header is wrong.
     WrongHeaderChecksum,
     /// No more connections may wait for the socket that it was for.
@@ -124,9 +132,9 @@ impl Fact {
             Self::NotTaken => drop.is_not_taken(),
             Self::NotConfirmed => drop.is_unconfirmed(false),
             Self::NotConfirmedNat => drop.is_unconfirmed(true),
-            Self::FrameForMany => {
-                matches!(drop.circumstances.frame, Some(FrameTo::Broadcast | FrameTo::Multicast))
-            }
+            Self::FrameForMany => drop.is_for_many(),
+            Self::Routed => drop.routed,
+            Self::RoutedFrameForMany => drop.routed && drop.is_for_many(),
         }
     }
 
@@ -159,6 +167,30 @@ impl Fact {
             Self::NotConfirmed => "entry not confirmed, in input or postrouting".to_owned(),
             Self::NotConfirmedNat => "entry with NAT not confirmed, in input or postrouting".to_owned(),
             Self::FrameForMany => "in a frame for all or a group".to_owned(),
+            Self::Routed => "routed already".to_owned(),
+            Self::RoutedFrameForMany => "routed already, in a frame for all or a group".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl<'a> Evidence<'a> {
+    /// Of a packet of whose drop nothing else is known.
+    pub(super) fn of(packet: &'a Packet) -> Self {
+        Self {
+            reason: None,
+            function: None,
+            packet,
+            hook: None,
+            routed: false,
+            way_back: None,
+            route_error: None,
+            circumstances: Circumstances::default(),
+            leaving: false,
+            queue_full: false,
+            next_hop: None,
+            waited_ns: None,
+            device: None,
         }
     }
 }
@@ -172,6 +204,10 @@ impl Evidence<'_> {
     /// Whether the kernel's reason says more than where it happened.
     pub(super) fn is_explained(&self) -> bool {
         !matches!(self.reason, None | Some("NOT_SPECIFIED" | "NETFILTER_DROP"))
+    }
+
+    fn is_for_many(&self) -> bool {
+        matches!(self.circumstances.frame, Some(FrameTo::Broadcast | FrameTo::Multicast))
     }
 
     fn is_not_taken(&self) -> bool {

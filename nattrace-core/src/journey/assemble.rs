@@ -164,6 +164,8 @@ pub struct Assembler {
     pub(super) counters: Counters,
     pub(super) memory: Memory,
     pub(super) questions: Questions,
+    /// Journeys that wait to be told whether there is a way back to their packet's source.
+    pub(super) asked_back: Vec<u64>,
     pub(super) next_seq: u64,
     pub(super) next_id: u64,
     pub(super) now_ns: u64,
@@ -194,6 +196,7 @@ impl Assembler {
             counters: Counters::default(),
             memory: Memory::default(),
             questions: Questions::default(),
+            asked_back: Vec::new(),
             next_seq: 0,
             next_id: 1,
             now_ns: 0,
@@ -233,7 +236,10 @@ impl Assembler {
             Body::OwnTable { family, name } => {
                 self.own_tables.insert((at.netns, family, name));
             }
-            Body::Fib(answer) => self.answered(at.netns, &answer),
+            Body::Fib(answer) => {
+                self.answered(at.netns, &answer);
+                self.answered_back(at.netns, &answer);
+            }
             // Of a conversation, or of the recording: not of a journey.
             Body::Neighbour(_) | Body::Full => {}
             Body::HeldBack { packets } => self.counters.held_back += packets,
@@ -595,6 +601,7 @@ impl Assembler {
                 KernelDrop { reason: drop.reason, function: drop.function, device, ..KernelDrop::default() };
             open.dropped(at, reported, met);
         });
+        self.asks_back(seq);
     }
 
     fn freed(&mut self, at: Moment, packet: PacketId, function: Option<String>) {
