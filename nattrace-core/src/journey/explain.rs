@@ -585,7 +585,7 @@ fn not_judged(unjudged: &Unjudged<'_>) -> Finding {
     Finding {
         code: "rules-not-judged",
         text: format!(
-            "Of a rule before it that {accepts} nobody can say afterwards whether it should have matched, \"{}\": `{part}`{more}.",
+            "Of a rule before it that {accepts}, nobody can say afterwards whether it should have matched, \"{}\": `{part}`{more}.",
             rule.text
         ),
         fix: Vec::new(),
