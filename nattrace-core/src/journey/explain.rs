@@ -424,7 +424,7 @@ impl Assembler {
             }),
         };
         let (mut questions, mut misses) = (Vec::new(), Vec::new());
-        let (mut judged, mut unclear) = (0_usize, false);
+        let (mut judged, mut may_accept, mut unclear) = (0_usize, false, false);
         let mut unjudged: Option<Unjudged<'_>> = None;
         let mut is_unjudged = |rule, accepts, parts: Vec<String>| match &mut unjudged {
             Some(first) => first.count += 1,
@@ -453,7 +453,7 @@ impl Assembler {
                     None => {
                         match expressions.judge(&moment, &|_| None) {
                             Answer::Fails { .. } => {
-                                judged += 1;
+                                may_accept = true;
                                 continue;
                             }
                             Answer::Unknown(parts) => is_unjudged(rule, "may accept", parts),
@@ -505,7 +505,7 @@ impl Assembler {
             misses.into_iter().reduce(|best, next| if next.rank() > best.rank() { next } else { best });
         let finding = match best {
             Some(miss) => Some(missed(place, open, passed, &miss)),
-            None if !meant && !unclear => Some(not_allowed(place, open, passed, judged)),
+            None if !meant && !unclear => Some(not_allowed(place, open, passed, judged, may_accept)),
             None => unjudged.filter(|_| !meant).map(|unjudged| not_judged(&unjudged)),
         };
         (finding, questions)
@@ -595,8 +595,15 @@ fn not_judged(unjudged: &Unjudged<'_>) -> Finding {
     }
 }
 
-fn not_allowed(place: &Place<'_>, open: &Open, passed: &[Passed<'_>], judged: usize) -> Finding {
+fn not_allowed(
+    place: &Place<'_>,
+    open: &Open,
+    passed: &[Passed<'_>],
+    judged: usize,
+    may_accept: bool,
+) -> Finding {
     let rules = match judged {
+        0 if may_accept => "What before it may accept something is for other packets".to_owned(),
         0 => "No rule before it accepts anything".to_owned(),
         1 => "The one rule before it that accepts something is for other packets".to_owned(),
         many => format!("The {many} rules before it that accept something are for other packets"),
