@@ -1,12 +1,14 @@
 //! Builds the eBPF object that is embedded in the program.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context as _, Result};
 use aya_build::Toolchain;
+use object::build::elf::{Builder, SectionData};
+use object::elf::SHT_STRTAB;
 
 /// The folder of the bpf-linker to use; `cargo xtask` sets it. Without it, PATH says.
 const LINKER_DIR: &str = "NATTRACE_BPF_LINKER_DIR";
@@ -55,7 +57,28 @@ fn main() -> Result<()> {
             ..Default::default()
         }],
         Toolchain::Custom(&toolchain),
-    )
+    )?;
+    strip(&out.join("nattrace-ebpf"))
+}
+
+/// Takes out of the object what is for debuggers alone: nine tenths of it, which each start would read, and hand to the
+/// kernel, in vain.
+fn strip(path: &Path) -> Result<()> {
+    let bytes = fs::read(path)?;
+    let mut object = Builder::read(&*bytes).context("the eBPF object is no ELF file")?;
+    for section in &mut object.sections {
+        let name = section.name.strip_prefix(b".rel".as_slice()).unwrap_or(&section.name);
+        section.delete = name.starts_with(b".BTF") || name.starts_with(b".debug_");
+    }
+    object.delete_orphans();
+    // The linker has one table for the names of symbols and of sections.
+    let names = object.sections.add();
+    names.name = b".shstrtab".as_slice().into();
+    names.sh_type = SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    object.write(&mut stripped).context("the eBPF object cannot be written again")?;
+    Ok(fs::write(path, stripped)?)
 }
 
 /// PATH, with the folder of the linker before all others.

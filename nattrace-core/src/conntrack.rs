@@ -81,9 +81,8 @@ pub const IPS_SRC_NAT: u32 = 1 << 4;
 pub const IPS_DST_NAT: u32 = 1 << 5;
 
 /// The names of the bits set in `status`.
-#[must_use]
-pub fn status_names(status: u32) -> Vec<&'static str> {
-    STATUS_NAMES.iter().filter(|(bit, _)| status & bit != 0).map(|(_, name)| *name).collect()
+pub fn status_names(status: u32) -> impl Iterator<Item = &'static str> {
+    STATUS_NAMES.iter().filter(move |(bit, _)| status & bit != 0).map(|(_, name)| *name)
 }
 
 /// What is known of the connection a packet belongs to. Fields a source does not give are `None`.

@@ -7,9 +7,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::conntrack::{Connection, Direction, Tuple};
-use crate::event::NetnsId;
+use crate::event::{Manip, NetnsId};
 use crate::findings::{Finding, Way};
-use crate::journey::{Journey, JourneyId, Outcome};
+use crate::journey::{Journey, JourneyId, Outcome, StepKind, tuple_of};
 use crate::neighbour::{NeighbourAnswer, NeighbourQuery};
 use crate::packet::tcp_flag::{ACK, FIN, RST, SYN};
 use crate::packet::{Endpoint, protocol};
@@ -34,6 +34,30 @@ pub struct Passage {
     pub through: u64,
     /// Dropped.
     pub dropped: u64,
+}
+
+/// Whose conntrack has a connection, and its original tuple.
+type Key = (NetnsId, Tuple);
+
+/// Further packets of a connection go the way that the first ones went.
+const MAX_LOOKED_AT: u64 = 4;
+
+/// What a packet looked like in the namespaces it came through.
+fn forms(journey: &Journey) -> Vec<Key> {
+    let Some(mut now) = tuple_of(&journey.packet) else { return Vec::new() };
+    let mut forms: Vec<Key> = Vec::new();
+    for step in &journey.steps {
+        if let StepKind::Rewrite { nat, to, inner: false, .. } = &step.kind {
+            match nat {
+                Manip::Snat => now.source = *to,
+                Manip::Dnat => now.destination = *to,
+            }
+        }
+        if step.netns != journey.connection_netns && forms.last() != Some(&(step.netns, now)) {
+            forms.push((step.netns, now));
+        }
+    }
+    forms
 }
 
 /// One connection's packets, as far as they were traced.
@@ -72,9 +96,12 @@ impl Conversation {
 pub struct Conversations {
     /// Whether replies are looked at: else nothing is said about them.
     follows: bool,
-    open: BTreeMap<(NetnsId, Tuple), Talk>,
+    open: BTreeMap<Key, Talk>,
+    /// What packets of the original direction looked like on their way, where that is not their own key: another namespace
+    /// has another connection for them, and replies begin there.
+    further: BTreeMap<Key, Key>,
     /// When each was seen last, the longest ago first; what is no more so is renewed when its turn comes.
-    seen: BinaryHeap<Reverse<(u64, (NetnsId, Tuple))>>,
+    seen: BinaryHeap<Reverse<(u64, Key)>>,
 }
 
 #[derive(Debug)]
@@ -98,6 +125,8 @@ struct Talk {
     looked_up: u64,
     /// What was found then.
     neighbour: Option<NeighbourAnswer>,
+    /// Its entries in [`Conversations::further`].
+    forms: Vec<Key>,
 }
 
 /// How far a TCP connection came.
@@ -127,28 +156,47 @@ impl Conversations {
     /// None yet. `follows`: whether packets that only belong to a selected one's connection are traced, too.
     #[must_use]
     pub fn new(follows: bool) -> Self {
-        Self { follows, open: BTreeMap::new(), seen: BinaryHeap::new() }
+        Self { follows, open: BTreeMap::new(), further: BTreeMap::new(), seen: BinaryHeap::new() }
     }
 
     /// Adds an ended journey. Gives the conversation that had to make room, if there was one.
     pub fn add(&mut self, journey: &Journey) -> Option<Conversation> {
         let connection = journey.connection.as_ref()?;
-        let key = journey.conversation()?;
+        let own = journey.conversation()?;
+        // Of a whole that was joined later, what is told of the first packet's connection stays.
+        let elsewhere = if self.open.contains_key(&own) { None } else { self.further.get(&own).copied() };
+        let key = elsewhere.unwrap_or(own);
         let seen = &mut self.seen;
         let talk = self.open.entry(key).or_insert_with(|| {
             seen.push(Reverse((0, key)));
             Talk::new(connection)
         });
-        talk.add(journey, connection);
+        if elsewhere.is_some() {
+            // The identity and the tuples are another's.
+            talk.add(journey, &Connection { id: None, reply: None, ..connection.clone() });
+        } else {
+            talk.add(journey, connection);
+        }
+        if connection.direction != Some(Direction::Reply) && talk.packets() <= MAX_LOOKED_AT {
+            for form in forms(journey).into_iter().filter(|form| *form != key) {
+                talk.forms.push(form);
+                self.further.insert(form, key);
+            }
+        }
         if self.open.len() <= MAX_CONVERSATIONS {
             return None;
         }
         let (oldest, talk) = self.take_oldest()?;
+        for form in &talk.forms {
+            if self.further.get(form) == Some(&oldest) {
+                self.further.remove(form);
+            }
+        }
         let manner = Manner { follows: self.follows, settled: false };
         (talk.told < talk.packets()).then(|| talk.tell(oldest, manner))
     }
 
-    fn take_oldest(&mut self) -> Option<((NetnsId, Tuple), Talk)> {
+    fn take_oldest(&mut self) -> Option<(Key, Talk)> {
         loop {
             let Reverse((last_ns, key)) = self.seen.pop()?;
             match self.open.get(&key) {
@@ -244,6 +292,7 @@ impl Talk {
             way: None,
             looked_up: 0,
             neighbour: None,
+            forms: Vec::new(),
         }
     }
 
@@ -427,7 +476,7 @@ fn fared(passage: Passage, what: &str) -> String {
 mod tests {
     use super::*;
     use crate::conntrack::State;
-    use crate::journey::{DropCause, KernelDrop, Netns};
+    use crate::journey::{DropCause, Netns, RewrittenBy, Step};
     use crate::packet::{Icmp, Packet, datagram};
 
     const BACK: Direction = Direction::Reply;
@@ -453,7 +502,7 @@ mod tests {
     }
 
     fn dropped() -> Outcome {
-        Outcome::Dropped(DropCause::Kernel(KernelDrop::default()))
+        Outcome::Dropped(DropCause::Kernel(Box::default()))
     }
 
     fn journey(id: u64, direction: Direction, tcp_flags: Option<u8>, outcome: Outcome) -> Journey {
@@ -505,6 +554,50 @@ mod tests {
         let told: Vec<_> =
             rest.iter().map(|one| (one.netns, one.sent.packets, one.answered.packets)).collect();
         assert_eq!(told, [(1, 1, 1)]);
+    }
+
+    /// A step in another namespace, behind a rewrite of the destination.
+    fn through(mut journey: Journey, netns: NetnsId, to: Endpoint) -> Journey {
+        let from = journey.packet.destination.expect("an end");
+        let by = RewrittenBy::Connection;
+        let kind = StepKind::Rewrite {
+            nat: Manip::Dnat,
+            from,
+            to,
+            rule: None,
+            by,
+            decided_for: None,
+            inner: false,
+            function: None,
+            older: false,
+            port_unasked: false,
+        };
+        journey.steps.push(Step { time_ns: 1, netns: journey.connection_netns, kind });
+        let kind = StepKind::Deliver { protocol: "tcp".into(), local: Some(to), function: None };
+        journey.steps.push(Step { time_ns: 2, netns, kind });
+        journey
+    }
+
+    #[test]
+    fn what_another_namespace_tracks_is_joined_by_what_the_packet_looked_like_there() {
+        let server = end(7, 2222);
+        let mut all = Conversations::new(true);
+        all.add(&through(journey(1, THERE, Some(SYN), sent()), 9, server));
+        let mut answer = journey(2, BACK, Some(SYN | ACK), sent());
+        answer.connection_netns = 9;
+        let original = answer.connection.as_mut().and_then(|c| c.original.as_mut()).expect("a tuple");
+        original.destination = server;
+        all.add(&answer);
+        // Of the same ends, in a namespace that none of its packets came to.
+        let mut other = answer.clone();
+        (other.id, other.connection_netns) = (JourneyId(3), 10);
+        all.add(&other);
+        let told: Vec<_> = all
+            .rest(u64::MAX)
+            .iter()
+            .map(|one| (one.netns, one.sent.packets, one.answered.packets, one.journeys.clone()))
+            .collect();
+        assert_eq!(told, [(1, 1, 1, vec![JourneyId(1), JourneyId(2)]), (10, 0, 1, vec![JourneyId(3)])]);
     }
 
     #[test]

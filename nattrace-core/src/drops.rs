@@ -16,6 +16,10 @@ pub(crate) use ends::{
 };
 pub use evidence::Evidence;
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
 /// One cause of drops.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cause {
@@ -128,12 +132,52 @@ pub fn is_certain(drop: &Evidence<'_>) -> bool {
 }
 
 fn best(drop: &Evidence<'_>) -> Option<(&'static Cause, &'static Sign)> {
-    let signs = all().flat_map(|cause| cause.signs.iter().map(move |sign| (cause, sign)));
-    let fitting = signs.filter_map(|(cause, sign)| Some((sign.fits(drop)?, cause, sign)));
+    let fitting = Index::get().signs(drop).filter_map(|place| Some((place.sign.fits(drop)?, place)));
     // Of equals the first.
-    fitting
-        .reduce(|best, next| if next.0 > best.0 { next } else { best })
-        .map(|(_, cause, sign)| (cause, sign))
+    let best = fitting.max_by_key(|(weight, place)| (*weight, Reverse(place.number)));
+    best.map(|(_, place)| (place.cause, place.sign))
+}
+
+/// A sign, and where it stands in the catalogue.
+#[derive(Debug)]
+struct Indexed {
+    number: usize,
+    cause: &'static Cause,
+    sign: &'static Sign,
+}
+
+/// The catalogue by what its signs are about: of all of them a drop can have a few only.
+#[derive(Debug, Default)]
+struct Index {
+    by_reason: BTreeMap<&'static str, Vec<Indexed>>,
+    /// Those that any reason will do for.
+    by_function: BTreeMap<&'static str, Vec<Indexed>>,
+}
+
+impl Index {
+    fn get() -> &'static Self {
+        static INDEX: OnceLock<Index> = OnceLock::new();
+        INDEX.get_or_init(|| {
+            let mut index = Self::default();
+            let signs = all().flat_map(|cause| cause.signs.iter().map(move |sign| (cause, sign)));
+            for (number, (cause, sign)) in signs.enumerate() {
+                let place = match (sign.reason, sign.function) {
+                    (Some(reason), _) => index.by_reason.entry(reason),
+                    (None, Some(function)) => index.by_function.entry(function),
+                    // Fits nothing.
+                    (None, None) => continue,
+                };
+                place.or_default().push(Indexed { number, cause, sign });
+            }
+            index
+        })
+    }
+
+    fn signs(&self, drop: &Evidence<'_>) -> impl Iterator<Item = &Indexed> {
+        let reason = drop.reason.and_then(|reason| self.by_reason.get(reason));
+        let function = drop.plain_function().and_then(|function| self.by_function.get(function));
+        reason.into_iter().chain(function).flatten()
+    }
 }
 
 /// What happened, in plain words.

@@ -124,6 +124,13 @@ impl Filter {
         !self.protocols.is_empty() || lists.iter().any(|list| !list.is_empty()) || self.wants_ports()
     }
 
+    /// Whether a packet is not what it asks for, but the answer to such a packet, where no address is translated.
+    #[must_use]
+    pub fn is_answered_by(&self, packet: &Packet) -> bool {
+        let asked = Packet { source: packet.destination, destination: packet.source, ..packet.clone() };
+        self.is_by_ends() && !self.matches(packet) && self.matches(&asked)
+    }
+
     /// Whether it asks for what only packets of IP have.
     #[must_use]
     pub fn is_by_ip(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The pure part of nattrace: events in, journeys and findings out.
 //!
-//! No IO, no clock, no randomness. Time comes in with each [`event::Event`] and with
+//! No IO, no clock, and no randomness but in the keys of hash maps that are never gone through. Time comes in with each [`event::Event`] and with
 //! [`journey::assemble::Assembler::expire`]; everything else is a function of what was pushed.
 //!
 //! ```text
@@ -17,6 +17,7 @@ pub mod fib;
 pub mod filter;
 pub mod findings;
 pub mod journey;
+pub mod name;
 pub mod neighbour;
 pub mod packet;
 pub mod record;

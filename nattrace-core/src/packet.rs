@@ -13,6 +13,7 @@ pub(crate) use headers::follow_checksum;
 pub(crate) use headers::{IPV6, has_extensions};
 pub(crate) use key::{EndsKey, PayloadKey};
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -38,6 +39,11 @@ pub enum Family {
 /// TCP header flags, in the order of RFC 9293 §3.1 from the lowest bit.
 pub const TCP_FLAG_NAMES: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
 
+/// Names of the flags that are set, lowest bit first.
+pub fn tcp_flag_names(flags: u8) -> impl Iterator<Item = &'static str> {
+    TCP_FLAG_NAMES.iter().enumerate().filter(move |(bit, _)| flags & (1 << bit) != 0).map(|(_, name)| *name)
+}
+
 /// Bits of the TCP flags byte (RFC 9293 §3.1).
 pub mod tcp_flag {
     /// No more data from the sender.
@@ -54,6 +60,8 @@ pub mod tcp_flag {
 
 /// `IPPROTO_*` numbers that nattrace has names for.
 pub mod protocol {
+    use std::borrow::Cow;
+
     /// ICMP for IPv4.
     pub const ICMP: u8 = 1;
     /// TCP.
@@ -94,8 +102,8 @@ pub mod protocol {
 
     /// The name, or the number as text.
     #[must_use]
-    pub fn name_or_number(number: u8) -> String {
-        name(number).map_or_else(|| number.to_string(), str::to_owned)
+    pub fn name_or_number(number: u8) -> Cow<'static, str> {
+        name(number).map_or_else(|| number.to_string().into(), Cow::Borrowed)
     }
 
     /// Whether the protocol has ports in the first four bytes of its header.
@@ -230,14 +238,22 @@ impl Icmp {
 }
 
 impl Packet {
+    /// The second packet of a TCP connection: who sends it was sent the first.
+    #[must_use]
+    pub fn is_syn_ack(&self) -> bool {
+        const SYN_ACK: u8 = 0x12;
+        const RST: u8 = 0x04;
+        self.tcp_flags.is_some_and(|flags| flags & (SYN_ACK | RST) == SYN_ACK)
+    }
+
     /// The protocol's name, or its number as text; the family's name for non-IP.
     #[must_use]
-    pub fn protocol_name(&self) -> String {
+    pub fn protocol_name(&self) -> Cow<'static, str> {
         match self.protocol {
             Some(number) => protocol::name_or_number(number),
             None => match self.family {
-                Family::Arp => "arp".to_owned(),
-                _ => "other".to_owned(),
+                Family::Arp => "arp".into(),
+                _ => "other".into(),
             },
         }
     }
@@ -251,13 +267,7 @@ impl Packet {
     /// Names of the TCP flags that are set, lowest bit first.
     #[must_use]
     pub fn tcp_flag_names(&self) -> Vec<&'static str> {
-        let flags = self.tcp_flags.unwrap_or(0);
-        TCP_FLAG_NAMES
-            .iter()
-            .enumerate()
-            .filter(|(bit, _)| flags & (1 << bit) != 0)
-            .map(|(_, name)| *name)
-            .collect()
+        tcp_flag_names(self.tcp_flags.unwrap_or(0)).collect()
     }
 
     /// The length as the IP header tells it: 0 where it is too long for that (GSO beyond 64 KiB), so that

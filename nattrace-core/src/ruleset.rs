@@ -14,6 +14,7 @@ use bitcode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{HookPoint, NfFamily};
+use crate::name::Name;
 
 /// The ruleset of one namespace as listed between two equal generation numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
@@ -89,11 +90,34 @@ impl Rule {
     pub fn new(handle: u64, text: String) -> Self {
         Self { handle, text, iptables: None, counted: None }
     }
+}
 
+/// A rule as a [`History`] keeps it: its texts are shared with the steps of all packets that came by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownRule {
+    /// As [`Rule::handle`].
+    pub handle: u64,
+    /// As [`Rule::text`].
+    pub text: Name,
+    /// As [`Rule::iptables`].
+    pub iptables: Option<Name>,
+    /// As [`Rule::counted`].
+    pub counted: Option<Name>,
+}
+
+impl From<&Rule> for KnownRule {
+    fn from(rule: &Rule) -> Self {
+        let Rule { handle, text, iptables, counted } = rule;
+        let name = |text: &Option<String>| text.as_ref().map(Name::from);
+        Self { handle: *handle, text: text.into(), iptables: name(iptables), counted: name(counted) }
+    }
+}
+
+impl KnownRule {
     /// The text with what the rule has counted.
     #[must_use]
-    pub fn counted_text(&self) -> &str {
-        self.counted.as_deref().unwrap_or(&self.text)
+    pub fn counted_text(&self) -> &Name {
+        self.counted.as_ref().unwrap_or(&self.text)
     }
 }
 

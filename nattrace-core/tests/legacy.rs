@@ -8,7 +8,7 @@ use nattrace_core::event::{
     Body, ConntrackChange, ConntrackEvent, HookPoint, HookVerdict, LegacyChange, LegacyRule, Manip, NfFamily,
     TraceType,
 };
-use nattrace_core::journey::{DropCause, Journey, KernelDrop, Outcome, RewrittenBy, StepKind};
+use nattrace_core::journey::{DropCause, Journey, Outcome, RewrittenBy, StepKind};
 use nattrace_core::packet::Packet;
 use nattrace_core::ruleset::legacy::{Chain, Listing, Table};
 
@@ -138,10 +138,8 @@ fn without_a_listing_nothing_is_made_up() {
     drop_in_forward(&mut stream, &syn);
     let journey = only(&stream);
     assert_eq!(rules(&journey), [(1, None, None, false), (2, None, None, true)]);
-    let Outcome::Dropped(DropCause::Kernel(KernelDrop { hook, .. })) = &journey.outcome else {
-        panic!("{journey:?}")
-    };
-    assert_eq!(*hook, Some(HookPoint::Forward));
+    let Outcome::Dropped(DropCause::Kernel(drop)) = &journey.outcome else { panic!("{journey:?}") };
+    assert_eq!(drop.hook, Some(HookPoint::Forward));
 }
 
 #[test]

@@ -138,6 +138,29 @@ fn tuple(ctx: &SkBuffContext, at: u32, kind: u16) -> Option<(Key, u32)> {
     Some((key, (u32::from(head[0]) + 3) & !3))
 }
 
+/// Whether the headers of a packet that is not tracked are those of one that was selected, or what answers it. Where there
+/// is a trace table, that knows.
+#[inline(always)]
+pub(crate) fn has_selected_headers(key: &Key) -> bool {
+    let this = Answer::of(key, 0);
+    let other = Answer { saddr: key.daddr, daddr: key.saddr, sport: key.dport, dport: key.sport, ..this };
+    selects_by_headers() && (FOLLOWED.get_ptr(this).is_some() || FOLLOWED.get_ptr(other).is_some())
+}
+
+/// Notes the headers of a selected packet.
+#[inline(always)]
+pub(crate) fn note_headers(key: &Key) {
+    if selects_by_headers() {
+        let _ = FOLLOWED.insert(Answer::of(key, 0), 1, 0);
+    }
+}
+
+/// Whether programs select, and follow what they have selected.
+#[inline(always)]
+pub(crate) fn selects_by_headers() -> bool {
+    filter!(marked) == 0 && filter!(follow) == 1
+}
+
 /// Has the messages of a connection pass.
 #[inline(always)]
 pub(crate) fn pass(original: &[u8; nattrace_common::record::TUPLE_BYTES]) {

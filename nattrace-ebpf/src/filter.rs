@@ -200,12 +200,12 @@ fn parse_to(ethertype: u16, network: u64) -> Option<(Key, Option<u64>)> {
     Some((key, first_fragment.then_some(transport)))
 }
 
-/// Whether nf_tables can have marked the packet for the connection it is of, of which conntrack has not told yet:
-/// the trace table knows the headers of followed connections before that. Criteria of single packets (mark,
-/// flags, device) do not count then.
+/// Whether nf_tables can have marked the packet for the connection it is of, of which conntrack has not told yet, or never
+/// does: the trace table knows the headers of followed connections, and of what answers. Criteria of single packets
+/// (mark, flags, device) do not count then.
 #[inline(always)]
 pub(crate) fn marked_for_connection(key: &Key) -> bool {
-    filter!(marked) == 1 && filter!(follow) == 1 && filter!(by_packet) == 1 && matches_either_way(key)
+    filter!(marked) == 1 && filter!(follow) == 1 && matches_either_way(key)
 }
 
 /// Whether the criteria of connections match one of the two directions.
@@ -229,10 +229,11 @@ fn swapped(key: &Key) -> bool {
     between(key, (&key.daddr, key.dport), (&key.saddr, key.sport))
 }
 
-/// Whether the filter with source and destination swapped matches: replies, where no connection is tracked.
+/// Whether the filter with source and destination swapped matches: what may be a reply, where no connection is tracked,
+/// until nf_tables marks it or does not.
 #[inline(always)]
 pub(crate) fn mirrored(key: &Key) -> bool {
-    filter!(mirror) == 1 && swapped(key)
+    filter!(mirror) == 1 && filter!(marked) == 1 && swapped(key)
 }
 
 #[inline(always)]

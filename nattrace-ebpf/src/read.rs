@@ -388,6 +388,13 @@ impl Skb {
         if net == 0 { Some(0) } else { watched(net) }
     }
 
+    /// `skb->pkt_type`: `PACKET_*`; all ones where it is not known.
+    #[inline(always)]
+    pub(crate) fn packet_type(self) -> u32 {
+        let byte: Option<u8> = at(self.0, field!(skb_pkt_type_byte));
+        byte.map_or(u32::MAX, |byte| u32::from(byte >> (field!(skb_pkt_type_bit) & 7)) & 7)
+    }
+
     /// Address of the network header, as the stack knows it.
     #[inline(always)]
     pub(crate) fn network_header(self) -> u64 {
@@ -500,9 +507,7 @@ impl Skb {
         target.forwarding = forwarding.map_or(u32::MAX, |on| u32::from(on != 0));
         let dst: u64 = at::<u64>(self.0, field!(skb_refdst)).unwrap_or(0) & !1;
         target.mtu = at(at(dst, field!(dst_dev)).unwrap_or(0), field!(dev_mtu)).unwrap_or(u32::MAX);
-        let packet_type: Option<u8> = at(self.0, field!(skb_pkt_type_byte));
-        target.packet_type =
-            packet_type.map_or(u32::MAX, |byte| u32::from(byte >> (field!(skb_pkt_type_bit) & 7)) & 7);
+        target.packet_type = self.packet_type();
         let (ct, ctinfo) = self.connection();
         target.tracked = if field!(skb_nfct) == ABSENT { u32::MAX } else { u32::from(ct != 0) };
         target.ctinfo = ctinfo;

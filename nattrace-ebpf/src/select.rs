@@ -158,7 +158,8 @@ pub(crate) fn received<const TYPED: bool>(given: Skb<TYPED>) {
     }
     set_current(Skb(0));
     let Some(key) = parse(given.ethertype(), network) else { return };
-    if !(matches(&key, || skb.mark()) && iif_matches(skb.device()) || mirrored(&key)) {
+    let followed = connection::has_selected_headers(&key);
+    if !(followed || matches(&key, || skb.mark()) && iif_matches(skb.device()) || mirrored(&key)) {
         return;
     }
     let Some(netns) = skb.watched_netns() else { return };
@@ -171,7 +172,10 @@ pub(crate) fn received<const TYPED: bool>(given: Skb<TYPED>) {
         }
         return;
     }
-    let state = if within_rate() { admitted() } else { State::REFUSED };
+    let state = if followed || within_rate() { admitted() } else { State::REFUSED };
+    if state == State::SELECTED {
+        connection::note_headers(&key);
+    }
     if let Some(entry) = remember(skb, network, netns, state, 0, 0)
         && state == State::SELECTED
     {
@@ -280,7 +284,7 @@ pub(crate) fn consider(skb: Skb, netns: u32, place: Selection) -> Option<&'stati
         return None;
     }
     let network = skb.network_header();
-    let followed = is_followed(skb);
+    let followed = is_followed(skb) || has_selected_headers(skb, network);
     if !followed && !asked_for(skb, network, place) {
         return None;
     }
@@ -291,7 +295,20 @@ pub(crate) fn consider(skb: Skb, netns: u32, place: Selection) -> Option<&'stati
         return None;
     }
     follow_connection(skb);
+    if connection::selects_by_headers()
+        && let Some(key) = parse(skb.ethertype(), network)
+    {
+        connection::note_headers(&key);
+    }
     Some(entry)
+}
+
+/// Whether a packet that conntrack has not seen has headers of what is followed.
+#[inline(always)]
+fn has_selected_headers(skb: Skb, network: u64) -> bool {
+    connection::selects_by_headers()
+        && skb.connection().0 == 0
+        && parse(skb.ethertype(), network).is_some_and(|key| connection::has_selected_headers(&key))
 }
 
 /// The entry of a selected packet, or of one that is selected now.
@@ -313,7 +330,15 @@ pub(crate) fn selected_or_considered(skb: Skb, netns: u32) -> Option<&'static mu
 /// that redirects, sends it on.
 #[inline(always)]
 fn passes_by(skb: Skb, entry: &Entry) -> bool {
-    entry.state == State::CANDIDATE && entry.hook == 0 && !skb.is_routed() && within_rate()
+    /// include/uapi/linux/if_packet.h
+    const PACKET_HOST: u32 = 0;
+    // Where no probe tells of hooks, a packet for this host may have been in any, and lost its route since.
+    let may_have_been_judged = filter!(ends_probed) == 0 && skb.packet_type() == PACKET_HOST;
+    entry.state == State::CANDIDATE
+        && entry.hook == 0
+        && !may_have_been_judged
+        && !skb.is_routed()
+        && within_rate()
 }
 
 /// The kernel drops a packet.

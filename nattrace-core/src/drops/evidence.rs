@@ -13,6 +13,7 @@ pub(crate) const EHOSTUNREACH: i32 = 113;
 
 /// One drop, as far as it is known.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each of them true or not")]
 pub struct Evidence<'a> {
     /// The kernel's reason, without `SKB_DROP_REASON_`; `None` before 5.17.
     pub reason: Option<&'a str>,
@@ -34,6 +35,8 @@ pub struct Evidence<'a> {
     pub leaving: bool,
     /// No more connections may wait for the socket that it was for.
     pub queue_full: bool,
+    /// This host sends it, and within OUTPUT what it is routed by had changed: its mark or an address.
+    pub rerouted: bool,
     /// Whom its route hands it to.
     pub next_hop: Option<IpAddr>,
     /// Since it was seen before: nanoseconds.
@@ -85,6 +88,12 @@ pub(super) enum Fact {
     QueueFull,
     /// The destination is a multicast address.
     ToGroup,
+    /// It was for this host and no other.
+    ForOne,
+    /// It was for all or for a group.
+    ForMany,
+    /// This host sends it, and within OUTPUT its mark or an address had changed.
+    Rerouted,
     /// Conntrack had just found its table full.
     TableFull,
     /// In a hook where conntrack takes packets in, and it has not taken this one.
@@ -127,6 +136,12 @@ impl Fact {
             Self::FrameForAnother => drop.circumstances.frame == Some(FrameTo::Other),
             Self::WrongHeaderChecksum => drop.circumstances.header_checksum == Some(false),
             Self::QueueFull => drop.queue_full,
+            Self::ForOne => drop.circumstances.frame == Some(FrameTo::Host) && !is_for_many(packet),
+            Self::ForMany => {
+                is_for_many(packet)
+                    || matches!(drop.circumstances.frame, Some(FrameTo::Broadcast | FrameTo::Multicast))
+            }
+            Self::Rerouted => drop.rerouted,
             Self::ToGroup => packet.destination.is_some_and(|end| end.addr.is_multicast()),
             Self::TableFull => drop.circumstances.table_full && drop.is_not_taken(),
             Self::NotTaken => drop.is_not_taken(),
@@ -162,6 +177,9 @@ impl Fact {
             Self::WrongHeaderChecksum => "the IPv4 header's checksum wrong".to_owned(),
             Self::QueueFull => "the listening socket's queue full".to_owned(),
             Self::ToGroup => "to a multicast address".to_owned(),
+            Self::ForOne => "for this host alone".to_owned(),
+            Self::ForMany => "for all or a group".to_owned(),
+            Self::Rerouted => "mark or address changed in output".to_owned(),
             Self::TableFull => "conntrack's table full".to_owned(),
             Self::NotTaken => "without an entry, in prerouting or output".to_owned(),
             Self::NotConfirmed => "entry not confirmed, in input or postrouting".to_owned(),
@@ -188,11 +206,20 @@ impl<'a> Evidence<'a> {
             circumstances: Circumstances::default(),
             leaving: false,
             queue_full: false,
+            rerouted: false,
             next_hop: None,
             waited_ns: None,
             device: None,
         }
     }
+}
+
+/// Whether its address says that it is for a group or for all; a subnet's own broadcast address does not.
+fn is_for_many(packet: &Packet) -> bool {
+    packet.destination.is_some_and(|end| match end.addr {
+        IpAddr::V4(addr) => addr.is_multicast() || addr.is_broadcast(),
+        IpAddr::V6(addr) => addr.is_multicast(),
+    })
 }
 
 impl Evidence<'_> {
@@ -212,6 +239,7 @@ impl Evidence<'_> {
 
     fn is_not_taken(&self) -> bool {
         matches!(self.hook, Some(HookPoint::Prerouting | HookPoint::Output))
+            && !self.rerouted
             && self.circumstances.conntrack == Some(Attached::Nothing)
     }
 
@@ -221,24 +249,28 @@ impl Evidence<'_> {
                 if status & IPS_CONFIRMED == 0 && (status & IPS_NAT_MASK != 0) == nat)
     }
 
-    /// Puts what is known in the place of `DESTINATION`, `SOURCE`, `DEVICE`, `PORT`, `NEXTHOP` and `WAITED`; what is not
+    /// Puts what is known in the place of `DESTINATION`, `SOURCE`, `DEVICE`, `PORT`, `NEXTHOP`, `MARK` and `WAITED`; what is not
     /// known of the first four stays.
     pub(super) fn fill(&self, text: &str) -> String {
         let addr = |end: Option<Endpoint>| end.map(|end| end.addr.to_string());
-        let port = self.packet.destination.and_then(|end| end.port).map(|port| port.to_string());
-        let next_hop = self.next_hop.map_or_else(|| "the next hop".to_owned(), |addr| addr.to_string());
-        let waited = self.waited_ns.map_or_else(|| "some time".to_owned(), waited);
-        let names = [
-            ("DESTINATION", addr(self.packet.destination)),
-            ("SOURCE", addr(self.packet.source)),
-            ("DEVICE", self.device.map(str::to_owned)),
-            ("PORT", port),
-            ("NEXTHOP", Some(next_hop)),
-            ("WAITED", Some(waited)),
+        let port = || self.packet.destination?.port.map(|port| port.to_string());
+        let next_hop = || self.next_hop.map_or_else(|| "the next hop".to_owned(), |addr| addr.to_string());
+        let waited = || self.waited_ns.map_or_else(|| "some time".to_owned(), waited);
+        let names: [(&str, &dyn Fn() -> Option<String>); 7] = [
+            ("DESTINATION", &|| addr(self.packet.destination)),
+            ("SOURCE", &|| addr(self.packet.source)),
+            ("DEVICE", &|| self.device.map(str::to_owned)),
+            ("PORT", &port),
+            ("NEXTHOP", &|| Some(next_hop())),
+            ("MARK", &|| Some(format!("{:#x}", self.packet.mark))),
+            ("WAITED", &|| Some(waited())),
         ];
         let mut filled = text.to_owned();
         for (name, value) in names {
-            if let Some(value) = value {
+            // Most texts have none of them.
+            if filled.contains(name)
+                && let Some(value) = value()
+            {
                 filled = filled.replace(name, &value);
             }
         }

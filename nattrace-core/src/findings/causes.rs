@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::journey::{DropCause, Journey, JourneyId, KernelDrop, Outcome};
+use crate::name::Name;
 
 /// Causes that are kept apart; the drops of others are counted together.
 const MAX_CAUSES: usize = 1000;
@@ -13,7 +14,7 @@ enum Key {
     /// A rule, or the policy of a chain: where it is.
     Rules(String),
     /// The kernel: the cause, or what it gives for one; and the device.
-    Kernel(String, Option<String>),
+    Kernel(String, Option<Name>),
     /// More causes than are kept apart.
     Others,
 }
@@ -73,7 +74,8 @@ fn describe(cause: &DropCause) -> (Key, String) {
             let text = format!("the policy of {} {table} {chain}", backend.owner(*family));
             (Key::Rules(text.clone()), text)
         }
-        DropCause::Kernel(KernelDrop { cause, reason, function, device, text, .. }) => {
+        DropCause::Kernel(drop) => {
+            let KernelDrop { cause, reason, function, device, text, .. } = &**drop;
             let given =
                 || format!("{} {}", reason.as_deref().unwrap_or(""), function.as_deref().unwrap_or(""));
             let key = cause.map_or_else(given, str::to_owned);
@@ -92,11 +94,11 @@ mod tests {
         let drop = |text: &str, device: &str| {
             let drop = KernelDrop {
                 cause: Some("neighbour-failed"),
-                device: Some(device.to_owned()),
-                text: text.to_owned(),
+                device: Some(device.into()),
+                text: text.into(),
                 ..KernelDrop::default()
             };
-            describe(&DropCause::Kernel(drop))
+            describe(&DropCause::Kernel(Box::new(drop)))
         };
         let (first, second, other) =
             (drop("waited 3.0 s", "a"), drop("waited 3.1 s", "a"), drop("waited", "b"));

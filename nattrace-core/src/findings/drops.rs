@@ -18,7 +18,8 @@ pub fn find(journey: &Journey) -> Vec<Finding> {
     };
     // A socket that is gone, or a route that is missing, is as missing for replies as for others.
     if matches!(cause, DropCause::Rule { .. } | DropCause::Policy { .. })
-        && let Some(reply) = reply_dropped(journey, found.as_ref())
+        && let Some(reply) =
+            reply_dropped(journey, found.as_ref()).or_else(|| syn_ack_dropped(journey, found.as_ref()))
     {
         findings.push(reply);
     }
@@ -107,11 +108,18 @@ fn dropped_by_kernel(journey: &Journey, drop: &KernelDrop) -> Option<Finding> {
     })?;
     let text = match check {
         Some(check) => format!("{text} {check}"),
-        None => text.clone(),
+        None => text.to_string(),
     };
     let certainty = if drop.likely { Certainty::Likely } else { Certainty::Certain };
     let code = drop.cause.unwrap_or("dropped-by-kernel");
-    Some(Finding { code, text, fix: fix.iter().cloned().collect(), certainty, steps: vec![at], near: None })
+    Some(Finding {
+        code,
+        text,
+        fix: fix.iter().map(ToString::to_string).collect(),
+        certainty,
+        steps: vec![at],
+        near: None,
+    })
 }
 
 /// A packet can only be a reply when the first packet of its connection got through here: conntrack confirms
@@ -148,6 +156,22 @@ fn reply_dropped(journey: &Journey, cause: Option<&Finding>) -> Option<Finding> 
     Some(Finding {
         code,
         text,
+        fix: Vec::new(),
+        certainty: Certainty::Certain,
+        steps: cause.map(|finding| finding.steps.clone()).unwrap_or_default(),
+        near: None,
+    })
+}
+
+/// Where conntrack does not know a connection, its second packet says by itself what it is.
+fn syn_ack_dropped(journey: &Journey, cause: Option<&Finding>) -> Option<Finding> {
+    if !journey.packet.is_syn_ack() || journey.connection.as_ref().is_some_and(|c| c.direction.is_some()) {
+        return None;
+    }
+    Some(Finding {
+        code: "reply-dropped",
+        text: "It is a reply, a SYN-ACK: its sender got the SYN, and the way back is not let through."
+            .to_owned(),
         fix: Vec::new(),
         certainty: Certainty::Certain,
         steps: cause.map(|finding| finding.steps.clone()).unwrap_or_default(),

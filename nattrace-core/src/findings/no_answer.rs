@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::{Certainty, Finding, is_plain};
 use crate::event::{HookPoint, Manip, NetnsId};
 use crate::journey::{Journey, Outcome, RouteDecision, StepKind};
+use crate::name::Name;
 use crate::neighbour::{Neighbour, NeighbourQuery};
 use crate::packet::Endpoint;
 
@@ -13,8 +14,8 @@ use crate::packet::Endpoint;
 pub(crate) struct Way {
     /// Where it left.
     netns: NetnsId,
-    came_by: Option<String>,
-    device: String,
+    came_by: Option<Name>,
+    device: Name,
     /// The devices are those of its hooks: what is below them, a bond's or a bridge's port, is not what rules and
     /// neighbours know.
     devices_of_hooks: bool,
@@ -86,7 +87,7 @@ impl Way {
 
     /// Who is to have the packet next, and in which namespace that is known.
     pub(crate) fn neighbour(&self) -> (NetnsId, NeighbourQuery) {
-        (self.netns, NeighbourQuery { device: self.device.clone(), address: self.next_hop() })
+        (self.netns, NeighbourQuery { device: self.device.to_string(), address: self.next_hop() })
     }
 
     fn next_hop(&self) -> IpAddr {
@@ -218,8 +219,8 @@ mod tests {
     fn way() -> Way {
         Way {
             netns: 1,
-            came_by: Some("eth0".to_owned()),
-            device: "eth1".to_owned(),
+            came_by: Some("eth0".into()),
+            device: "eth1".into(),
             devices_of_hooks: true,
             gateway: None,
             source: end(1, 4000),
@@ -259,7 +260,7 @@ mod tests {
             Way { source_nat: SourceNat::Mapped, ..way() },
             Way { destination_written: false, ..way() },
             Way { came_by: None, ..way() },
-            Way { device: "eth0".to_owned(), ..way() },
+            Way { device: "eth0".into(), ..way() },
             Way { devices_of_hooks: false, ..way() },
         ] {
             assert_eq!(other.without_way_back(None), None);
@@ -269,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_packet_that_goes_back_where_it_came_from_needs_another_source() {
-        let hairpin = Way { device: "eth0".to_owned(), ..way() };
+        let hairpin = Way { device: "eth0".into(), ..way() };
         let finding = hairpin.without_answer("1 SYN", None);
         assert_eq!((finding.code, finding.certainty), ("hairpin-without-snat", Certainty::Likely));
         assert!(
@@ -280,8 +281,7 @@ mod tests {
         let routed = Way { gateway: Some([10, 0, 0, 9].into()), ..hairpin.clone() };
         assert_eq!(routed.without_answer("1 SYN", None).code, "no-answer");
         assert_eq!(
-            Way { device: "a;b".to_owned(), came_by: Some("a;b".to_owned()), ..hairpin }
-                .masquerade("hairpin"),
+            Way { device: "a;b".into(), came_by: Some("a;b".into()), ..hairpin }.masquerade("hairpin"),
             Vec::<String>::new()
         );
     }

@@ -4,6 +4,7 @@
 //! (`ending`). What has ended waits until its rule texts are known and is then completed (`release`). There
 //! is no clock here: time is what events and [`Assembler::expire`] say.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rustc_hash::FxHashMap;
@@ -30,7 +31,8 @@ use crate::event::{
     NetnsId, NfFamily, PacketId, Rewrite, RouteRef, Source, Verdict, Writer,
 };
 use crate::filter::Filter;
-use crate::packet::Packet;
+use crate::name::Name;
+use crate::packet::{Packet, PayloadKey};
 use crate::ruleset::{History, legacy};
 
 /// Losses that are remembered, to mark the journeys they may have hurt.
@@ -146,7 +148,7 @@ pub struct Assembler {
     pub(super) names: Names,
     pub(super) rulesets: BTreeMap<NetnsId, History>,
     pub(super) legacy: legacy::History,
-    pub(super) own_tables: BTreeSet<(NetnsId, NfFamily, String)>,
+    pub(super) own_tables: BTreeMap<(NetnsId, NfFamily), BTreeSet<String>>,
     pub(super) opens: Slots<Open>,
     /// Flows without a connection that `--oif` lets through.
     pub(super) untracked_out: BTreeSet<(NetnsId, Tuple)>,
@@ -180,7 +182,7 @@ impl Assembler {
             names: Names::default(),
             rulesets: BTreeMap::new(),
             legacy: legacy::History::default(),
-            own_tables: BTreeSet::new(),
+            own_tables: BTreeMap::new(),
             opens: Slots::default(),
             untracked_out: BTreeSet::new(),
             identity: Identity::default(),
@@ -205,51 +207,55 @@ impl Assembler {
 
     /// Takes one event. Events of one packet must come in the order they happened; those of different sources may be
     /// apart by any time, so that only [`Body::Clock`] and [`Assembler::expire`] tell how late it is.
-    pub fn push(&mut self, event: Event) {
+    pub fn push(&mut self, event: impl Borrow<Event>) {
+        self.observe(event.borrow());
+    }
+
+    fn observe(&mut self, event: &Event) {
         self.counters.event(&event.body);
         let at = Moment { time_ns: event.time_ns, cpu: event.cpu, netns: event.netns };
-        match event.body {
-            Body::Hook(hook) => self.hook(at, &hook),
-            Body::HookReturn(back) => self.hook_return(at, &back),
-            Body::Rewrite(rewrite) => self.rewrite(at, &rewrite),
-            Body::NftTrace(trace) => self.trace(at, &trace),
-            Body::LegacyRule(rule) => self.change(rule.packet, |open| open.legacy_rule(at, &rule)),
-            Body::Receive(device) => self.device(at, &device, DeviceStep::Receive),
-            Body::Transmit(device) => self.device(at, &device, DeviceStep::Transmit),
+        match &event.body {
+            Body::Hook(hook) => self.hook(at, hook),
+            Body::HookReturn(back) => self.hook_return(at, back),
+            Body::Rewrite(rewrite) => self.rewrite(at, rewrite),
+            Body::NftTrace(trace) => self.trace(at, trace),
+            Body::LegacyRule(rule) => self.change(rule.packet, |open| open.legacy_rule(at, rule)),
+            Body::Receive(device) => self.device(at, device, DeviceStep::Receive),
+            Body::Transmit(device) => self.device(at, device, DeviceStep::Transmit),
             Body::Deliver(deliver) => self.deliver(at, deliver),
             Body::Writer(writer) => self.writer(at, writer),
             Body::Drop(drop) => self.dropped(at, drop),
-            Body::End { packet, function } => self.freed(at, packet, function),
-            Body::Left { packet } => self.change(packet, |open| {
+            Body::End { packet, function } => self.freed(at, *packet, function.as_deref()),
+            Body::Left { packet } => self.change(*packet, |open| {
                 open.seen(at);
                 open.ending.left = true;
                 open.ending.over(at.time_ns);
             }),
-            Body::Conntrack(change) => self.conntrack(at, &change),
-            Body::Commit(commit) => self.rulesets.entry(at.netns).or_default().commit(at.time_ns, &commit),
-            Body::Ruleset(listing) => self.rulesets.entry(at.netns).or_default().list(at.time_ns, &listing),
-            Body::SetAnswer(answer) => self.answers.answer(at.netns, at.time_ns, answer),
-            Body::LegacyRuleset(listing) => self.legacy.list(at.netns, at.time_ns, listing),
-            Body::LegacyChange(change) => self.legacy.change(at.time_ns, change),
-            Body::Link(link) => self.names.link(at.netns, link.index, link.name),
-            Body::Namespace { name } => self.names.namespace(at.netns, name),
+            Body::Conntrack(change) => self.conntrack(at, change),
+            Body::Commit(commit) => self.rulesets.entry(at.netns).or_default().commit(at.time_ns, commit),
+            Body::Ruleset(listing) => self.rulesets.entry(at.netns).or_default().list(at.time_ns, listing),
+            Body::SetAnswer(answer) => self.answers.answer(at.netns, at.time_ns, answer.clone()),
+            Body::LegacyRuleset(listing) => self.legacy.list(at.netns, at.time_ns, listing.clone()),
+            Body::LegacyChange(change) => self.legacy.change(at.time_ns, *change),
+            Body::Link(link) => self.names.link(at.netns, link.index, (&link.name).into()),
+            Body::Namespace { name } => self.names.namespace(at.netns, name.as_ref().map(Name::from)),
             Body::OwnTable { family, name } => {
-                self.own_tables.insert((at.netns, family, name));
+                self.own_tables.entry((at.netns, *family)).or_default().insert(name.clone());
             }
             Body::Fib(answer) => {
-                self.answered(at.netns, &answer);
-                self.answered_back(at.netns, &answer);
+                self.answered(at.netns, answer);
+                self.answered_back(at.netns, answer);
             }
             // Of a conversation, or of the recording: not of a journey.
             Body::Neighbour(_) | Body::Full => {}
-            Body::HeldBack { packets } => self.counters.held_back += packets,
+            Body::HeldBack { packets } => self.counters.held_back += *packets,
             Body::Clock { .. } => self.expire(at.time_ns),
             Body::Loss(loss) => {
-                self.counters.loss(&loss);
+                self.counters.loss(loss);
                 if loss.source == Source::Probes {
                     self.legacy.may_have_changed(loss.first_ns, loss.last_ns);
                 }
-                self.losses.push_back(loss);
+                self.losses.push_back(loss.clone());
                 if self.losses.len() > MAX_LOSSES {
                     self.losses.pop_front();
                 }
@@ -356,11 +362,12 @@ impl Assembler {
     /// Changes a journey, keeping what it is found by.
     pub(super) fn with(&mut self, seq: u64, change: impl FnOnce(&mut Open)) {
         let Some(open) = self.opens.get_mut(seq) else { return };
-        let before = open.header.clone();
+        let before = PayloadKey::of(&open.header);
+        let ends = (open.header.source, open.header.destination);
         change(open);
         self.memory.replace(open.accounted, open.account());
-        self.identity.reshaped(seq, &before, &open.header);
-        if (before.source, before.destination) != (open.header.source, open.header.destination) {
+        self.identity.reshaped(seq, before, &open.header);
+        if ends != (open.header.source, open.header.destination) {
             self.kin.goes_between(seq, open.netns, &open.header);
         }
         self.ask_tables(seq);
@@ -448,7 +455,7 @@ impl Assembler {
         at: Moment,
         route: Option<&RouteRef>,
         (hook_in, hook_out): (&Option<DeviceRef>, &Option<DeviceRef>),
-        oif: Option<&String>,
+        oif: Option<&Name>,
     ) -> Routed {
         let device = route.and_then(|r| r.oif.as_ref());
         Routed {
@@ -549,7 +556,7 @@ impl Assembler {
         }
     }
 
-    fn deliver(&mut self, at: Moment, deliver: Deliver) {
+    fn deliver(&mut self, at: Moment, deliver: &Deliver) {
         let Some(seq) = self.moving(at, deliver.packet, deliver.header.as_ref(), Begins::No) else { return };
         self.with(seq, |open| {
             open.seen(at);
@@ -561,25 +568,25 @@ impl Assembler {
                 && queue.waiting > queue.most
                 && open.begins_connection()
             {
-                return open.overflowed(at, deliver.function);
+                return open.overflowed(at, (&deliver.function).into());
             }
-            open.delivered(at, Some(deliver.function));
+            open.delivered(at, Some((&deliver.function).into()));
         });
     }
 
-    fn writer(&mut self, at: Moment, writer: Writer) {
+    fn writer(&mut self, at: Moment, writer: &Writer) {
         let Some(seq) = self.moving(at, writer.packet, Some(&writer.header), Begins::No) else { return };
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &writer.header);
-            open.writer = Some(writer.function);
+            open.writer = Some((&writer.function).into());
         });
     }
 
-    fn dropped(&mut self, at: Moment, drop: DropEvent) {
+    fn dropped(&mut self, at: Moment, drop: &DropEvent) {
         let (reason, function) = (drop.reason.as_deref(), drop.function.as_deref());
         if drops::is_consumption(reason) {
-            return self.freed(at, drop.packet, drop.function);
+            return self.freed(at, drop.packet, function);
         }
         if drops::is_capture(function) {
             return self.change(drop.packet, |open| open.seen(at));
@@ -596,21 +603,21 @@ impl Assembler {
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &drop.header);
-            let met = Met::of(&drop);
-            let reported =
-                KernelDrop { reason: drop.reason, function: drop.function, device, ..KernelDrop::default() };
+            let met = Met::of(drop);
+            let (reason, function) = (reason.map(Name::from), function.map(Name::from));
+            let reported = KernelDrop { reason, function, device, ..KernelDrop::default() };
             open.dropped(at, reported, met);
         });
         self.asks_back(seq);
     }
 
-    fn freed(&mut self, at: Moment, packet: PacketId, function: Option<String>) {
-        let capture = drops::is_capture(function.as_deref());
+    fn freed(&mut self, at: Moment, packet: PacketId, function: Option<&str>) {
+        let capture = drops::is_capture(function);
         self.change(packet, |open| {
             open.seen(at);
             if !capture {
                 open.ending.freed = true;
-                open.ending.freed_by = function;
+                open.ending.freed_by = function.map(Name::from);
                 open.ending.over(at.time_ns);
             }
         });

@@ -2,9 +2,10 @@
 //! with what the user asked for, to the packet that was asked for.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use super::{JourneyId, RuleRef};
 use crate::conntrack::{Connection, Direction, Tuple};
@@ -38,8 +39,10 @@ pub(super) struct Known {
     /// The first journeys of each way that packets of it went: a digest of direction, way and end.
     ways: Vec<(u64, JourneyId)>,
     /// Journeys of its packets that are not told yet.
-    pub(super) under_way: Vec<u64>,
+    pub(super) under_way: SmallVec<[u64; 2]>,
     touched: u64,
+    /// As of which [`Connections::claims`] it is found by all that it is known by.
+    claimed: u64,
 }
 
 /// Ways that are remembered for a connection: both directions before and after it is established, and a few changes
@@ -70,12 +73,22 @@ pub(super) struct Connections {
     entries: FxHashMap<u64, Box<Known>>,
     by_key: FxHashMap<u64, u64>,
     by_id: FxHashMap<(NetnsId, u32), u64>,
-    by_tuple: BTreeMap<EndsKey, (u64, Direction)>,
+    /// Ports and addresses are of strangers' choice: its hashes are keyed. It is never gone through.
+    by_tuple: HashMap<EndsKey, (u64, Direction), foldhash::quality::RandomState>,
     /// When each was touched, and which; the oldest first. A time that is no more the entry's own is renewed when its turn
     /// comes.
     touches: BinaryHeap<Reverse<(u64, u64)>>,
     next: u64,
     clock: u64,
+    /// How often a name of a connection was taken by another.
+    claims: u64,
+}
+
+/// Of [`Known::claimed`]: as of none.
+const UNCLAIMED: u64 = u64::MAX;
+
+fn of((index, _): (u64, Direction)) -> u64 {
+    index
 }
 
 /// A tuple as it is compared: protocols without ports have none, however the source writes that.
@@ -92,7 +105,7 @@ fn key(netns: NetnsId, tuple: Tuple) -> EndsKey {
 }
 
 /// The tuple conntrack makes of a packet (`nf_ct_get_tuple`); none for fragments and ICMP errors.
-pub(super) fn tuple_of(packet: &Packet) -> Option<Tuple> {
+pub(crate) fn tuple_of(packet: &Packet) -> Option<Tuple> {
     let (protocol, mut source, mut destination) = (packet.protocol?, packet.source?, packet.destination?);
     if protocol::has_ports(protocol) {
         source.port?;
@@ -156,7 +169,8 @@ impl Connections {
             let index = self.next;
             self.next += 1;
             let found = seen.is_confirmed() == Some(true);
-            self.entries.insert(index, Box::new(Known { netns, found, ..Known::default() }));
+            self.entries
+                .insert(index, Box::new(Known { netns, found, claimed: UNCLAIMED, ..Known::default() }));
             self.touches.push(Reverse((0, index)));
             index
         });
@@ -164,9 +178,9 @@ impl Connections {
         if let Some(known) = self.entries.get_mut(&index) {
             known.touched = self.clock;
             let mine = &mut known.connection;
+            let before = mine.clone();
             if seen.key != 0 {
                 mine.key = seen.key;
-                self.by_key.insert(seen.key, index);
             }
             mine.status = match (mine.status, seen.status) {
                 (Some(a), Some(b)) => Some(a | b),
@@ -176,14 +190,26 @@ impl Connections {
             mine.id = seen.id.or(mine.id);
             mine.original = seen.original.or(mine.original);
             mine.reply = seen.reply.or(mine.reply);
-            if let Some(id) = mine.id {
-                self.by_id.insert((netns, id), index);
-            }
-            if let Some(reply) = mine.reply {
-                self.by_tuple.insert(key(netns, reply), (index, Direction::Reply));
-            }
-            if let Some(original) = mine.original {
-                self.by_tuple.insert(key(netns, original), (index, Direction::Original));
+            // Most of what is seen is known, and found by all that it is known by.
+            let home = known.netns == netns;
+            if !home || known.claimed != self.claims || before != *mine {
+                let mut lost = false;
+                let mut taken = |from: Option<u64>| lost |= from.is_some_and(|from| from != index);
+                if seen.key != 0 {
+                    taken(self.by_key.insert(seen.key, index));
+                }
+                if let Some(id) = mine.id {
+                    taken(self.by_id.insert((netns, id), index));
+                }
+                if let Some(reply) = mine.reply {
+                    taken(self.by_tuple.insert(key(netns, reply), (index, Direction::Reply)).map(of));
+                }
+                if let Some(original) = mine.original {
+                    taken(self.by_tuple.insert(key(netns, original), (index, Direction::Original)).map(of));
+                }
+                self.claims += u64::from(lost);
+                // All that it is known by was claimed, but for a key that was not seen.
+                known.claimed = if home && mine.key == seen.key { self.claims } else { UNCLAIMED };
             }
         }
         while self.entries.len() > MAX_CONNECTIONS {
@@ -205,7 +231,8 @@ impl Connections {
     }
 
     fn unindex(&mut self, index: u64) {
-        let Some(known) = self.entries.get(&index) else { return };
+        let Some(known) = self.entries.get_mut(&index) else { return };
+        known.claimed = UNCLAIMED;
         let (c, netns) = (&known.connection, known.netns);
         if self.by_key.get(&c.key) == Some(&index) {
             self.by_key.remove(&c.key);

@@ -14,26 +14,29 @@
 //!
 //! A packet that moves on after 4. has not ended: a loopback or veth device gives it back to the stack.
 
+use ecow::eco_format;
+
 use super::gone::Reported;
 use super::open::{Draft, Open, Place, Visit};
 use super::{DropCause, KernelDrop, Outcome, StepKind};
 use crate::drops;
 use crate::event::{HookPoint, HookVerdict};
+use crate::name::Name;
 
 /// What is known of the end so far.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
     /// Index of the draft of the rule or policy that dropped.
     pub(super) verdict: Option<usize>,
-    pub(super) kernel: Option<KernelDrop>,
+    pub(super) kernel: Option<Box<KernelDrop>>,
     /// What that came with.
-    pub(super) reported: Option<Reported>,
+    pub(super) reported: Option<Box<Reported>>,
     /// A hook answered "drop".
     pub(super) hook: Option<HookPoint>,
     /// The buffer was freed.
     pub(super) freed: bool,
     /// By which function, where known.
-    pub(super) freed_by: Option<String>,
+    pub(super) freed_by: Option<Name>,
     pub(super) left: bool,
     /// When the last of these was seen.
     pub(super) at_ns: Option<u64>,
@@ -137,14 +140,14 @@ impl Open {
             return Outcome::Dropped(DropCause::Kernel(drop.clone()));
         }
         if let Some(hook) = self.ending.hook {
-            return Outcome::Dropped(DropCause::Kernel(KernelDrop {
+            return Outcome::Dropped(DropCause::Kernel(Box::new(KernelDrop {
                 hook: Some(hook),
-                text: format!(
+                text: eco_format!(
                     "A function hooked into {} dropped it; no rule that was traced did.",
                     hook.name()
                 ),
                 ..KernelDrop::default()
-            }));
+            })));
         }
         let freed = self.ending.freed;
         let freed_by = self.ending.freed_by.as_deref().unwrap_or("");

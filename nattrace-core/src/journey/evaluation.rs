@@ -1,11 +1,19 @@
 //! What a trace message adds to the journey it belongs to.
 
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
 use super::open::{ChainName, Evaluation, Moment, Note, Open, Place};
 use super::route::Routed;
 use super::{Backend, RuleRef, RuleStep, StepKind, Traced};
 use crate::conntrack::{Connection, State};
 use crate::event::{HookPoint, HookVerdict, NfFamily, NftTrace, TraceMessage, TraceType, Verdict};
+use crate::name::Name;
 use crate::packet::{Packet, decode, decode_arp, has_extensions};
+
+/// Headers of a message are no longer than 80 bytes, mostly: of IPv4 with all its options, and of TCP without.
+const HEADERS: usize = 96;
 
 /// What a message of the program's own table is for; messages of other tables are rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +68,7 @@ pub(super) fn headers(trace: &NftTrace) -> Option<Packet> {
     if network.len() < least {
         return None;
     }
-    let mut bytes = network.clone();
+    let mut bytes: SmallVec<[u8; HEADERS]> = SmallVec::from_slice(network);
     if direct && !message.transport_header.is_empty() {
         bytes.resize(header_len.max(least), 0);
         bytes.extend_from_slice(&message.transport_header);
@@ -104,11 +112,11 @@ pub(super) struct Message<'a> {
     pub(super) trace: &'a NftTrace,
     pub(super) header: Option<Packet>,
     pub(super) role: Role,
-    pub(super) chain: ChainName,
+    pub(super) chain: Arc<ChainName>,
     /// The hook, when the chain is known to be a base chain.
     pub(super) hook: Option<HookPoint>,
-    pub(super) iif: Option<String>,
-    pub(super) oif: Option<String>,
+    pub(super) iif: Option<Name>,
+    pub(super) oif: Option<Name>,
 }
 
 impl Message<'_> {
@@ -189,7 +197,7 @@ impl Open {
     }
 
     /// Keeps track of which base chain is evaluated; gives its name.
-    fn evaluation(&mut self, m: &Message<'_>, visit: Option<usize>) -> ChainName {
+    fn evaluation(&mut self, m: &Message<'_>, visit: Option<usize>) -> Arc<ChainName> {
         let Some(visit) = visit.and_then(|v| self.visits.get_mut(v)) else { return m.chain.clone() };
         let begins = match &visit.evaluation {
             None => true,
@@ -210,7 +218,7 @@ impl Open {
         visit.evaluation.as_ref().map_or_else(|| m.chain.clone(), |running| running.base.clone())
     }
 
-    fn verdict(&mut self, m: &Message<'_>, visit: Option<usize>, base: ChainName) {
+    fn verdict(&mut self, m: &Message<'_>, visit: Option<usize>, base: Arc<ChainName>) {
         let message = &m.trace.message;
         let Some(verdict) = &message.verdict else { return };
         let hook = visit.and_then(|v| self.visits.get(v)).map(|v| v.hook).or(m.hook);
@@ -220,8 +228,8 @@ impl Open {
                 StepKind::Policy {
                     backend: Backend::Nft,
                     family: message.family,
-                    table: message.table.clone(),
-                    chain: message.chain.clone(),
+                    table: m.chain.table.clone(),
+                    chain: m.chain.chain.clone(),
                     verdict: verdict.clone(),
                     hook,
                 },
@@ -232,8 +240,8 @@ impl Open {
                 let rule = RuleRef {
                     backend: Backend::Nft,
                     family: message.family,
-                    table: message.table.clone(),
-                    chain: message.chain.clone(),
+                    table: m.chain.table.clone(),
+                    chain: m.chain.chain.clone(),
                     handle,
                     text: None,
                     nft_text: None,
@@ -246,7 +254,7 @@ impl Open {
                     mark: message.mark,
                 };
                 let note = Note::Rule { table_handle: m.trace.table_handle, base };
-                self.push(m.at, StepKind::Rule(step), visit, note)
+                self.push(m.at, StepKind::Rule(Box::new(step)), visit, note)
             }
             // The end of a chain: no rule, no decision.
             _ => return,

@@ -7,19 +7,18 @@ mod remedy;
 pub(super) use nat::NotRewritten;
 
 use std::cell::{Cell, RefCell};
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::assemble::Assembler;
+use super::life::CONNTRACK_PRIORITY;
 use super::open::{Draft, Note, Open};
 use super::release::Closed;
 use super::{Backend, RouteDecision, RuleRef, StepKind};
 use crate::evaluate::{Answer, Asks, Expressions, Failure, Lookup, Moment, is_for_others};
-use crate::event::{NetnsId, NfFamily, SetAnswer, Verdict};
+use crate::event::{HookPoint, NetnsId, NfFamily, SetAnswer, Verdict};
 use crate::findings::{Certainty, Finding, is_plain_element};
-use crate::ruleset::RuleName;
+use crate::ruleset::{KnownRule, RuleName};
 
 /// Sets that are asked for one packet at most.
 const MAX_QUESTIONS: usize = 8;
@@ -55,7 +54,7 @@ pub struct Question {
 }
 
 /// Expressions by the rule's text; never gone through in order.
-type Read = HashMap<String, Arc<Expressions>, BuildHasherDefault<DefaultHasher>>;
+type Read = HashMap<String, Arc<Expressions>, foldhash::quality::FixedState>;
 
 /// What was asked, and what was answered.
 #[derive(Debug, Default)]
@@ -210,6 +209,10 @@ struct Place<'a> {
     table: &'a str,
     table_handle: Option<u64>,
     time_ns: u64,
+    /// The packet answers another, as far as can be told without conntrack.
+    answers: bool,
+    /// Conntrack has not seen the packet there.
+    early: bool,
 }
 
 impl<'a> Place<'a> {
@@ -228,7 +231,11 @@ impl<'a> Place<'a> {
             _ => None,
         };
         let (netns, time_ns) = (draft.step.netns, draft.step.time_ns);
-        Some((Self { netns, backend, family, table, table_handle, time_ns }, chain, rule))
+        Some((
+            Self { netns, backend, family, table, table_handle, time_ns, answers: false, early: false },
+            chain,
+            rule,
+        ))
     }
 
     /// What its rules are numbered by.
@@ -244,10 +251,10 @@ impl<'a> Place<'a> {
         RuleRef {
             backend: self.backend,
             family: self.family,
-            table: self.table.to_owned(),
-            chain: chain.to_owned(),
+            table: self.table.into(),
+            chain: chain.into(),
             handle: rule.handle,
-            text: Some(rule.text.to_owned()),
+            text: Some(rule.text.into()),
             nft_text: None,
         }
     }
@@ -316,7 +323,9 @@ impl Assembler {
     ) -> (Option<Finding>, Vec<Question>) {
         let nothing = (None, Vec::new());
         let Some(at) = open.ending.verdict else { return nothing };
-        let Some((place, chain, rule)) = open.drafts.get(at).and_then(Place::of) else { return nothing };
+        let Some((mut place, chain, rule)) = open.drafts.get(at).and_then(Place::of) else { return nothing };
+        place.early = self.is_before_conntrack(open, at);
+        place.answers = open.packet.is_syn_ack() || self.options.filter.is_answered_by(&open.packet);
         let passed = self.ways(open, &place, at, (chain, rule));
         // A rule that asks for something drops what it was made for.
         let meant = rule.is_some_and(|handle| {
@@ -327,6 +336,24 @@ impl Assembler {
                 .is_none_or(|rule| self.answers.expressions(rule.dialect, rule.text).has_conditions())
         });
         self.nearest(open, &place, &passed, meant, considered)
+    }
+
+    /// Whether a step's chain comes before conntrack, which is asked in the first hooks.
+    fn is_before_conntrack(&self, open: &Open, at: usize) -> bool {
+        let first = open
+            .visits
+            .last()
+            .is_some_and(|visit| matches!(visit.hook, HookPoint::Prerouting | HookPoint::Output));
+        let Some(draft) = open.drafts.get(at).filter(|_| first) else { return false };
+        let chain = match (&draft.note, &draft.step.kind) {
+            (Note::Rule { base, .. }, _) => self.base_chain(base, draft),
+            (_, StepKind::Policy { family, table, chain, .. }) => self
+                .rulesets
+                .get(&draft.step.netns)
+                .and_then(|history| history.base_chain(*family, table, None, chain, draft.step.time_ns)),
+            _ => None,
+        };
+        chain.is_some_and(|chain| chain.priority < CONNTRACK_PRIORITY)
     }
 
     /// The chains of a table that the packet came through in one visit, up to a step of it: the chain of that step, where it
@@ -385,7 +412,7 @@ impl Assembler {
             handle: 0,
         };
         let rules = self.rulesets.get(&place.netns)?.chain(&name, place.time_ns)?;
-        let candidate = |rule: &'_ crate::ruleset::Rule| match &rule.iptables {
+        let candidate = |rule: &'_ KnownRule| match &rule.iptables {
             Some(_) => dialect,
             None => Dialect::Nft,
         };

@@ -8,14 +8,15 @@ use super::{KernelDrop, RouteDecision, StepKind};
 use crate::drops::{self, Evidence};
 use crate::event::{Circumstances, DropEvent, HookPoint, HookVerdict, NetnsId};
 use crate::fib::{FibAnswer, FibRoute, RouteQuery};
+use crate::name::Name;
 use crate::packet::Packet;
 
 impl Open {
     /// A socket or a local protocol took it.
-    pub(super) fn delivered(&mut self, at: Moment, function: Option<String>) {
+    pub(super) fn delivered(&mut self, at: Moment, function: Option<Name>) {
         self.routed_here(at, None);
         let kind = StepKind::Deliver {
-            protocol: self.header.protocol_name(),
+            protocol: self.header.protocol_name().into(),
             local: self.header.destination,
             function,
         };
@@ -62,7 +63,7 @@ impl Open {
 
     /// Its socket listens, and as many connections as may wait to be accepted: the kernel frees a SYN then, and says
     /// nothing (`tcp_conn_request`, net/ipv4/tcp_input.c, v6.12).
-    pub(super) fn overflowed(&mut self, at: Moment, function: String) {
+    pub(super) fn overflowed(&mut self, at: Moment, function: Name) {
         let drop = KernelDrop { function: Some(function), ..KernelDrop::default() };
         self.told_drop(at, drop, Met { queue_full: true, ..Met::default() });
     }
@@ -79,6 +80,8 @@ impl Open {
         let oif = self.visits.last().and_then(|visit| visit.oif.as_ref());
         met.leaving |= oif.is_some() && oif == drop.device.as_ref();
         let header = &self.header;
+        met.rerouted = self.visits.last().is_some_and(|visit| visit.hook == HookPoint::Output)
+            && (header.mark != self.packet.mark || ends(header) != ends(&self.packet));
         met.waited_ns = self.drafts.last().map(|last| at.time_ns.saturating_sub(last.step.time_ns));
         let gateway = self.drafts.iter().rev().find_map(|draft| match draft.step.kind {
             StepKind::Route { gateway, .. } => Some(gateway),
@@ -102,10 +105,11 @@ impl Open {
                 Note::Nothing,
             );
         }
+        let drop = Box::new(drop);
         self.push(at, StepKind::Drop(drop.clone()), None, Note::Nothing);
         if self.ending.kernel.is_none() {
             self.ending.kernel = Some(drop);
-            self.ending.reported = Some(reported);
+            self.ending.reported = Some(Box::new(reported));
             self.asks = self.asked_back().or(self.asks);
         }
         self.ending.over(at.time_ns);
@@ -129,7 +133,7 @@ impl Open {
         let (Some(drop), Some(reported)) = (&mut self.ending.kernel, &self.ending.reported) else { return };
         match decided.and_then(drops::cause) {
             Some(cause) => {
-                cause.means.clone_into(&mut drop.text);
+                drop.text = cause.means.into();
                 (drop.cause, drop.check, drop.likely) = (Some(cause.code), None, false);
             }
             None => reported.name(drop),
@@ -178,16 +182,22 @@ impl Assembler {
     }
 }
 
+/// Source and destination address.
+fn ends(packet: &Packet) -> [Option<IpAddr>; 2] {
+    [packet.source, packet.destination].map(|end| end.map(|end| end.addr))
+}
+
 /// What the kernel's report of a drop came with.
 #[derive(Debug)]
 pub(super) struct Reported {
     header: Packet,
-    iif: Option<String>,
+    iif: Option<Name>,
     met: Met,
 }
 
 /// What the kernel reported beside the packet.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each of them true or not")]
 pub(super) struct Met {
     /// A route was attached.
     routed: bool,
@@ -197,6 +207,7 @@ pub(super) struct Met {
     way_back: Option<bool>,
     leaving: bool,
     queue_full: bool,
+    rerouted: bool,
     next_hop: Option<IpAddr>,
     waited_ns: Option<u64>,
     circumstances: Circumstances,
@@ -228,6 +239,7 @@ impl Reported {
             route_error: self.met.route_error,
             leaving: self.met.leaving,
             queue_full: self.met.queue_full,
+            rerouted: self.met.rerouted,
             next_hop: self.met.next_hop,
             waited_ns: self.met.waited_ns,
             circumstances: self.met.circumstances,
@@ -247,7 +259,8 @@ impl Reported {
         let (check, likely) =
             (cause.and_then(|cause| cause.check_of(&evidence)), !drops::is_certain(&evidence));
         let fix = cause.and_then(|cause| cause.fix_of(&evidence));
-        (drop.cause, drop.text, drop.check, drop.likely, drop.fix) = (code, text, check, likely, fix);
+        (drop.cause, drop.text, drop.likely) = (code, text.into(), likely);
+        (drop.check, drop.fix) = (check.map(Name::from), fix.map(Name::from));
     }
 }
 

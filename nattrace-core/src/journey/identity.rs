@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound::Included;
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -43,7 +44,7 @@ pub(super) struct Sighting<'a> {
     pub(super) header: &'a Packet,
     pub(super) hook: Option<HookPoint>,
     pub(super) family: Option<NfFamily>,
-    pub(super) chain: &'a ChainName,
+    pub(super) chain: &'a Arc<ChainName>,
     /// It came in by the loopback device.
     pub(super) looped: bool,
 }
@@ -66,11 +67,12 @@ impl Identity {
         self.by_payload.insert((PayloadKey::of(&open.header), seq));
     }
 
-    /// Keeps the index right when headers changed; `before` are those that were indexed.
-    pub(super) fn reshaped(&mut self, seq: u64, before: &Packet, now: &Packet) {
-        if !before.same_payload(now) {
-            self.by_payload.remove(&(PayloadKey::of(before), seq));
-            self.by_payload.insert((PayloadKey::of(now), seq));
+    /// Keeps the index right when headers changed; `before` is what was indexed.
+    pub(super) fn reshaped(&mut self, seq: u64, before: PayloadKey, now: &Packet) {
+        let now = PayloadKey::of(now);
+        if before != now {
+            self.by_payload.remove(&(before, seq));
+            self.by_payload.insert((now, seq));
         }
     }
 

@@ -27,15 +27,15 @@ impl Open {
         let rule = RuleRef {
             backend: Backend::Legacy,
             family: seen.family,
-            table: seen.table.clone(),
-            chain: seen.chain.clone(),
+            table: (&seen.table).into(),
+            chain: (&seen.chain).into(),
             handle: u64::from(seen.rulenum),
             text: None,
             nft_text: None,
         };
         let or_end = seen.called != TraceType::Rule;
         let step = RuleStep { rule, verdict: None, or_end, hook: Some(seen.hook), mark: None };
-        self.push(at, StepKind::Rule(step), Some(visit), Note::Legacy { called: seen.called });
+        self.push(at, StepKind::Rule(Box::new(step)), Some(visit), Note::Legacy { called: seen.called });
     }
 
     /// Whether something happened to the packet that would not have, had the step at `index` dropped it.
@@ -123,7 +123,7 @@ impl Assembler {
                 if lived_on => {}
             Some(Found::Rule { text, verdict }) => {
                 step.or_end = false;
-                step.rule.text = Some(text);
+                step.rule.text = Some(text.into());
                 step.verdict = verdict;
             }
             Some(Found::Policy(verdict)) => {

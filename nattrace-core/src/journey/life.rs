@@ -5,7 +5,7 @@ use super::{ConnectionStep, StepKind};
 use crate::conntrack::{Connection, Direction, IPS_NAT_CLASH, State};
 
 /// `NF_IP_PRI_CONNTRACK` (include/uapi/linux/netfilter_ipv4.h, v6.12).
-const CONNTRACK_PRIORITY: i32 = -200;
+pub(super) const CONNTRACK_PRIORITY: i32 = -200;
 
 impl Open {
     /// Adds the steps that lie between what was known of the connection and what is seen now; to be called before
@@ -121,6 +121,8 @@ fn is_legacy_raw(kind: &StepKind) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::conntrack::IPS_CONFIRMED;
     use crate::event::{HookPoint, NfFamily, TraceType, Verdict};
@@ -216,8 +218,8 @@ mod tests {
             let kind = StepKind::Policy {
                 backend,
                 family: NfFamily::Ip,
-                table: table.to_owned(),
-                chain: chain.to_owned(),
+                table: table.into(),
+                chain: chain.into(),
                 verdict: Verdict::Accept,
                 hook: None,
             };
@@ -232,7 +234,7 @@ mod tests {
     fn the_entry_is_made_behind_raw_chains_and_before_nat() {
         let nft = |chain: &str| Note::Rule {
             table_handle: None,
-            base: ChainName { family: NfFamily::Ip, table: "t".into(), chain: chain.into() },
+            base: Arc::new(ChainName { family: NfFamily::Ip, table: "t".into(), chain: chain.into() }),
         };
         let chains = [("t", "raw", nft("raw")), ("t", "nat", nft("nat"))];
         assert_eq!(created_at(Backend::Nft, chains), Some(2));

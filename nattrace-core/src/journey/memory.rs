@@ -16,8 +16,8 @@ const TEXT: usize = 32;
 const TEXTS_OF_STEP: usize = 2;
 /// Texts of a visit: devices.
 const TEXTS_OF_VISIT: usize = 2;
-/// The chains of a visit: room for four.
-const CHAINS_OF_VISIT: usize = 4 * size_of::<ChainName>();
+/// The chains of a visit beyond those that it has room for itself.
+const CHAINS_OF_VISIT: usize = 2 * size_of::<ChainName>();
 /// A trace message that is kept: names and headers.
 const TRACED: usize = 12 * TEXT;
 /// The bytes of headers that were seen.

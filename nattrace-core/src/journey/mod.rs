@@ -26,6 +26,7 @@ mod tracing;
 mod tracked;
 
 pub use assemble::{Assembler, Options, SourcesOn};
+pub(crate) use connections::tuple_of;
 pub use counters::{Counters, Lost};
 pub use sight::Sight;
 
@@ -35,8 +36,9 @@ use crate::conntrack::{Connection, Tuple};
 use crate::event::{HookPoint, HookVerdict, Manip, NetnsId, NfFamily, PacketId, TraceMessage, Verdict};
 use crate::fib::RoutePrefix;
 use crate::findings::Finding;
+use crate::name::Name;
 use crate::packet::{Endpoint, Packet};
-use crate::ruleset::Rule;
+use crate::ruleset::KnownRule;
 
 /// One packet, from where it was first seen to where it ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +56,7 @@ pub struct Journey {
     /// Headers as first seen, before any rewrite.
     pub packet: Packet,
     /// Device it came in by, if it came in.
-    pub iif: Option<String>,
+    pub iif: Option<Name>,
     /// The connection, `None` when untracked or not known.
     pub connection: Option<Connection>,
     /// Whose conntrack has it: where the packet is tracked in several namespaces, the first that told.
@@ -155,12 +157,12 @@ pub struct Traced {
     /// The message.
     pub message: TraceMessage,
     /// Name of the device in, `ifindex N` where it has none.
-    pub iif: Option<String>,
+    pub iif: Option<Name>,
     /// Name of the device out.
-    pub oif: Option<String>,
+    pub oif: Option<Name>,
     /// The rule's text in force, with what its counters and quotas had counted when it was first listed; `None`
     /// when that cannot be known.
-    pub text: Option<String>,
+    pub text: Option<Name>,
 }
 
 /// Identity of a journey within a run: a counter, shown as its decimal digits.
@@ -179,7 +181,7 @@ pub struct Netns {
     /// Inode number.
     pub inum: NetnsId,
     /// Name, where it has one.
-    pub name: Option<String>,
+    pub name: Option<Name>,
 }
 
 /// Something that happened to the packet.
@@ -203,14 +205,14 @@ pub enum StepKind {
         /// Family of the hook.
         family: NfFamily,
         /// Device in.
-        iif: Option<String>,
+        iif: Option<Name>,
         /// Device out.
-        oif: Option<String>,
+        oif: Option<Name>,
         /// The hook's answer; `None` when its return was not seen.
         verdict: Option<HookVerdict>,
     },
     /// A rule that matched.
-    Rule(RuleStep),
+    Rule(Box<RuleStep>),
     /// A base chain's policy decided.
     Policy {
         /// Whose chain it is.
@@ -218,9 +220,9 @@ pub enum StepKind {
         /// Family of the table.
         family: NfFamily,
         /// Table.
-        table: String,
+        table: Name,
         /// Chain.
-        chain: String,
+        chain: Name,
         /// `accept` or `drop`.
         verdict: Verdict,
         /// The hook the chain hangs in, when known.
@@ -235,7 +237,7 @@ pub enum StepKind {
         /// After.
         to: Endpoint,
         /// The rule that decided it, when one did and it is known.
-        rule: Option<RuleRef>,
+        rule: Option<Box<RuleRef>>,
         /// Who decided.
         by: RewrittenBy,
         /// The packet for which it was decided, where that was another one of the connection.
@@ -248,7 +250,7 @@ pub enum StepKind {
         /// The mapping is older than the trace: what decided it cannot be known.
         older: bool,
         /// The kernel function that wrote the new address without conntrack's NAT, where that is known.
-        function: Option<String>,
+        function: Option<Name>,
     },
     /// What became of the packet's connection.
     Connection {
@@ -262,7 +264,7 @@ pub enum StepKind {
         /// What was decided.
         decision: RouteDecision,
         /// Device out.
-        oif: Option<String>,
+        oif: Option<Name>,
         /// Next hop, when not the destination.
         gateway: Option<IpAddr>,
         /// The route that was taken, where the tables say the same as the packet's own way.
@@ -273,19 +275,31 @@ pub enum StepKind {
         /// Which way.
         event: DeviceStep,
         /// Its name.
-        name: String,
+        name: Name,
     },
     /// A socket or local protocol took the packet.
     Deliver {
         /// Protocol name.
-        protocol: String,
+        protocol: Name,
         /// Local end, after rewrites.
         local: Option<Endpoint>,
         /// Kernel function, when seen.
-        function: Option<String>,
+        function: Option<Name>,
     },
     /// The kernel threw the packet away.
-    Drop(KernelDrop),
+    Drop(Box<KernelDrop>),
+}
+
+impl StepKind {
+    /// The hook in which a rule matched or a policy decided, where that is known.
+    #[must_use]
+    pub fn hook_of_rules(&self) -> Option<HookPoint> {
+        match self {
+            Self::Rule(step) => step.hook,
+            Self::Policy { hook, .. } => *hook,
+            _ => None,
+        }
+    }
 }
 
 /// Which route of which table decided.
@@ -303,21 +317,21 @@ pub struct MatchedRoute {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct KernelDrop {
     /// Drop reason name, without prefix.
-    pub reason: Option<String>,
+    pub reason: Option<Name>,
     /// Kernel function.
-    pub function: Option<String>,
+    pub function: Option<Name>,
     /// In which hook, when it happened inside one.
     pub hook: Option<HookPoint>,
     /// The device that the packet was at.
-    pub device: Option<String>,
+    pub device: Option<Name>,
     /// The cause's code in the catalogue ([`crate::drops`]); `None` for a drop that it does not have.
     pub cause: Option<&'static str>,
     /// Plain words.
-    pub text: String,
+    pub text: Name,
     /// What to look at, in plain words.
-    pub check: Option<String>,
+    pub check: Option<Name>,
     /// A command that removes the cause.
-    pub fix: Option<String>,
+    pub fix: Option<Name>,
     /// The cause is likely, not certain.
     pub likely: bool,
 }
@@ -346,21 +360,21 @@ pub struct RuleRef {
     /// Family of the table.
     pub family: NfFamily,
     /// Table.
-    pub table: String,
+    pub table: Name,
     /// Chain.
-    pub chain: String,
+    pub chain: Name,
     /// Handle; of legacy iptables, which has none, the rule's number in its chain, from 1.
     pub handle: u64,
     /// The text in force when the packet passed, as the tool that owns the table writes it; `None` when that
     /// cannot be known.
-    pub text: Option<String>,
+    pub text: Option<Name>,
     /// What nft prints for it, where `text` is another tool's.
-    pub nft_text: Option<String>,
+    pub nft_text: Option<Name>,
 }
 
 impl RuleRef {
     /// Fills in the texts.
-    pub(crate) fn tell(&mut self, rule: Option<&Rule>) {
+    pub(crate) fn tell(&mut self, rule: Option<&KnownRule>) {
         let nft = rule.map(|rule| rule.text.clone());
         let owner = rule.and_then(|rule| rule.iptables.clone());
         (self.text, self.nft_text) = if owner.is_some() { (owner, nft) } else { (nft, None) };
@@ -493,7 +507,7 @@ pub enum Outcome {
     /// Handed to a device that leaves what is watched.
     Transmitted {
         /// The device.
-        device: Option<String>,
+        device: Option<Name>,
     },
     /// Handed to user space by NFQUEUE.
     Queued,
@@ -523,12 +537,12 @@ pub enum DropCause {
         /// Family of the table.
         family: NfFamily,
         /// Table.
-        table: String,
+        table: Name,
         /// Chain.
-        chain: String,
+        chain: Name,
         /// In which hook.
         hook: Option<HookPoint>,
     },
     /// The kernel, outside of rules that could be seen.
-    Kernel(KernelDrop),
+    Kernel(Box<KernelDrop>),
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::ending::Ending;
 use super::rewrite::quoted;
 use super::route::{Routed, SeenRoute};
@@ -9,10 +11,17 @@ use super::{ConnectionStep, DeviceStep, RouteDecision, Sight, Step, StepKind, Tr
 use crate::conntrack::Connection;
 use crate::event::{HookPoint, HookVerdict, Manip, NetnsId, NfFamily, PacketId, TraceType, Verdict};
 use crate::fib::RouteQuery;
+use crate::name::Name;
 use crate::packet::{Packet, Quoted};
 
 /// More steps than any sane path has; a routing loop is cut off here.
 pub(super) const MAX_STEPS: usize = 1000;
+/// Steps that room is made for at first, and at least that many more whenever it is used up.
+const FIRST_STEPS: usize = 4;
+/// At most that many, until there are many.
+const MORE_STEPS: usize = 8;
+/// In most hooks no more base chains have rules that packets match, the own observer among them.
+pub(super) const MOST_CHAINS: usize = 2;
 
 /// The end that conntrack's NAT writes in a hook (`HOOK2MANIP`, include/net/netfilter/nf_nat.h, v6.12).
 fn manipulates(hook: HookPoint, nat: Manip) -> bool {
@@ -30,18 +39,18 @@ pub(super) struct Moment {
     pub(super) netns: NetnsId,
 }
 
-/// A table's chain.
+/// A table's chain. All that came by it share its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ChainName {
     pub(super) family: NfFamily,
-    pub(super) table: Arc<str>,
-    pub(super) chain: Arc<str>,
+    pub(super) table: Name,
+    pub(super) chain: Name,
 }
 
 /// The evaluation of one base chain, chains that it jumps to included.
 #[derive(Debug, Clone)]
 pub(super) struct Evaluation {
-    pub(super) base: ChainName,
+    pub(super) base: Arc<ChainName>,
     pub(super) over: bool,
 }
 
@@ -60,11 +69,11 @@ pub(super) struct Visit {
     pub(super) verdict: Option<HookVerdict>,
     pub(super) evaluation: Option<Evaluation>,
     /// Base chains whose evaluation was seen.
-    pub(super) evaluated: Vec<ChainName>,
+    pub(super) evaluated: SmallVec<[Arc<ChainName>; MOST_CHAINS]>,
     /// Device in.
-    pub(super) iif: Option<String>,
+    pub(super) iif: Option<Name>,
     /// Device out, to tell a loopback.
-    pub(super) oif: Option<String>,
+    pub(super) oif: Option<Name>,
 }
 
 /// A step that may still change until the journey is shown.
@@ -82,7 +91,7 @@ pub(super) enum Note {
     Nothing,
     Rule {
         table_handle: Option<u64>,
-        base: ChainName,
+        base: Arc<ChainName>,
     },
     /// Of legacy iptables, as the kernel calls it.
     Legacy {
@@ -102,10 +111,10 @@ pub(super) enum Note {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     Nowhere,
-    Received(String),
+    Received(Name),
     /// In, or behind, the last of the visits.
     Hook,
-    Transmitted(String),
+    Transmitted(Name),
     Delivered,
 }
 
@@ -125,8 +134,8 @@ pub(super) struct Open {
     /// What the ICMP error quoted when that was last seen.
     pub(super) quoted: Option<Quoted>,
     /// The function that is about to write into the header without conntrack's NAT.
-    pub(super) writer: Option<String>,
-    pub(super) iif: Option<String>,
+    pub(super) writer: Option<Name>,
+    pub(super) iif: Option<Name>,
     pub(super) connection: Option<Connection>,
     /// Where `connection` is tracked: each namespace has its own table.
     pub(super) connection_netns: NetnsId,
@@ -145,7 +154,7 @@ pub(super) struct Open {
     pub(super) trace_ids: Vec<u32>,
     /// The trace id that holds since the packet's last crossing (device, namespace).
     pub(super) trace_now: Option<(NetnsId, u32)>,
-    pub(super) route: Option<(RouteDecision, Option<String>)>,
+    pub(super) route: Option<(RouteDecision, Option<Name>)>,
     /// `ifindex` of the device in at its last PREROUTING.
     pub(super) came_by: Option<u32>,
     /// What the routing tables are to be asked for this packet.
@@ -217,6 +226,10 @@ impl Open {
             return None;
         }
         let netns = if at.netns == 0 { self.netns } else { at.netns };
+        if self.drafts.len() == self.drafts.capacity() {
+            // Most journeys have a dozen or two, those that are lost sight of have a few: twice as much would stay empty.
+            self.drafts.reserve_exact(FIRST_STEPS.max(self.drafts.len()).min(MORE_STEPS));
+        }
         self.drafts.push(Draft { step: Step { time_ns: at.time_ns, netns, kind }, visit, note });
         Some(self.drafts.len() - 1)
     }
@@ -260,8 +273,8 @@ impl Open {
         at: Moment,
         hook: HookPoint,
         family: NfFamily,
-        iif: Option<String>,
-        oif: Option<String>,
+        iif: Option<Name>,
+        oif: Option<Name>,
         exact: bool,
     ) -> usize {
         self.passed(family);
@@ -280,7 +293,7 @@ impl Open {
             over: false,
             verdict: None,
             evaluation: None,
-            evaluated: Vec::new(),
+            evaluated: SmallVec::new(),
             iif,
             oif,
         });
@@ -295,8 +308,8 @@ impl Open {
         at: Moment,
         (hook, family): (HookPoint, NfFamily),
         routed: Routed,
-        iif: Option<String>,
-        oif: Option<String>,
+        iif: Option<Name>,
+        oif: Option<Name>,
     ) -> usize {
         let within = |draft: &Draft| match (&draft.step.kind, &draft.note) {
             // A packet that comes back from a queue runs the rest of the hook before it.
@@ -351,19 +364,19 @@ impl Open {
         }
     }
 
-    pub(super) fn device(&mut self, at: Moment, event: DeviceStep, name: &str) {
-        self.push(at, StepKind::Device { event, name: name.to_owned() }, None, Note::Nothing);
+    pub(super) fn device(&mut self, at: Moment, event: DeviceStep, name: &Name) {
+        self.push(at, StepKind::Device { event, name: name.clone() }, None, Note::Nothing);
         match event {
             DeviceStep::Receive => {
                 if self.place == Place::Nowhere {
-                    self.iif = Some(name.to_owned());
+                    self.iif = Some(name.clone());
                 }
                 self.received_ns = Some(at.time_ns);
                 self.route = None;
                 self.trace_now = None;
-                self.place = Place::Received(name.to_owned());
+                self.place = Place::Received(name.clone());
             }
-            DeviceStep::Transmit => self.place = Place::Transmitted(name.to_owned()),
+            DeviceStep::Transmit => self.place = Place::Transmitted(name.clone()),
         }
     }
 

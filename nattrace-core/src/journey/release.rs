@@ -1,19 +1,19 @@
 //! From an ended journey to the value that is shown: rule texts, who decided rewrites, the outcome.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use super::assemble::{Assembler, hook_of};
 use super::connections::Known;
 use super::ending::Why;
 use super::explain::{NotRewritten, WAIT_NS};
 use super::open::{ChainName, Draft, Moment, Note, Open};
-use super::retransmission::{Segment, path};
+use super::retransmission::{Segment, digest, path};
 use super::rewrite::decide;
 use super::{Journey, JourneyId, Outcome, RewrittenBy, RuleRef, StepKind};
 use crate::conntrack::Direction;
 use crate::event::{HookVerdict, Manip, Source};
 use crate::findings::{self, Finding};
-use crate::ruleset::{BaseChain, Rule, RuleName};
+use crate::ruleset::{BaseChain, KnownRule, RuleName};
 
 /// How long an ended journey waits for those that began before it.
 const ORDER_WAIT_NS: u64 = 50_000_000;
@@ -106,7 +106,7 @@ impl Assembler {
     }
 
     /// The rule that a step is about, as it was then.
-    fn rule_of(&self, draft: &Draft) -> Option<&Rule> {
+    fn rule_of(&self, draft: &Draft) -> Option<&KnownRule> {
         let (StepKind::Rule(step), Note::Rule { table_handle, .. }) = (&draft.step.kind, &draft.note) else {
             return None;
         };
@@ -185,9 +185,10 @@ impl Assembler {
         journey.relation =
             self.kin.completed(seq, journey.id, matches!(journey.outcome, Outcome::Dropped(_)));
         self.remember_decisions(known, decided, Some(journey.id));
-        self.segments.judge(&mut journey);
+        let path = path(&journey);
+        self.segments.judge(&mut journey, path);
         if let Some(known) = known.and_then(|k| self.connections.get_mut(k)) {
-            let first = known.first_on(way(&journey), journey.id);
+            let first = known.first_on(way(&journey, path), journey.id);
             journey.like = Some(first).filter(|first| *first != journey.id);
         }
         journey.findings = findings::find(&journey);
@@ -233,7 +234,7 @@ impl Assembler {
                 handle,
             };
             let rule = self.rulesets.get(&traced.netns).and_then(|h| h.rule(&name, traced.time_ns));
-            traced.text = rule.map(|rule| rule.counted_text().to_owned());
+            traced.text = rule.map(|rule| rule.counted_text().clone());
         }
     }
 
@@ -332,7 +333,7 @@ impl Assembler {
                 if decision.rule.is_some() {
                     *function = None;
                 }
-                *rule = decision.rule;
+                *rule = decision.rule.map(Box::new);
                 *by = decision.by;
                 *decided_for = decision.decided_for;
                 *port_unasked = decision.port_unasked;
@@ -396,10 +397,10 @@ impl Assembler {
 }
 
 /// A digest of the direction, the way and the end of a journey.
-fn way(journey: &Journey) -> u64 {
-    let mut hasher = DefaultHasher::new();
+fn way(journey: &Journey, path: u64) -> u64 {
+    let mut hasher = digest();
     journey.connection.as_ref().and_then(|c| c.direction).hash(&mut hasher);
-    path(journey).hash(&mut hasher);
+    path.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -454,9 +455,11 @@ fn complete_steps(open: &mut Open, outcome: &Outcome, moves: Vec<(usize, usize)>
 fn tell_not_rewritten(journey: &mut Journey, NotRewritten { mut finding, strong, base }: NotRewritten) {
     let ways_end = |kind: &StepKind| match (kind, &base) {
         (StepKind::Policy { family, table, chain, .. }, Some(base)) => {
-            (*family, table, chain) == (base.0, &base.1, &base.2)
+            (*family, table, chain) == (base.family, &base.table, &base.chain)
         }
-        (StepKind::Rule(step), Some(base)) => (step.rule.family, &step.rule.table) == (base.0, &base.1),
+        (StepKind::Rule(step), Some(base)) => {
+            (step.rule.family, &step.rule.table) == (base.family, &base.table)
+        }
         _ => false,
     };
     finding.steps.extend(journey.steps.iter().position(|step| ways_end(&step.kind)));

@@ -1,7 +1,7 @@
 //! Which packet is a retransmission of which: TCP only, because only there equal headers mean equal data.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use super::{DropCause, Journey, JourneyId, Outcome, RuleRef, StepKind};
 use crate::event::NetnsId;
@@ -51,7 +51,8 @@ pub(super) struct Segments {
 
 impl Segments {
     /// Marks the journey when its segment was seen before, and remembers it else.
-    pub(super) fn judge(&mut self, journey: &mut Journey) {
+    /// `path`: its [`path`].
+    pub(super) fn judge(&mut self, journey: &mut Journey, path: u64) {
         while let Some((time, segment)) = self.order.front().copied() {
             let too_old = time.saturating_add(MAX_AGE_NS) < journey.first_seen_ns;
             if !too_old && self.order.len() < MAX_SEGMENTS {
@@ -63,7 +64,6 @@ impl Segments {
             }
         }
         let Some(segment) = Segment::of(journey.netns.inum, &journey.packet) else { return };
-        let path = path(journey);
         if let Some((id, _, first_path)) = self.first.get(&segment) {
             journey.retransmission_of = Some(*id);
             journey.same_path = *first_path == path;
@@ -77,7 +77,7 @@ impl Segments {
 /// A digest of the way and the end of a journey, without what differs between two passages along the same way: times, what
 /// conntrack calls its entries.
 pub(super) fn path(journey: &Journey) -> u64 {
-    let mut path = DefaultHasher::new();
+    let mut path = digest();
     for step in &journey.steps {
         match &step.kind {
             StepKind::Rule(step) => {
@@ -98,8 +98,13 @@ pub(super) fn path(journey: &Journey) -> u64 {
     path.finish()
 }
 
+/// Digests are compared within one run alone, where those of two ways must differ; nobody gains by two that do not.
+pub(super) fn digest() -> impl Hasher {
+    foldhash::quality::FixedState::default().build_hasher()
+}
+
 /// Which rule it is, whatever its text.
-fn hash_rule(rule: &RuleRef, path: &mut DefaultHasher) {
+fn hash_rule(rule: &RuleRef, path: &mut impl Hasher) {
     (rule.backend, rule.family, &rule.table, &rule.chain, rule.handle).hash(path);
 }
 

@@ -12,6 +12,7 @@ use super::open::{ChainName, Draft, Moment, Note, Open, Place, Visit};
 use super::{JourneyId, RewrittenBy, RuleRef, StepKind};
 use crate::conntrack::{Connection, Direction, IPS_DST_NAT, IPS_SRC_NAT};
 use crate::event::{HookPoint, HookVerdict, Manip, Rewrite, Verdict};
+use crate::name::Name;
 use crate::packet::{Endpoint, Packet, Quoted};
 use crate::ruleset::{does_nat, keeps_port};
 
@@ -46,8 +47,7 @@ impl Open {
         if self.packet.length == 0 && self.packet.same_payload(now) {
             self.packet.length = now.length;
         }
-        let writer =
-            self.writer.take().or_else(|| self.is_back_from_queue().then(|| QUEUE_READER.to_owned()));
+        let writer = self.writer.take().or_else(|| self.is_back_from_queue().then(|| QUEUE_READER.into()));
         if self.header.same_payload(now) {
             let reply = self.is_reply();
             let visit = self.current();
@@ -115,7 +115,7 @@ fn quoted_changes(before: Option<Quoted>, after: Option<Quoted>) -> [Option<(Man
     ]
 }
 
-fn rewrite_step(nat: Manip, from: Endpoint, to: Endpoint, inner: bool, function: Option<String>) -> StepKind {
+fn rewrite_step(nat: Manip, from: Endpoint, to: Endpoint, inner: bool, function: Option<Name>) -> StepKind {
     StepKind::Rewrite {
         nat,
         from,
@@ -306,6 +306,8 @@ fn excludes(connection: &Connection, nat: Manip, from: Endpoint, to: Endpoint) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::conntrack::{State, Tuple};
     use crate::event::{HookVerdict, NfFamily};
@@ -322,8 +324,8 @@ mod tests {
 
     const AT: Moment = Moment { time_ns: 1, cpu: 0, netns: 1 };
 
-    fn base() -> ChainName {
-        ChainName { family: NfFamily::Inet, table: "nat".into(), chain: "prerouting".into() }
+    fn base() -> Arc<ChainName> {
+        Arc::new(ChainName { family: NfFamily::Inet, table: "nat".into(), chain: "prerouting".into() })
     }
 
     /// A packet in PREROUTING that matched these rules of a base chain.
@@ -334,16 +336,16 @@ mod tests {
             let rule = RuleRef {
                 backend: Backend::Nft,
                 family: NfFamily::Inet,
-                table: "nat".to_owned(),
-                chain: "prerouting".to_owned(),
+                table: "nat".into(),
+                chain: "prerouting".into(),
                 handle: *handle,
-                text: text.map(str::to_owned),
+                text: text.map(Name::from),
                 nft_text: None,
             };
             let step =
                 RuleStep { rule, verdict: Some(verdict.clone()), or_end: false, hook: None, mark: None };
             let note = Note::Rule { table_handle: None, base: base() };
-            open.push(AT, StepKind::Rule(step), Some(visit), note);
+            open.push(AT, StepKind::Rule(Box::new(step)), Some(visit), note);
         }
         open
     }
@@ -419,7 +421,7 @@ mod tests {
     }
 
     /// A packet in PREROUTING that these rules queued, back with another destination.
-    fn back_from_queue(later: Option<&str>) -> (RewrittenBy, Option<String>) {
+    fn back_from_queue(later: Option<&str>) -> (RewrittenBy, Option<Name>) {
         let mut queued = open(&[(4, Some("queue to 7"), Verdict::Queue(7))]);
         queued.decide(0, HookVerdict::Queue);
         queued.visits[0].over = true;
@@ -446,7 +448,7 @@ mod tests {
         assert_eq!(back_from_queue(None), (RewrittenBy::Other, None));
         assert_eq!(back_from_queue(Some("counter")), (RewrittenBy::Other, None));
         let set = "ip daddr set 10.0.0.9";
-        assert_eq!(back_from_queue(Some(set)), (RewrittenBy::Other, Some(set.to_owned())));
+        assert_eq!(back_from_queue(Some(set)), (RewrittenBy::Other, Some(set.into())));
     }
 
     #[test]

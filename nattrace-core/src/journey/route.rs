@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use super::assemble::Assembler;
 use super::open::{Draft, Moment, Note, Open};
 use super::{MatchedRoute, RouteDecision, StepKind};
 use crate::event::{HookPoint, NetnsId, NfFamily};
 use crate::fib::{FibAnswer, FibRoute, Hop, RouteQuery};
+use crate::name::Name;
 
 /// Journeys that wait for an answer; in a replay of a recording without answers all of them do.
 const MAX_QUESTIONS: usize = 4096;
@@ -26,7 +29,7 @@ fn is_for_here(kind: u8) -> bool {
 pub(super) struct Routed {
     /// `rt_type`.
     pub(super) kind: Option<u8>,
-    pub(super) oif: Option<String>,
+    pub(super) oif: Option<Name>,
     pub(super) gateway: Option<std::net::IpAddr>,
     /// `ifindex` of the hook's device in.
     pub(super) iif_index: Option<u32>,
@@ -44,6 +47,8 @@ pub(super) struct SeenRoute {
     gateway: Option<std::net::IpAddr>,
     /// The route itself was seen: without a gateway, it has none.
     exact: bool,
+    /// That it is for this host is known, not whether for it alone: a subnet's broadcast address is known to its table.
+    for_many: bool,
 }
 
 impl SeenRoute {
@@ -65,12 +70,15 @@ impl SeenRoute {
     }
 }
 
+/// Journeys by their numbers: mostly one for each question.
+type Waiting = SmallVec<[u64; 2]>;
+
 /// What the routing tables are to be asked, and for which journeys.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     new: Vec<(NetnsId, RouteQuery)>,
     /// Journeys that wait for an answer.
-    waiting: BTreeMap<(NetnsId, RouteQuery), Vec<u64>>,
+    waiting: BTreeMap<(NetnsId, RouteQuery), Waiting>,
     /// How many these are.
     waiting_count: usize,
 }
@@ -89,7 +97,7 @@ impl Questions {
         self.waiting_count += 1;
     }
 
-    fn answered(&mut self, netns: NetnsId, query: RouteQuery) -> Vec<u64> {
+    fn answered(&mut self, netns: NetnsId, query: RouteQuery) -> Waiting {
         let waited = self.waiting.remove(&(netns, query)).unwrap_or_default();
         self.waiting_count -= waited.len();
         waited
@@ -131,6 +139,17 @@ impl Open {
         last.is_some_and(|visit| matches!(visit.hook, HookPoint::Forward | HookPoint::Postrouting))
     }
 
+    /// The decision for what comes to INPUT, by its address.
+    fn for_here(&self) -> RouteDecision {
+        match self.header.destination.map(|end| end.addr) {
+            Some(std::net::IpAddr::V4(to)) if to.is_multicast() || to.is_broadcast() => {
+                RouteDecision::Broadcast
+            }
+            Some(std::net::IpAddr::V6(to)) if to.is_multicast() => RouteDecision::Broadcast,
+            _ => RouteDecision::Local,
+        }
+    }
+
     /// Adds the decision that must have been taken before the packet could enter `hook`, once for each
     /// decision: a packet that OUTPUT rewrites is routed again, and shown so when that changed the way.
     pub(super) fn routed(&mut self, at: Moment, hook: HookPoint, family: NfFamily, routed: Routed) {
@@ -152,7 +171,7 @@ impl Open {
                 self.came_by = routed.iif_index;
                 return;
             }
-            HookPoint::Input => (local.unwrap_or(RouteDecision::Local), None),
+            HookPoint::Input => (local.unwrap_or(self.for_here()), None),
             HookPoint::Forward => (RouteDecision::Forward, routed.oif),
             HookPoint::Output | HookPoint::Postrouting => {
                 (local.unwrap_or(RouteDecision::Forward), routed.oif)
@@ -169,7 +188,8 @@ impl Open {
         self.route.clone_from(&now);
         let oif = now.and_then(|(_, oif)| oif);
         let (oif_index, exact) = (routed.oif_index, routed.exact);
-        let seen = SeenRoute { decision, oif: oif_index, gateway: routed.gateway, exact };
+        let for_many = hook == HookPoint::Input && routed.kind.is_none();
+        let seen = SeenRoute { decision, oif: oif_index, gateway: routed.gateway, exact, for_many };
         let sent_here = matches!(hook, HookPoint::Output | HookPoint::Postrouting) && self.iif.is_none();
         let query = RouteQuery::of(&self.header, routed.iif_index.filter(|_| !sent_here));
         // Without the device in, the tables would answer for a packet of this host.
@@ -202,11 +222,17 @@ impl Open {
     /// Takes over what the tables answered, where it is what the packet's own way shows.
     fn matched(&mut self, answer: &FibAnswer) {
         for Draft { step, note, .. } in &mut self.drafts {
-            if let (Note::Route(asked), StepKind::Route { matched, .. }) = (&*note, &mut step.kind)
-                && let (query, seen) = &**asked
+            if let (Note::Route(asked), StepKind::Route { matched, decision, .. }) =
+                (&mut *note, &mut step.kind)
+                && let (query, seen) = &mut **asked
                 && *query == answer.query
                 && matched.is_none()
             {
+                let broadcast = |route: &FibRoute| matches!(route.kind, RTN_BROADCAST | RTN_MULTICAST);
+                if seen.for_many && !answer.routes.is_empty() && answer.routes.iter().all(broadcast) {
+                    seen.decision = RouteDecision::Broadcast;
+                    *decision = seen.decision;
+                }
                 *matched = seen.choose(&answer.routes).map(|route| MatchedRoute {
                     table: route.table,
                     prefix: route.prefix,
@@ -237,7 +263,13 @@ mod tests {
 
     #[test]
     fn a_route_is_told_only_when_the_packet_went_that_way() {
-        let seen = SeenRoute { decision: RouteDecision::Forward, oif: Some(3), gateway: None, exact: true };
+        let seen = SeenRoute {
+            decision: RouteDecision::Forward,
+            oif: Some(3),
+            gateway: None,
+            exact: true,
+            for_many: false,
+        };
         let by_gateway = SeenRoute { gateway: Some([10, 0, 0, 1].into()), ..seen };
         let unseen = SeenRoute { exact: false, ..seen };
         let (direct, via) = (route(1, 1, &[(3, None)]), route(2, 1, &[(4, None), (3, Some([10, 0, 0, 1]))]));
@@ -250,7 +282,7 @@ mod tests {
         assert_eq!(chosen(&unseen, std::slice::from_ref(&via)), Some(2));
         assert_eq!(chosen(&SeenRoute { oif: Some(9), ..seen }, &all), None, "another way by now");
         assert_eq!(chosen(&seen, &[route(1, RTN_LOCAL, &[(3, None)])]), None);
-        let local = SeenRoute { decision: RouteDecision::Local, oif: None, gateway: None, exact: true };
+        let local = SeenRoute { decision: RouteDecision::Local, oif: None, ..seen };
         assert_eq!(chosen(&local, &[via, route(255, RTN_LOCAL, &[(1, None)])]), Some(255));
     }
 }

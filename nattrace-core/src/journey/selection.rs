@@ -10,6 +10,7 @@ use super::connections::tuple_of;
 use super::open::Open;
 use super::{DeviceStep, StepKind};
 use crate::conntrack::Tuple;
+use crate::name::Name;
 use crate::packet::Packet;
 
 /// Flows without a connection whose packets went out by a device that `--oif` asks for.
@@ -19,7 +20,7 @@ impl Assembler {
     pub(super) fn is_asked_for(&mut self, open: &Open) -> bool {
         let Some(filter) = &self.options.narrowed else { return true };
         let follow = self.options.follow;
-        let device = |iif: Option<&String>| {
+        let device = |iif: Option<&Name>| {
             filter.iif.is_empty() || iif.is_some_and(|iif| filter.iif.iter().any(|name| name == iif))
         };
         let itself = filter.matches(&open.packet) && device(open.iif.as_ref());
@@ -61,11 +62,10 @@ impl Assembler {
         if filter.oif.is_empty() {
             return true;
         }
+        let asked_for = |name: &Name| filter.oif.iter().any(|asked| asked == name);
         let passes = open.drafts.iter().any(|draft| match &draft.step.kind {
-            StepKind::Hook { oif: Some(oif), .. } | StepKind::Route { oif: Some(oif), .. } => {
-                filter.oif.contains(oif)
-            }
-            StepKind::Device { event: DeviceStep::Transmit, name } => filter.oif.contains(name),
+            StepKind::Hook { oif: Some(oif), .. } | StepKind::Route { oif: Some(oif), .. } => asked_for(oif),
+            StepKind::Device { event: DeviceStep::Transmit, name } => asked_for(name),
             _ => false,
         });
         if let Some(entry) = open.known.and_then(|k| self.connections.get_mut(k)) {

@@ -7,12 +7,13 @@ use super::Kinship;
 use super::assemble::Assembler;
 use super::open::{Moment, Open, Place};
 use crate::event::{HookPoint, HookVerdict};
+use crate::name::Name;
 use crate::packet::{Endpoint, Family, Packet};
 
 impl Assembler {
     /// A packet that was not seen before was given to a device: the packet it is a piece of, if there is one
     /// on its way to that device, was given to it as well.
-    pub(super) fn split(&mut self, new: u64, at: Moment, piece: &Packet, device: &str) {
+    pub(super) fn split(&mut self, new: u64, at: Moment, piece: &Packet, device: &Name) {
         let timing = self.timing();
         let whole = self.opens.iter().find(|(_, open)| {
             open.is_bound_for(at, device) && open.due_ns(timing) > at.time_ns && is_piece(piece, &open.header)

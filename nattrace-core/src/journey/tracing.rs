@@ -4,7 +4,7 @@ use super::assemble::{Assembler, Begins};
 use super::evaluation::{Message, Role, connection, headers, own_chain};
 use super::identity::Sighting;
 use super::open::Moment;
-use crate::event::{DeviceRef, HookPoint, NetnsId, NfFamily, NftTrace};
+use crate::event::{DeviceRef, HookPoint, NetnsId, NfFamily, NftTrace, Verdict};
 use crate::packet::{Headers, Packet};
 use crate::ruleset::is_trace_table;
 
@@ -121,10 +121,14 @@ impl Assembler {
         if filter.matches(header) && iif_fits {
             return true;
         }
-        // A rule of our own table matched, and only those that select have a verdict in this role: they look
-        // at the connection, which here may be unknown. What comes by loopback was selected when it was sent.
-        let selects = matches!(m.role, Role::Enter | Role::Select) && m.iif.as_deref() != Some("lo");
-        if selects && m.trace.message.rule_handle.is_some() {
+        // A rule of our own table accepted it, which those that select do: they look at the connection, which here may be
+        // unknown. (Others, and those of a second run, lead on, or back.) What comes by loopback was selected when it was
+        // sent; who has used up the limit is not.
+        let message = &m.trace.message;
+        let selects = matches!(m.role, Role::Enter | Role::Select)
+            && m.iif.as_deref() != Some("lo")
+            && message.chain != "limit";
+        if selects && message.rule_handle.is_some() && message.verdict == Some(Verdict::Accept) {
             return true;
         }
         if !self.options.follow {
@@ -136,7 +140,8 @@ impl Assembler {
     }
 
     fn is_own(&self, netns: NetnsId, family: NfFamily, table: &str) -> bool {
-        let named = |netns| self.own_tables.contains(&(netns, family, table.to_owned()));
+        let named =
+            |netns| self.own_tables.get(&(netns, family)).is_some_and(|tables| tables.contains(table));
         named(netns) || named(0)
     }
 }

@@ -86,10 +86,10 @@ impl Assembler {
                 known.under_way.push(seq);
             }
         }
-        if self.options.filter.matches(&open.packet)
-            && let Some(known) = open.known.and_then(|k| self.connections.get_mut(k))
+        if let Some(known) = open.known.and_then(|k| self.connections.get_mut(k))
+            && !known.followed
         {
-            known.followed = true;
+            known.followed = self.options.filter.matches(&open.packet);
         }
         // The kernel's own word for it, at a time of its own: ctnetlink's is dated when it is read.
         if connection.is_removed()

@@ -30,8 +30,19 @@ pub(super) enum Block {
     End,
 }
 
+/// What blocks are read into, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    packed: Vec<u8>,
+    unpacked: Vec<u8>,
+}
+
 /// Reads a block. `number` is said in errors.
-pub(super) fn unpack(input: &mut impl Read, buffer: &mut Vec<u8>, number: u64) -> Result<Block, RecordError> {
+pub(super) fn unpack(
+    input: &mut impl Read,
+    buffers: &mut Buffers,
+    number: u64,
+) -> Result<Block, RecordError> {
     let damaged = || RecordError::DamagedBlock { block: number };
     let mut length = [0; 4];
     match read_up_to(input, &mut length)? {
@@ -43,17 +54,20 @@ pub(super) fn unpack(input: &mut impl Read, buffer: &mut Vec<u8>, number: u64) -
     if length > MAX_BLOCK {
         return Err(damaged());
     }
-    buffer.clear();
-    input.by_ref().take(length as u64).read_to_end(buffer)?;
-    if buffer.len() < length {
+    let Buffers { packed, unpacked } = buffers;
+    packed.clear();
+    input.by_ref().take(length as u64).read_to_end(packed)?;
+    if packed.len() < length {
         return Ok(Block::CutOff);
     }
-    let (unpacked, data) = lz4_flex::block::uncompressed_size(buffer).map_err(|_| damaged())?;
-    if unpacked > MAX_BLOCK {
+    let (size, data) = lz4_flex::block::uncompressed_size(packed).map_err(|_| damaged())?;
+    if size > MAX_BLOCK {
         return Err(damaged());
     }
-    let bytes = lz4_flex::block::decompress(data, unpacked).map_err(|_| damaged())?;
-    bitcode::decode(&bytes).map(Block::Events).map_err(|_| damaged())
+    unpacked.resize(size, 0);
+    let size = lz4_flex::block::decompress_into(data, unpacked).map_err(|_| damaged())?;
+    unpacked.truncate(size);
+    bitcode::decode(unpacked).map(Block::Events).map_err(|_| damaged())
 }
 
 /// As many bytes as there are, or as there is room for.

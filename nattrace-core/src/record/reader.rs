@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read as _};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::compact::{self, Block};
+use super::compact::{self, Block, Buffers};
 use super::{COMPACT_VERSION, Header, RecordError, decode, decode_header};
 use crate::event::Event;
 
@@ -33,8 +33,11 @@ pub struct Reader<'a> {
     /// Number of the line or the block.
     line: u64,
     buffer: Vec<u8>,
-    /// What is left of a block.
+    buffers: Buffers,
+    /// What is left of a block, or the event of a line.
     block: std::vec::IntoIter<Event>,
+    /// The first of these was lent, and is over.
+    lent: bool,
     over: bool,
     /// The end was not whole.
     torn: bool,
@@ -51,7 +54,17 @@ impl<'a> Reader<'a> {
             return Err(RecordError::NotARecording);
         }
         let header = decode_header(&buffer)?;
-        Ok(Self { input, header, line: 1, buffer, block: Vec::new().into_iter(), over: false, torn: false })
+        Ok(Self {
+            input,
+            header,
+            line: 1,
+            buffer,
+            buffers: Buffers::default(),
+            block: Vec::new().into_iter(),
+            lent: false,
+            over: false,
+            torn: false,
+        })
     }
 
     /// What the recording is of.
@@ -63,8 +76,40 @@ impl<'a> Reader<'a> {
     /// Reads the next event; empty lines are passed over.
     #[expect(clippy::should_implement_trait, reason = "an iterator could not tell a cut-off end from an end")]
     pub fn next(&mut self) -> Result<Decoded, RecordError> {
+        self.advance()?;
+        Ok(match self.block.next() {
+            Some(event) => Decoded::Event(Box::new(event)),
+            None if self.torn => Decoded::CutOff,
+            None => Decoded::End,
+        })
+    }
+
+    /// Whether what was read last was not whole: the recorder was killed, or its disk was full.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.torn
+    }
+
+    /// As [`Reader::next`], for who needs the event for no longer than until the next one: none is moved about. `None` at
+    /// the end, or where it [is cut off](Self::is_cut_off).
+    pub fn next_event(&mut self) -> Result<Option<&Event>, RecordError> {
+        self.advance()?;
+        self.lent = true;
+        Ok(self.block.as_slice().first())
+    }
+
+    /// Sees to it that the next event is there, if there is one more.
+    fn advance(&mut self) -> Result<(), RecordError> {
+        if std::mem::take(&mut self.lent) {
+            self.block.next();
+        }
+        if self.block.as_slice().is_empty() { self.fill() } else { Ok(()) }
+    }
+
+    /// Reads a block, or a line; none is there at the end.
+    fn fill(&mut self) -> Result<(), RecordError> {
         if self.header.version == COMPACT_VERSION {
-            return self.next_of_block();
+            return self.fill_by_block();
         }
         while !self.over {
             self.buffer.clear();
@@ -79,30 +124,31 @@ impl<'a> Reader<'a> {
             if self.buffer.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            return match decode(&self.buffer) {
-                Ok(event) => Ok(Decoded::Event(Box::new(event))),
-                Err(_) if self.over => {
+            match decode(&self.buffer) {
+                Ok(event) => {
+                    self.block = vec![event].into_iter();
+                    break;
+                }
+                Err(_) if self.over => self.torn = true,
+                Err(error) => return Err(RecordError::Damaged { line: self.line, error }),
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_by_block(&mut self) -> Result<(), RecordError> {
+        while self.block.as_slice().is_empty() {
+            match compact::unpack(&mut self.input, &mut self.buffers, self.line)? {
+                Block::Events(events) => self.block = events.into_iter(),
+                Block::CutOff => {
                     self.torn = true;
                     break;
                 }
-                Err(error) => Err(RecordError::Damaged { line: self.line, error }),
-            };
-        }
-        Ok(if self.torn { Decoded::CutOff } else { Decoded::End })
-    }
-
-    fn next_of_block(&mut self) -> Result<Decoded, RecordError> {
-        loop {
-            if let Some(event) = self.block.next() {
-                return Ok(Decoded::Event(Box::new(event)));
-            }
-            match compact::unpack(&mut self.input, &mut self.buffer, self.line)? {
-                Block::Events(events) => self.block = events.into_iter(),
-                Block::CutOff => return Ok(Decoded::CutOff),
-                Block::End => return Ok(Decoded::End),
+                Block::End => break,
             }
             self.line += 1;
         }
+        Ok(())
     }
 }
 

@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{BaseChain, Listing, Rule};
+use super::{BaseChain, KnownRule, Listing, Rule};
 use crate::event::{Commit, NfFamily};
+use crate::name::Name;
 
 /// A commit is told by netlink after it took effect, a trace message after the rule was evaluated: within
 /// this distance of a commit the order of the two is not known.
@@ -45,7 +46,7 @@ pub struct RuleName<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct History {
     lives: Vec<Life>,
-    doubts: BTreeMap<(NfFamily, String), Vec<Doubt>>,
+    doubts: BTreeMap<(NfFamily, Name), Vec<Doubt>>,
     committed: Option<(u64, u32)>,
     /// From when on an order that is listed now holds.
     ordered_from_ns: u64,
@@ -87,7 +88,7 @@ struct Order {
 #[derive(Debug, Clone)]
 struct Reign {
     chain: String,
-    rule: Rule,
+    rule: KnownRule,
     from_ns: u64,
     until_ns: u64,
 }
@@ -105,7 +106,7 @@ impl Life {
         self.from_ns <= time_ns && time_ns < self.until_ns
     }
 
-    fn rule(&self, chain: &str, handle: u64, time_ns: u64) -> Option<&Rule> {
+    fn rule(&self, chain: &str, handle: u64, time_ns: u64) -> Option<&KnownRule> {
         let reign = self.rules.get(&handle)?.iter().find(|r| r.from_ns <= time_ns && time_ns < r.until_ns)?;
         (reign.chain == chain).then_some(&reign.rule)
     }
@@ -128,15 +129,16 @@ impl Life {
         {
             if last.rule.text == rule.text && last.chain == chain {
                 // Which tools told it can differ.
-                last.rule.iptables = rule.iptables.clone().or(last.rule.iptables.take());
-                last.rule.counted = last.rule.counted.take().or_else(|| rule.counted.clone());
+                last.rule.iptables = rule.iptables.as_ref().map(Name::from).or(last.rule.iptables.take());
+                last.rule.counted =
+                    last.rule.counted.take().or_else(|| rule.counted.as_ref().map(Name::from));
                 return;
             }
             // Nobody told of the replacement.
             last.until_ns = last.until_ns.min(since_ns.unwrap_or(0));
             from_ns = time_ns;
         }
-        reigns.push(Reign { chain: chain.to_owned(), rule: rule.clone(), from_ns, until_ns: u64::MAX });
+        reigns.push(Reign { chain: chain.to_owned(), rule: rule.into(), from_ns, until_ns: u64::MAX });
         if reigns.len() > MAX_REPLACED {
             reigns.remove(0);
         }
@@ -326,7 +328,7 @@ impl History {
         if stale {
             // It was listed before a commit that this history knows already; if that commit ended this
             // name's life, this is the one that ended.
-            let key = (table.family, table.name.clone());
+            let key = (table.family, (&table.name).into());
             if let Some(doubt) = self.doubts.get(&key).and_then(|d| d.last()) {
                 until_ns = doubt.first_ns;
             } else if let Some((time, _)) = self.committed
@@ -377,7 +379,7 @@ impl History {
     }
 
     fn doubt(&mut self, family: NfFamily, name: &str, doubt: Doubt) {
-        let doubts = self.doubts.entry((family, name.to_owned())).or_default();
+        let doubts = self.doubts.entry((family, name.into())).or_default();
         doubts.push(doubt);
         if doubts.len() > MAX_DOUBTS {
             doubts.remove(0);
@@ -409,14 +411,14 @@ impl History {
     /// A rule as it was at a moment, or `None` when that cannot be known. What it had counted is that of its first
     /// listing: nft's traces show what it read at its start, not what was counted since.
     #[must_use]
-    pub fn rule(&self, name: &RuleName<'_>, time_ns: u64) -> Option<&Rule> {
+    pub fn rule(&self, name: &RuleName<'_>, time_ns: u64) -> Option<&KnownRule> {
         self.life(name.family, name.table, name.table_handle, time_ns)?.rule(name.chain, name.handle, time_ns)
     }
 
     /// The rules of a chain in order, as they were at a moment; `None` when that cannot be known. Of `name`, the handle of
     /// the rule is not looked at.
     #[must_use]
-    pub fn chain(&self, name: &RuleName<'_>, time_ns: u64) -> Option<Vec<&Rule>> {
+    pub fn chain(&self, name: &RuleName<'_>, time_ns: u64) -> Option<Vec<&KnownRule>> {
         let life = self.life(name.family, name.table, name.table_handle, time_ns)?;
         let order = life.orders.iter().find(|o| o.from_ns <= time_ns && time_ns < o.until_ns)?;
         let handles = order.chains.get(name.chain)?;
@@ -480,7 +482,7 @@ impl History {
         }
         let in_doubt = self
             .doubts
-            .get(&(family, name.to_owned()))
+            .get(&(family, name.into()))
             .is_some_and(|doubts| doubts.iter().any(|doubt| doubt.covers(time_ns)));
         if in_doubt {
             return None;

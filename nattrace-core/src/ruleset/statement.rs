@@ -30,19 +30,18 @@ fn end_of(hook: HookPoint) -> Manip {
 /// name, and comments are not statements.
 fn nat_statement(text: &str) -> Option<Manip> {
     // `xt target "DNAT"` is how nft shows a rule of iptables-nft that it cannot translate.
-    let unquoted: Vec<(bool, &str)> = text
+    let mut words = text
         .split('"')
         .enumerate()
         .flat_map(|(i, part)| part.split_whitespace().map(move |word| (i % 2 == 1, word)))
-        .collect();
-    let word_at = |at: usize| unquoted.get(at).map(|(_, word)| *word);
-    let mut found = None;
-    for (at, (quoted, word)) in unquoted.iter().enumerate() {
-        let before = at.checked_sub(1).and_then(word_at).unwrap_or("");
-        let after = word_at(at + 1).unwrap_or("");
-        if *quoted {
+        .peekable();
+    let (mut found, mut last) = (None, "");
+    while let Some((quoted, word)) = words.next() {
+        let before = std::mem::replace(&mut last, word);
+        let after = words.peek().map_or("", |(_, word)| *word);
+        if quoted {
             if before == "target" {
-                found = match *word {
+                found = match word {
                     "DNAT" | "REDIRECT" => Some(Manip::Dnat),
                     "SNAT" | "MASQUERADE" => Some(Manip::Snat),
                     _ => found,
@@ -57,7 +56,7 @@ fn nat_statement(text: &str) -> Option<Manip> {
             continue;
         }
         let takes_target = matches!(after, "to" | "ip" | "ip6" | "prefix" | "interval");
-        found = match *word {
+        found = match word {
             "dnat" if takes_target => Some(Manip::Dnat),
             "snat" if takes_target => Some(Manip::Snat),
             "redirect" => Some(Manip::Dnat),

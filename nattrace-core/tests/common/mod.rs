@@ -21,8 +21,9 @@ use nattrace_core::event::{
     Verdict,
 };
 use nattrace_core::journey::{
-    Assembler, DeviceStep, DropCause, Journey, KernelDrop, Options, Outcome, SourcesOn, Step, StepKind,
+    Assembler, DeviceStep, DropCause, Journey, Options, Outcome, SourcesOn, Step, StepKind,
 };
+use nattrace_core::name::Name;
 use nattrace_core::packet::{Endpoint, Family, Packet};
 use nattrace_core::record::{Decoded, Header, Reader};
 use nattrace_core::ruleset::{BaseChain, Chain, Listing, Rule, Table};
@@ -516,11 +517,11 @@ pub fn told(journey: &Journey) -> Vec<String> {
         Outcome::Dropped(DropCause::Policy { table, chain, hook, .. }) => {
             format!("= dropped by policy {table} {chain} in {}", hook.map_or("-", HookPoint::name))
         }
-        Outcome::Dropped(DropCause::Kernel(KernelDrop { reason, function, hook, .. })) => format!(
+        Outcome::Dropped(DropCause::Kernel(drop)) => format!(
             "= dropped by kernel {} {} in {}",
-            reason.as_deref().unwrap_or("-"),
-            function.as_deref().unwrap_or("-"),
-            hook.map_or("-", HookPoint::name)
+            drop.reason.as_deref().unwrap_or("-"),
+            drop.function.as_deref().unwrap_or("-"),
+            drop.hook.map_or("-", HookPoint::name)
         ),
         Outcome::Transmitted { device } => format!("= transmitted {}", device.as_deref().unwrap_or("-")),
         Outcome::Unfinished { why } => format!("= unfinished: {why}"),
@@ -530,7 +531,7 @@ pub fn told(journey: &Journey) -> Vec<String> {
 }
 
 fn line(step: &Step) -> String {
-    let or_dash = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
+    let or_dash = |name: &Option<Name>| name.clone().unwrap_or_else(|| "-".into());
     match &step.kind {
         StepKind::Hook { hook, iif, oif, verdict, .. } => format!(
             "{} {}>{} {}",
@@ -566,8 +567,6 @@ fn line(step: &Step) -> String {
         StepKind::Deliver { protocol, local, .. } => {
             format!("deliver {protocol} {}", local.map_or("-".to_owned(), |l| l.to_string()))
         }
-        StepKind::Drop(KernelDrop { reason, function, .. }) => {
-            format!("drop {} {}", or_dash(reason), or_dash(function))
-        }
+        StepKind::Drop(drop) => format!("drop {} {}", or_dash(&drop.reason), or_dash(&drop.function)),
     }
 }

@@ -44,7 +44,7 @@ fn port_flag(filter: &Filter) -> &'static str {
 }
 
 fn name(number: u8) -> String {
-    protocol::name_or_number(number)
+    protocol::name_or_number(number).into_owned()
 }
 
 /// A packet is either v4 or v6, throughout.

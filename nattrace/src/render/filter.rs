@@ -8,7 +8,7 @@ use nattrace_core::packet::{TCP_FLAG_NAMES, protocol};
 #[must_use]
 pub fn filter_flags(filter: &Filter) -> Vec<(&'static str, Vec<String>)> {
     let mut flags: Vec<(&'static str, Vec<String>)> = Vec::new();
-    let protocols = filter.protocols.iter().map(|p| protocol::name_or_number(*p));
+    let protocols = filter.protocols.iter().map(|p| protocol::name_or_number(*p).into_owned());
     flags.push(("proto", protocols.collect()));
     for (flag, list) in [("saddr", &filter.saddr), ("daddr", &filter.daddr), ("addr", &filter.addr)] {
         flags.push((flag, list.iter().map(prefix).collect()));

@@ -136,6 +136,11 @@ impl<W: Write> Renderer<W> {
         self.write(&bytes)
     }
 
+    /// Whether it has to know what has settled.
+    pub fn waits_for_order(&self) -> bool {
+        matches!(self.form, Form::Pcapng(_))
+    }
+
     /// All journeys that began before this moment have been told: nanoseconds since the epoch. Only pcapng, whose packets
     /// are in the order of time, has waited for that.
     pub fn settled(&mut self, before_ns: u64) -> io::Result<()> {

@@ -5,7 +5,7 @@
 //! ```
 
 use nattrace_core::event::{HookPoint, NetnsId};
-use nattrace_core::journey::{DropCause, Journey, Outcome, RuleStep, StepKind};
+use nattrace_core::journey::{DropCause, Journey, Outcome, StepKind};
 
 use super::namespaces::Namespaces;
 use super::style::{Role, Span};
@@ -31,15 +31,16 @@ pub(crate) fn path(journey: &Journey, namespaces: &Namespaces) -> Vec<Span> {
         }
         match &step.kind {
             StepKind::Hook { hook, .. } => path.in_hook(*hook),
-            StepKind::Rule(RuleStep { hook: Some(hook), .. }) | StepKind::Policy { hook: Some(hook), .. } => {
-                path.in_hook(*hook);
+            StepKind::Rule(_) | StepKind::Policy { .. } => {
+                if let Some(hook) = step.kind.hook_of_rules() {
+                    path.in_hook(hook);
+                }
             }
             StepKind::Route { .. } => path.place("route"),
             StepKind::Rewrite { nat, .. } => path.rewritten(nat.name()),
             StepKind::Device { name, .. } => path.at_device(name),
             StepKind::Deliver { protocol, .. } => path.place(protocol),
-            StepKind::Rule(_) | StepKind::Policy { .. } | StepKind::Connection { .. } | StepKind::Drop(_) => {
-            }
+            StepKind::Connection { .. } | StepKind::Drop(_) => {}
         }
     }
     path.end(journey);

@@ -64,7 +64,7 @@ pub(crate) fn rewrite(
         nat,
         from: end(from),
         to: end(to),
-        rule,
+        rule: rule.map(Box::new),
         by,
         decided_for: None,
         inner: false,
@@ -79,20 +79,21 @@ pub(crate) fn rule(chain: &str, handle: u64, text: &str) -> RuleRef {
     RuleRef {
         backend: Backend::Nft,
         family: words.next().and_then(NfFamily::from_name).unwrap(),
-        table: words.next().unwrap().to_owned(),
-        chain: words.next().unwrap().to_owned(),
+        table: words.next().unwrap().into(),
+        chain: words.next().unwrap().into(),
         handle,
-        text: Some(text.to_owned()),
+        text: Some(text.into()),
         nft_text: None,
     }
 }
 
 pub(crate) fn matched(rule: RuleRef, hook: HookPoint, verdict: Verdict) -> StepKind {
-    StepKind::Rule(RuleStep { rule, verdict: Some(verdict), or_end: false, hook: Some(hook), mark: None })
+    let step = RuleStep { rule, verdict: Some(verdict), or_end: false, hook: Some(hook), mark: None };
+    StepKind::Rule(Box::new(step))
 }
 
 pub(crate) fn hook(hook: HookPoint, devices: (&str, &str), verdict: HookVerdict) -> StepKind {
-    let name = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let name = |text: &str| (!text.is_empty()).then(|| text.into());
     StepKind::Hook {
         hook,
         family: NfFamily::Ip,
@@ -112,7 +113,7 @@ pub(crate) fn bare(packet: Packet) -> Journey {
     Journey {
         id: JourneyId(1),
         packet_id: Some(77),
-        netns: Netns { inum: RTR, name: Some("rtr".to_owned()) },
+        netns: Netns { inum: RTR, name: Some("rtr".into()) },
         first_seen_ns: T0,
         last_seen_ns: T0 + 10_000,
         packet,
@@ -138,13 +139,13 @@ const DNAT: &str = "ip daddr 10.1.2.3 tcp dport 1222 dnat ip to 192.168.70.10:22
 fn until_forward(verdict: HookVerdict) -> Vec<StepKind> {
     let dnat = rule("inet nat prerouting", 3, DNAT);
     vec![
-        StepKind::Device { event: DeviceStep::Receive, name: "enp0".to_owned() },
+        StepKind::Device { event: DeviceStep::Receive, name: "enp0".into() },
         hook(HookPoint::Prerouting, ("enp0", ""), HookVerdict::Accept),
         matched(dnat.clone(), HookPoint::Prerouting, Verdict::Accept),
         rewrite(Manip::Dnat, ("10.1.2.3:1222", "192.168.70.10:22"), Some(dnat), RewrittenBy::Rule),
         StepKind::Route {
             decision: RouteDecision::Forward,
-            oif: Some("veth21".to_owned()),
+            oif: Some("veth21".into()),
             gateway: None,
             matched: None,
         },
@@ -160,7 +161,7 @@ fn until_forward(verdict: HookVerdict) -> Vec<StepKind> {
 fn article() -> Journey {
     let tuple = |a: &str, b: &str| Tuple { protocol: protocol::TCP, source: end(a), destination: end(b) };
     Journey {
-        iif: Some("enp0".to_owned()),
+        iif: Some("enp0".into()),
         connection: Some(Connection {
             id: Some(1_968_238_741),
             direction: Some(Direction::Original),
@@ -180,12 +181,12 @@ pub(crate) fn broken() -> Journey {
     let drop = rule("inet filter allowed_dnats", 8, "drop");
     let mut kinds = until_forward(HookVerdict::Drop);
     kinds.push(matched(drop.clone(), HookPoint::Forward, Verdict::Drop));
-    kinds.push(StepKind::Drop(KernelDrop {
-        reason: Some("NETFILTER_DROP".to_owned()),
-        function: Some("nft_do_chain".to_owned()),
-        text: "a netfilter hook dropped it".to_owned(),
+    kinds.push(StepKind::Drop(Box::new(KernelDrop {
+        reason: Some("NETFILTER_DROP".into()),
+        function: Some("nft_do_chain".into()),
+        text: "a netfilter hook dropped it".into(),
         ..KernelDrop::default()
-    }));
+    })));
     Journey {
         steps: steps(kinds),
         outcome: Outcome::Dropped(DropCause::Rule { rule: drop, hook: Some(HookPoint::Forward) }),
@@ -225,25 +226,25 @@ pub(crate) fn again(id: u64, of: &Journey, seconds: f64) -> Journey {
 pub(crate) fn legacy(texts: bool) -> Journey {
     let rule = |chain: &str, number, text: &str| RuleRef {
         backend: Backend::Legacy,
-        text: texts.then(|| text.to_owned()),
+        text: texts.then(|| text.into()),
         ..rule(chain, number, text)
     };
     let step = |rule, hook, verdict: Verdict, or_end: bool| {
-        StepKind::Rule(RuleStep {
+        StepKind::Rule(Box::new(RuleStep {
             rule,
             verdict: texts.then_some(verdict),
             or_end: or_end && !texts,
             hook: Some(hook),
             mark: None,
-        })
+        }))
     };
     let dnat = rule("ip nat PREROUTING", 1, "-A PREROUTING -p tcp -j DNAT --to-destination 192.168.70.10:22");
     let drop = rule("ip filter web", 2, "-A web -j DROP");
     let raw = StepKind::Policy {
         backend: Backend::Legacy,
         family: NfFamily::Ip,
-        table: "raw".to_owned(),
-        chain: "PREROUTING".to_owned(),
+        table: "raw".into(),
+        chain: "PREROUTING".into(),
         verdict: Verdict::Accept,
         hook: Some(HookPoint::Prerouting),
     };
@@ -278,16 +279,16 @@ pub(crate) fn fixed() -> Journey {
         StepKind::Policy {
             backend: Backend::Nft,
             family: NfFamily::Inet,
-            table: "nat".to_owned(),
-            chain: "postrouting".to_owned(),
+            table: "nat".into(),
+            chain: "postrouting".into(),
             verdict: Verdict::Accept,
             hook: Some(HookPoint::Postrouting),
         },
-        StepKind::Device { event: DeviceStep::Transmit, name: "veth21".to_owned() },
+        StepKind::Device { event: DeviceStep::Transmit, name: "veth21".into() },
     ]);
     Journey {
         steps: steps(kinds),
-        outcome: Outcome::Transmitted { device: Some("veth21".to_owned()) },
+        outcome: Outcome::Transmitted { device: Some("veth21".into()) },
         ..article()
     }
 }

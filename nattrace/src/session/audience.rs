@@ -22,7 +22,12 @@ pub(crate) trait Audience {
     fn start(&mut self, start: &Start) -> Result<()>;
     /// A finished journey.
     fn journey(&mut self, journey: &Journey) -> Result<()>;
-    /// All journeys that began before this moment have been told: nanoseconds since the epoch.
+    /// Whether it tells in the order of time, and so has to know what has settled.
+    fn waits_for_order(&self) -> bool {
+        false
+    }
+    /// All journeys that began before this moment have been told: nanoseconds since the epoch. Told to all if to one that
+    /// waits for it.
     fn settled(&mut self, _before_ns: u64) -> Result<()> {
         Ok(())
     }
@@ -59,6 +64,10 @@ impl<W: Write> Audience for Renderer<W> {
 
     fn journey(&mut self, journey: &Journey) -> Result<()> {
         Ok(Self::journey(self, journey)?)
+    }
+
+    fn waits_for_order(&self) -> bool {
+        Self::waits_for_order(self)
     }
 
     fn settled(&mut self, before_ns: u64) -> Result<()> {

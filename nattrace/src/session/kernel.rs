@@ -85,7 +85,7 @@ pub(super) fn set_up(plan: &TracePlan, loaders: &mut Loaders) -> Result<Kernel> 
         netns: if comes_and_goes { Vec::new() } else { watched.iter().map(|w| w.netns.inum).collect() },
         marked: wants_table && !owner_missing,
         follow: plan.follow,
-        mirror: comes_and_goes || follows.contains(&FollowBy::MirroredHeaders),
+        mirror: comes_and_goes || follows.contains(&FollowBy::Headers),
         rate: plan.rate,
         crossing: wants_table && !owner_missing && (comes_and_goes || watched.len() > 1),
         netfilter_drop: None,

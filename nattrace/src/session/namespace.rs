@@ -150,11 +150,7 @@ impl Watched {
         let (_, listed) = self.listed.insert(list(&self.netns, self.counted));
         let nothing = Listing::default();
         let listing = listed.as_ref().map_or(&nothing, |listed| &listed.listing);
-        if conntrack::in_use(listing, &other, tracked) {
-            FollowBy::Conntrack
-        } else {
-            FollowBy::MirroredHeaders
-        }
+        if conntrack::in_use(listing, &other, tracked) { FollowBy::Conntrack } else { FollowBy::Headers }
     }
 
     /// Installs the trace table, and those beside it that the ruleset asks for; what could not be installed of these.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use nattrace_core::event::{Body, Event};
 use nattrace_core::filter::Filter;
 use nattrace_core::journey::assemble::{Assembler, Options, SourcesOn};
-use nattrace_core::record::{Decoded, Reader};
+use nattrace_core::record::Reader;
 
 use super::audience::Audience;
 use super::report::Report;
@@ -115,13 +115,11 @@ pub(crate) fn tell(
     let mut names = std::collections::BTreeMap::new();
     let mut clocks = Clocks::None;
     while !report.is_enough() && !stop() {
-        let event = match reader.next().with_context(|| name.clone())? {
-            Decoded::Event(event) => *event,
-            Decoded::CutOff => {
+        let Some(event) = reader.next_event().with_context(|| name.clone())? else {
+            if reader.is_cut_off() {
                 say_cut_off(&name);
-                break;
             }
-            Decoded::End => break,
+            break;
         };
         if let (None, Some(duration)) = (end_ns, plan.duration) {
             end_ns =
@@ -136,11 +134,15 @@ pub(crate) fn tell(
         if let Body::Namespace { name } = &event.body {
             names.insert(event.netns, name.clone());
         }
-        if !wanted_source(&event, plan) || !namespaces.has(&event, &names) {
+        if !wanted_source(event, plan) || !namespaces.has(event, &names) {
             continue;
         }
+        let hidden;
         let event = match &mut anonymizer {
-            Some(anonymizer) => anonymizer.event(&event),
+            Some(anonymizer) => {
+                hidden = anonymizer.event(event);
+                &hidden
+            }
             None => event,
         };
         last_ns = event.time_ns.max(last_ns);
@@ -152,7 +154,7 @@ pub(crate) fn tell(
             _ => clocks == Clocks::None && last_ns.saturating_sub(last_tick) >= TICK_NS,
         };
         let now_ns = if matches!(event.body, Body::Clock { .. }) { event.time_ns } else { last_ns };
-        report.see(&event);
+        report.see(event);
         assembler.push(event);
         given_up.look(&assembler, plan.memory);
         if looks {
@@ -166,7 +168,7 @@ pub(crate) fn tell(
             report.journey(&journey)?;
         }
         if looks {
-            report.settled(assembler.settled_ns())?;
+            report.settled(|| assembler.settled_ns())?;
         }
     }
     for journey in assembler.finish(last_ns) {

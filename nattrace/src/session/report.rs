@@ -88,8 +88,13 @@ impl Report {
         self.converse(crowded_out)
     }
 
-    /// Tells that all journeys that began before this moment have been told.
-    pub(super) fn settled(&mut self, before_ns: u64) -> Result<()> {
+    /// Tells that all journeys that began before this moment have been told. To know it all that are under way are looked
+    /// at: only where somebody waits for it.
+    pub(super) fn settled(&mut self, before_ns: impl FnOnce() -> u64) -> Result<()> {
+        if !self.audience.iter().any(|one| one.waits_for_order()) {
+            return Ok(());
+        }
+        let before_ns = before_ns();
         self.audience.iter_mut().try_for_each(|one| one.settled(before_ns))
     }
 

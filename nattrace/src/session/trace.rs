@@ -264,7 +264,7 @@ impl<'a> Session<'a> {
                 self.take(vec![clock(time_ns, true)])?;
                 self.report.quiet(time_ns)?;
                 self.tell()?;
-                self.report.settled(self.assembler.settled_ns())?;
+                self.report.settled(|| self.assembler.settled_ns())?;
             }
             self.tell()?;
         }

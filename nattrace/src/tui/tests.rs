@@ -431,20 +431,20 @@ fn what_was_said_is_shown_for_a_while_and_kept() {
 /// A model of a journey with this wherever somebody else chooses the text.
 fn hostile(evil: &str) -> Model {
     let mut journey = journeys(BROKEN).remove(0);
-    journey.iif = Some(evil.to_owned());
-    journey.netns.name = Some(evil.to_owned());
+    journey.iif = Some(evil.into());
+    journey.netns.name = Some(evil.into());
     for finding in &mut journey.findings {
         evil.clone_into(&mut finding.text);
         finding.fix = vec![evil.to_owned()];
     }
     for step in &mut journey.steps {
         if let StepKind::Rule(rule) = &mut step.kind {
-            rule.rule.text = Some(format!("accept comment \"{evil}\""));
-            evil.clone_into(&mut rule.rule.chain);
+            rule.rule.text = Some(format!("accept comment \"{evil}\"").into());
+            rule.rule.chain = evil.into();
         }
     }
     if let Outcome::Dropped(nattrace_core::journey::DropCause::Rule { rule, .. }) = &mut journey.outcome {
-        evil.clone_into(&mut rule.chain);
+        rule.chain = evil.into();
     }
     let mut model = Model::new(format!("{evil}.rec"), false, TimeZone::UTC);
     model.take(news([journey]));

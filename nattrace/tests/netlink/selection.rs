@@ -292,7 +292,7 @@ fn many_alternatives_are_installed_at_once() {
             ..Filter::default()
         };
         let start = std::time::Instant::now();
-        for follow in [FollowBy::Conntrack, FollowBy::MirroredHeaders] {
+        for follow in [FollowBy::Conntrack, FollowBy::Headers, FollowBy::MirroredHeaders] {
             let spec =
                 TraceTableSpec { follow, hook_observers: true, ..spec("nattrace_test", filter.clone()) };
             drop(install(&spec));

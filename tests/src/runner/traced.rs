@@ -25,7 +25,7 @@ use crate::oracle::{
     agreement, anonymized, conntrack, legacy, listing, monitor, nft_format, pcapng, replay, xtables,
 };
 use crate::scenario::{Agreement, Counting, Format, Hooks, Mode, Stdout, Trace, Via};
-use crate::usage::programs::{self, Program};
+use crate::usage::programs;
 
 /// The line that says that everything is attached.
 pub(crate) const READY: &str = "nattrace: tracing";
@@ -178,7 +178,7 @@ impl Stage {
         }
         if plan.hooks == Hooks::Kprobe {
             let held = programs::of(process.id())?;
-            if held.is_empty() || held.values().any(Program::is_trampoline) {
+            if held.is_empty() || held.values().any(|program| program.trampoline) {
                 self.problem(format!("{}: it was to use kprobes alone, and holds {held:?}", plan.name));
             }
         }

@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-/// `BPF_PROG_TYPE_TRACING` of include/uapi/linux/bpf.h: fentry and fexit.
-const TRACING: u64 = 26;
-
 /// One program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Program {
-    /// `BPF_PROG_TYPE_*`.
-    kind: u64,
+    /// It hangs at a trampoline: fentry or fexit.
+    pub(crate) trampoline: bool,
     /// How often it ran, where that is counted.
     runs: u64,
     /// Instructions that the verifier went through, over all paths; told from 5.16 on (kernel/bpf/syscall.c
@@ -19,20 +16,20 @@ pub(crate) struct Program {
     pub(crate) verified: Option<u64>,
 }
 
-impl Program {
-    /// Whether it hangs at a trampoline.
-    pub(crate) fn is_trampoline(&self) -> bool {
-        self.kind == TRACING
-    }
-}
-
 /// All programs that process `pid` holds, by their ids.
 pub(crate) fn of(pid: u32) -> Result<BTreeMap<u32, Program>> {
     let dir = format!("/proc/{pid}/fdinfo");
     let entries = std::fs::read_dir(&dir).with_context(|| format!("{dir} cannot be listed"))?;
     // A descriptor may be closed meanwhile.
-    let texts = entries.flatten().map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default());
-    Ok(texts.filter_map(|text| parse(&text)).collect())
+    let texts: Vec<_> =
+        entries.flatten().map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default()).collect();
+    let mut programs: BTreeMap<u32, Program> = texts.iter().filter_map(|text| parse(text)).collect();
+    for id in texts.iter().filter_map(|text| at_trampoline(text)) {
+        if let Some(program) = programs.get_mut(&id) {
+            program.trampoline = true;
+        }
+    }
+    Ok(programs)
 }
 
 /// Program id to runs, of all programs that process `pid` holds.
@@ -49,12 +46,19 @@ pub(crate) fn names() -> BTreeMap<u32, String> {
 
 /// A program's fdinfo. (Links have a `prog_id` too, and no `run_cnt`.)
 fn parse(fdinfo: &str) -> Option<(u32, Program)> {
-    let field = |name: &str| {
-        fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse::<u64>().ok())
-    };
-    let program =
-        Program { kind: field("prog_type")?, runs: field("run_cnt")?, verified: field("verified_insns") };
-    Some((u32::try_from(field("prog_id")?).ok()?, program))
+    let number = |name: &str| field(fdinfo, name)?.parse::<u64>().ok();
+    let program = Program { trampoline: false, runs: number("run_cnt")?, verified: number("verified_insns") };
+    Some((u32::try_from(number("prog_id")?).ok()?, program))
+}
+
+/// The program of a link to a trampoline. (BTF tracepoints are of the same type of program, and no such link.)
+fn at_trampoline(fdinfo: &str) -> Option<u32> {
+    field(fdinfo, "link_type").filter(|kind| *kind == "tracing")?;
+    field(fdinfo, "prog_id")?.parse().ok()
+}
+
+fn field<'a>(fdinfo: &'a str, name: &str) -> Option<&'a str> {
+    fdinfo.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
 #[cfg(test)]
@@ -64,11 +68,12 @@ mod tests {
     #[test]
     fn programs_are_told_from_links() {
         let fdinfo = "pos:\t0\nprog_type:\t26\nprog_id:\t42\nrun_time_ns:\t9\nrun_cnt:\t7\n";
-        let old = Program { kind: 26, runs: 7, verified: None };
+        let old = Program { trampoline: false, runs: 7, verified: None };
         assert_eq!(parse(fdinfo), Some((42, old)));
-        assert!(old.is_trampoline());
         let new = Program { verified: Some(300), ..old };
         assert_eq!(parse(&format!("{fdinfo}recursion_misses:\t0\nverified_insns:\t300\n")), Some((42, new)));
         assert_eq!(parse("link_type:\tperf\nprog_id:\t42\n"), None);
+        assert_eq!(at_trampoline("link_type:\traw_tracepoint\nprog_id:\t42\n"), None);
+        assert_eq!(at_trampoline("link_type:\ttracing\nlink_id:\t1\nprog_id:\t42\n"), Some(42));
     }
 }

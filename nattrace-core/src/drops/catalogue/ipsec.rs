@@ -1,5 +1,6 @@
 //! What IPsec and security modules refuse.
 
+use crate::drops::evidence::Fact;
 use crate::drops::{Cause, pair, reason};
 
 pub(super) const CAUSES: &[Cause] = &[
@@ -12,11 +13,11 @@ pub(super) const CAUSES: &[Cause] = &[
         signs: &[
             reason("XFRM_POLICY"),
             // Of what has no socket, the policies are asked before that is said (`__udp4_lib_rcv`, net/ipv4/udp.c, v6.12).
-            pair("NOT_SPECIFIED", "__udp4_lib_rcv").likely(),
-            pair("NOT_SPECIFIED", "__udp6_lib_rcv").likely(),
+            pair("NOT_SPECIFIED", "__udp4_lib_rcv").and(Fact::ForOne).likely(),
+            pair("NOT_SPECIFIED", "__udp6_lib_rcv").and(Fact::ForOne).likely(),
             // v7.3
-            pair("NOT_SPECIFIED", "udp_rcv").likely(),
-            pair("NOT_SPECIFIED", "udpv6_rcv").likely(),
+            pair("NOT_SPECIFIED", "udp_rcv").and(Fact::ForOne).likely(),
+            pair("NOT_SPECIFIED", "udpv6_rcv").and(Fact::ForOne).likely(),
         ],
     },
     Cause {

@@ -62,6 +62,18 @@ pub(super) const CAUSES: &[Cause] = &[
         ],
     },
     Cause {
+        code: "rerouted-nowhere",
+        means: "In OUTPUT its mark or an address was changed, so that it is routed again, and there is no way for what it is now.",
+        check: "`ip route get DESTINATION mark MARK`, and `ip rule`.",
+        looks: "The program that sends gets an error: no route to host, or network unreachable.",
+        counter: "",
+        // ip_route_me_harder, ip6_route_me_harder (net/ipv4/netfilter.c, v6.12), called by chains of type route and nat.
+        signs: &[
+            pair("NETFILTER_DROP", "nf_hook_slow").and(Fact::Rerouted).likely(),
+            function("nf_hook_slow").and(Fact::Rerouted).likely(),
+        ],
+    },
+    Cause {
         code: "conntrack-clash",
         means: "Another packet of the same connection, or of one that uses the same addresses and ports, was confirmed while it was under way.",
         check: "`conntrack -S` (insert_failed, drop): frequent with DNS over UDP, where two queries leave one socket at once.",

@@ -1,7 +1,7 @@
 //! What sockets and local protocols refuse.
 
 use crate::drops::evidence::Fact;
-use crate::drops::{Cause, function, reason};
+use crate::drops::{Cause, function, pair, reason};
 use crate::packet::protocol;
 
 const LISTENERS: &str =
@@ -15,6 +15,22 @@ pub(super) const CAUSES: &[Cause] = &[
         looks: "TCP: the sender gets a reset (\"connection refused\"). UDP: ICMP \"port unreachable\".",
         counter: "`nstat`: TcpOutRsts, UdpNoPorts, Udp6NoPorts",
         signs: &[reason("NO_SOCKET")],
+    },
+    Cause {
+        code: "no-receiver",
+        means: "It is for a group or for all, and no socket of this host takes it.",
+        check: LISTENERS,
+        looks: "Nobody is told: such packets are for whom they may concern.",
+        counter: "`nstat`: UdpIgnoredMulti, Udp6IgnoredMulti",
+        // Where `__udp4_lib_mcast_deliver` is inlined (net/ipv4/udp.c, v6.18).
+        signs: &[
+            pair("NOT_SPECIFIED", "__udp4_lib_rcv").and(Fact::ForMany),
+            pair("NOT_SPECIFIED", "__udp6_lib_rcv").and(Fact::ForMany),
+            pair("NOT_SPECIFIED", "udp_rcv").and(Fact::ForMany),
+            pair("NOT_SPECIFIED", "udpv6_rcv").and(Fact::ForMany),
+            function("__udp4_lib_mcast_deliver"),
+            function("__udp6_lib_mcast_deliver"),
+        ],
     },
     Cause {
         code: "socket-closed",

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::nat_words::{self, Late, Nowhere, Output};
 use super::{Candidate, Miss, Passed, Place, answers_tell};
@@ -27,7 +28,7 @@ pub(in crate::journey) struct NotRewritten {
     /// It is likely what went wrong: nothing about the drop itself is nearer.
     pub(in crate::journey) strong: bool,
     /// The base chain that the packet came through, where it did.
-    pub(in crate::journey) base: Option<(NfFamily, String, String)>,
+    pub(in crate::journey) base: Option<Arc<ChainName>>,
 }
 
 impl Assembler {
@@ -42,7 +43,23 @@ impl Assembler {
 
     /// What must be asked to know that.
     pub(super) fn nat_questions(&self, open: &Open) -> Vec<Question> {
-        self.look(open).map(|look| look.questions).unwrap_or_default()
+        if self.may_ask_of_nat(open) {
+            self.look(open).map(|look| look.questions).unwrap_or_default()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Whether a rule that would be looked at names a set: most packets come by none, and need not be judged twice.
+    fn may_ask_of_nat(&self, open: &Open) -> bool {
+        open.ending.is_drop()
+            && self.nat_evaluations(open).into_values().any(|at| {
+                let Some((place, chain, rule)) = open.drafts.get(at).and_then(Place::of) else {
+                    return false;
+                };
+                let ways = self.ways(open, &place, at, (chain, rule));
+                ways.iter().filter_map(|way| way.rules.as_ref()).flatten().any(|rule| rule.text.contains('@'))
+            })
     }
 
     /// Looks at the chains that the packet came through, if it is one that they may have failed.
@@ -59,7 +76,7 @@ impl Assembler {
     }
 
     /// The chains of type nat that the packet came through where destinations are rewritten, each with the last step in it.
-    fn nat_evaluations(&self, open: &Open) -> BTreeMap<ChainName, usize> {
+    fn nat_evaluations(&self, open: &Open) -> BTreeMap<Arc<ChainName>, usize> {
         let mut found = BTreeMap::new();
         for (at, draft) in open.drafts.iter().enumerate() {
             if let Some(base) = self.nat_chain(draft) {
@@ -69,7 +86,7 @@ impl Assembler {
         found
     }
 
-    fn nat_chain(&self, draft: &Draft) -> Option<ChainName> {
+    fn nat_chain(&self, draft: &Draft) -> Option<Arc<ChainName>> {
         let rewrites = |hook| matches!(hook, HookPoint::Prerouting | HookPoint::Output);
         match (&draft.note, &draft.step.kind) {
             (Note::Rule { base, .. }, _) => {
@@ -79,11 +96,8 @@ impl Assembler {
             (_, StepKind::Policy { backend: Backend::Nft, family, table, chain, .. }) => {
                 let history = self.rulesets.get(&draft.step.netns)?;
                 let base = history.base_chain(*family, table, None, chain, draft.step.time_ns)?;
-                let name = || ChainName {
-                    family: *family,
-                    table: table.as_str().into(),
-                    chain: chain.as_str().into(),
-                };
+                let name =
+                    || Arc::new(ChainName { family: *family, table: table.clone(), chain: chain.clone() });
                 (base.kind == "nat" && rewrites(base.hook)).then(name)
             }
             (Note::Legacy { .. }, StepKind::Rule(step)) => {
@@ -99,7 +113,7 @@ impl Assembler {
         }
     }
 
-    fn look_at(&self, open: &Open, base: &ChainName, at: usize, look: &mut Look) {
+    fn look_at(&self, open: &Open, base: &Arc<ChainName>, at: usize, look: &mut Look) {
         let Some((place, chain, rule)) = open.drafts.get(at).and_then(Place::of) else { return };
         let before = open.drafts.get(..at).unwrap_or_default();
         // What it looked like then is known as long as nothing wrote into it.
@@ -111,7 +125,7 @@ impl Assembler {
         let rewritten = was_rewritten(open);
         let moment = moment(open, visit, &connection);
         let ways = self.ways(open, &place, at, (chain, rule));
-        let name = || Some((base.family, base.table.to_string(), base.chain.to_string()));
+        let name = || Some(base.clone());
         if !rewritten {
             for way in &ways {
                 let Some(rules) = way.before() else {
@@ -135,11 +149,12 @@ impl Assembler {
             return;
         }
         let behind = way.behind().unwrap_or_default();
+        let conditions =
+            |rule: &Candidate<'_>| self.answers.expressions(rule.dialect, rule.text).conditions();
+        let (taken_to, taken_for) = (target(taken_by.text), conditions(taken_by));
         for rule in self.rewriting(&place, behind, look) {
             // A special rule before a general one is as it should be.
-            let conditions =
-                |rule: &Candidate<'_>| self.answers.expressions(rule.dialect, rule.text).conditions();
-            if target(rule.text) == target(taken_by.text) || conditions(rule) < conditions(taken_by) {
+            if target(rule.text) == taken_to || conditions(rule) < taken_for {
                 continue;
             }
             let asked = RefCell::new(Vec::new());
@@ -294,6 +309,8 @@ impl Standing<'_> {
             table: name.table,
             table_handle: name.table_handle,
             time_ns: self.time_ns,
+            answers: false,
+            early: false,
         }
     }
 
@@ -409,9 +426,9 @@ fn is_for_this_host(open: &Open) -> bool {
     matches!(open.route, Some((RouteDecision::Local, _)))
 }
 
-fn of_legacy(family: NfFamily, hook: HookPoint) -> ChainName {
+fn of_legacy(family: NfFamily, hook: HookPoint) -> Arc<ChainName> {
     let chain = if hook == HookPoint::Output { "OUTPUT" } else { "PREROUTING" };
-    ChainName { family, table: "nat".into(), chain: chain.into() }
+    Arc::new(ChainName { family, table: "nat".into(), chain: chain.into() })
 }
 
 fn was_rewritten(open: &Open) -> bool {
@@ -435,7 +452,11 @@ fn takes(rule: &Candidate<'_>) -> bool {
 /// The new destination of a rule, as its text has it.
 fn target(text: &str) -> &str {
     let words = ["dnat", "redirect", "-j DNAT", "-j REDIRECT", "accept", "-j ACCEPT"];
-    words.iter().filter_map(|word| text.find(word)).min().and_then(|at| text.get(at..)).unwrap_or(text)
+    let begins = |(at, first): (usize, u8)| {
+        let rest = text.get(at..).filter(|_| matches!(first, b'd' | b'r' | b'-' | b'a'))?;
+        words.iter().any(|word| rest.starts_with(word)).then_some(rest)
+    };
+    (0..).zip(text.bytes()).find_map(begins).unwrap_or(text)
 }
 
 /// Only the first packet of a connection passes chains of type nat.

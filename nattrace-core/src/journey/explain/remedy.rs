@@ -7,7 +7,7 @@ use crate::conntrack::Direction;
 use crate::evaluate::Lookup;
 use crate::event::{HookPoint, NfFamily};
 use crate::findings::{is_plain, is_plain_element};
-use crate::packet::{Packet, protocol};
+use crate::packet::{Endpoint, Packet, protocol};
 
 /// A command that lets packets like this through, where they are dropped now.
 pub(super) fn let_through(place: &Place<'_>, open: &Open, passed: &[Passed<'_>]) -> Option<String> {
@@ -15,13 +15,13 @@ pub(super) fn let_through(place: &Place<'_>, open: &Open, passed: &[Passed<'_>])
     if ![place.table, last.chain].into_iter().all(is_plain) {
         return None;
     }
-    let reply = open.connection.as_ref().is_some_and(|c| c.direction == Some(Direction::Reply));
+    let reply = Reply::of(place, open);
     // What others write into these rules is gone, or in the way, when their owner writes them anew.
     if passed.iter().any(|way| of_ufws(way.chain).is_some()) {
-        return of_ufw(open, last).filter(|_| !reply);
+        return of_ufw(open, last).filter(|_| reply.is_none());
     }
     if place.table == "firewalld" {
-        return of_firewalld(open, passed).filter(|_| !reply);
+        return of_firewalld(open, passed).filter(|_| reply.is_none());
     }
     match iptables(place, last) {
         Some(program) => of_iptables(program, place, &open.header, passed, reply),
@@ -36,9 +36,29 @@ pub(super) fn add_element(place: &Place<'_>, lookup: &Lookup) -> Option<String> 
     plain.then(|| format!("nft add element {family} {table} {set} {{ {element} }}"))
 }
 
-fn of_nft(place: &Place<'_>, packet: &Packet, last: &Passed<'_>, reply: bool) -> Option<String> {
+/// By what a reply is told from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reply {
+    /// Conntrack's state.
+    State,
+    /// Whom it comes from: conntrack has not seen it there.
+    Source,
+}
+
+impl Reply {
+    fn of(place: &Place<'_>, open: &Open) -> Option<Self> {
+        let reply = open.connection.as_ref().is_some_and(|c| c.direction == Some(Direction::Reply));
+        (reply || place.answers).then_some(if place.early { Self::Source } else { Self::State })
+    }
+}
+
+fn of_nft(place: &Place<'_>, packet: &Packet, last: &Passed<'_>, reply: Option<Reply>) -> Option<String> {
     let (family, table, chain) = (place.family.name(), place.table, last.chain);
-    let matches = if reply { "ct state established,related".to_owned() } else { like(packet)? };
+    let matches = match reply {
+        Some(Reply::State) => "ct state established,related".to_owned(),
+        Some(Reply::Source) => like(packet, Side::Source)?,
+        None => like(packet, Side::Destination)?,
+    };
     Some(match last.left_at {
         Some(handle) => format!("nft insert rule {family} {table} {chain} handle {handle} {matches} accept"),
         None => format!("nft add rule {family} {table} {chain} {matches} accept"),
@@ -67,14 +87,14 @@ fn of_iptables(
     place: &Place<'_>,
     packet: &Packet,
     passed: &[Passed<'_>],
-    reply: bool,
+    reply: Option<Reply>,
 ) -> Option<String> {
     let last = passed.first()?;
     let table = if place.table == "filter" { String::new() } else { format!(" -t {}", place.table) };
-    let matches = if reply {
-        "-m conntrack --ctstate ESTABLISHED,RELATED".to_owned()
-    } else {
-        like_in_iptables(packet)?
+    let matches = match reply {
+        Some(Reply::State) => "-m conntrack --ctstate ESTABLISHED,RELATED".to_owned(),
+        Some(Reply::Source) => like_in_iptables(packet, Side::Source)?,
+        None => like_in_iptables(packet, Side::Destination)?,
     };
     // Docker leaves this chain to the administrator, and writes the others anew.
     let docker =
@@ -142,25 +162,50 @@ fn service(packet: &Packet) -> Option<(&'static str, IpAddr, u16)> {
     Some((protocol::name(protocol)?, destination.addr, destination.port?))
 }
 
+/// Which end says what a packet is: whom it is for, or, of an answer, whom it is from.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Source,
+    Destination,
+}
+
+impl Side {
+    fn letter(self) -> char {
+        match self {
+            Self::Source => 's',
+            Self::Destination => 'd',
+        }
+    }
+
+    fn of(self, packet: &Packet) -> Option<Endpoint> {
+        match self {
+            Self::Source => packet.source,
+            Self::Destination => packet.destination,
+        }
+    }
+}
+
 /// What a rule of nft asks for that is for packets like this.
-fn like(packet: &Packet) -> Option<String> {
-    let destination = packet.destination?;
-    let ip = if destination.addr.is_ipv4() { "ip" } else { "ip6" };
+fn like(packet: &Packet, side: Side) -> Option<String> {
+    let (end, letter) = (side.of(packet)?, side.letter());
+    let ip = if end.addr.is_ipv4() { "ip" } else { "ip6" };
     let protocol = packet.protocol?;
-    let what = match (protocol::name(protocol), destination.port) {
-        (Some(name), Some(port)) if protocol::has_ports(protocol) => format!("{name} dport {port}"),
+    let what = match (protocol::name(protocol), end.port) {
+        (Some(name), Some(port)) if protocol::has_ports(protocol) => format!("{name} {letter}port {port}"),
         _ => format!("meta l4proto {protocol}"),
     };
-    Some(format!("{ip} daddr {} {what}", destination.addr))
+    Some(format!("{ip} {letter}addr {} {what}", end.addr))
 }
 
 /// The same for iptables.
-fn like_in_iptables(packet: &Packet) -> Option<String> {
-    let destination = packet.destination?;
+fn like_in_iptables(packet: &Packet, side: Side) -> Option<String> {
+    let (end, letter) = (side.of(packet)?, side.letter());
     let protocol = packet.protocol?;
-    let what = match (protocol::name(protocol), destination.port) {
-        (Some(name), Some(port)) if protocol::has_ports(protocol) => format!("-p {name} --dport {port}"),
+    let what = match (protocol::name(protocol), end.port) {
+        (Some(name), Some(port)) if protocol::has_ports(protocol) => {
+            format!("-p {name} --{letter}port {port}")
+        }
         _ => format!("-p {protocol}"),
     };
-    Some(format!("-d {} {what}", destination.addr))
+    Some(format!("-{letter} {} {what}", end.addr))
 }

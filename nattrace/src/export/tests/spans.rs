@@ -232,7 +232,7 @@ fn hostile_names_stay_text() {
     let hostile = "</script>\u{1b}[31m\"'\u{202e}";
     for step in &mut journey.steps {
         if let StepKind::Rule(rule) = &mut step.kind {
-            rule.rule.text = Some(hostile.to_owned());
+            rule.rule.text = Some(hostile.into());
         }
     }
     let told = spans().journey(&journey).unwrap();

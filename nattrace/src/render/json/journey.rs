@@ -1,57 +1,60 @@
 //! A journey's line.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
 
-use nattrace_core::conntrack::{Connection, Direction, State, Tuple, status_names};
+use nattrace_core::conntrack::{Connection, Direction, State, Tuple};
 use nattrace_core::conversation::{Conversation, Passage};
 use nattrace_core::event::{HookPoint, NetnsId, Verdict};
+use nattrace_core::fib::RoutePrefix;
 use nattrace_core::findings::{Certainty, Finding};
 use nattrace_core::journey::{
-    Backend, DeviceStep, DropCause, Journey, KernelDrop, Outcome, RewrittenBy, RouteDecision, RuleRef, Step,
-    StepKind,
+    Backend, DeviceStep, DropCause, Journey, JourneyId, KernelDrop, Outcome, RewrittenBy, RouteDecision,
+    RuleRef, Step, StepKind,
 };
 use nattrace_core::packet::{Endpoint, Family, Icmp, Packet, Quoted, protocol};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::line;
+use super::shown::{AllShown, Shown, Status, TcpFlags, TraceIds};
 use crate::render::namespaces::Namespaces;
 
 #[derive(Serialize)]
 struct JourneyBody<'a> {
-    id: String,
+    id: Shown<JourneyId>,
     netns: NetnsBody<'a>,
     first_seen_ns: u64,
     last_seen_ns: u64,
     iif: Option<&'a str>,
     packet: PacketBody,
     connection: Option<ConnectionBody>,
-    steps: Vec<StepBody<'a>>,
+    steps: StepsBody<'a>,
     outcome: OutcomeBody<'a>,
     findings: Vec<FindingBody<'a>>,
     /// How it belongs to other packets, and their journeys.
     #[serde(skip_serializing_if = "Option::is_none")]
-    relation: Option<RelationBody>,
-    retransmission_of: Option<String>,
+    relation: Option<RelationBody<'a>>,
+    retransmission_of: Option<Shown<JourneyId>>,
     /// Whether path and end equal the first transmission's; of retransmissions only.
     #[serde(skip_serializing_if = "Option::is_none")]
     same_path: Option<bool>,
     /// The first journey of the same connection and direction that went the same way to the same end.
     #[serde(skip_serializing_if = "Option::is_none")]
-    like: Option<String>,
+    like: Option<Shown<JourneyId>>,
     /// Sources that lost events meanwhile.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     incomplete: Vec<&'static str>,
     /// As `nft monitor trace` prints them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    trace_ids: Vec<String>,
+    #[serde(skip_serializing_if = "TraceIds::are_none")]
+    trace_ids: TraceIds<'a>,
 }
 
 #[derive(Serialize)]
-struct RelationBody {
+struct RelationBody<'a> {
     kind: &'static str,
-    of: Vec<String>,
+    of: AllShown<'a, JourneyId>,
 }
 
 pub(in crate::render) fn journey(journey: &Journey, namespaces: &Namespaces) -> io::Result<Vec<u8>> {
@@ -66,25 +69,25 @@ pub(crate) fn journey_value(journey: &Journey, namespaces: &Namespaces) -> io::R
 fn journey_body<'a>(journey: &'a Journey, namespaces: &'a Namespaces) -> JourneyBody<'a> {
     let first = journey.netns.inum;
     JourneyBody {
-        id: journey.id.to_string(),
+        id: Shown(journey.id),
         netns: NetnsBody { inum: first, name: namespaces.name_of(&journey.netns) },
         first_seen_ns: journey.first_seen_ns,
         last_seen_ns: journey.last_seen_ns,
         iif: journey.iif.as_deref(),
         packet: packet(&journey.packet),
         connection: journey.connection.as_ref().map(connection),
-        steps: journey.steps.iter().map(|s| step(s, first, namespaces)).collect(),
+        steps: StepsBody { steps: &journey.steps, first, namespaces },
         outcome: outcome(journey),
         findings: journey.findings.iter().map(finding).collect(),
-        relation: journey.relation.as_ref().map(|relation| RelationBody {
-            kind: relation.kind.name(),
-            of: relation.of.iter().map(ToString::to_string).collect(),
-        }),
-        retransmission_of: journey.retransmission_of.map(|id| id.to_string()),
+        relation: journey
+            .relation
+            .as_ref()
+            .map(|relation| RelationBody { kind: relation.kind.name(), of: AllShown(&relation.of) }),
+        retransmission_of: journey.retransmission_of.map(Shown),
         same_path: journey.retransmission_of.map(|_| journey.same_path),
-        like: journey.like.map(|id| id.to_string()),
+        like: journey.like.map(Shown),
         incomplete: journey.incomplete.iter().map(|s| s.name()).collect(),
-        trace_ids: journey.trace_ids.iter().map(|id| format!("{:08x}", id.swap_bytes())).collect(),
+        trace_ids: TraceIds(&journey.trace_ids),
     }
 }
 
@@ -112,7 +115,7 @@ fn conversation_body<'a>(
         reply: Option<TupleBody>,
         sent: PassageBody,
         answered: PassageBody,
-        journeys: Vec<String>,
+        journeys: AllShown<'a, JourneyId>,
         text: &'a str,
         findings: Vec<FindingBody<'a>>,
     }
@@ -130,7 +133,7 @@ fn conversation_body<'a>(
         reply: conversation.reply.map(tuple),
         sent: passage(conversation.sent),
         answered: passage(conversation.answered),
-        journeys: conversation.journeys.iter().map(ToString::to_string).collect(),
+        journeys: AllShown(&conversation.journeys),
         text: &conversation.text,
         findings: conversation.findings.iter().map(finding).collect(),
     }
@@ -145,12 +148,12 @@ struct NetnsBody<'a> {
 #[derive(Serialize)]
 struct PacketBody {
     family: &'static str,
-    protocol: String,
+    protocol: Cow<'static, str>,
     saddr: Option<IpAddr>,
     sport: Option<u16>,
     daddr: Option<IpAddr>,
     dport: Option<u16>,
-    tcp_flags: Option<Vec<&'static str>>,
+    tcp_flags: Option<TcpFlags>,
     length: Option<u32>,
     ttl: Option<u8>,
     ip_id: Option<u16>,
@@ -202,7 +205,7 @@ fn packet(packet: &Packet) -> PacketBody {
         sport: packet.source.and_then(|e| e.port),
         daddr: packet.destination.map(|e| e.addr),
         dport: packet.destination.and_then(|e| e.port),
-        tcp_flags: packet.tcp_flags.map(|_| packet.tcp_flag_names()),
+        tcp_flags: packet.tcp_flags.map(TcpFlags),
         length: (packet.length != 0).then_some(packet.length),
         ttl: packet.ttl,
         ip_id: packet.ip_id,
@@ -220,7 +223,7 @@ fn packet(packet: &Packet) -> PacketBody {
 struct ConnectionBody {
     direction: Option<&'static str>,
     state: Option<&'static str>,
-    status: Option<Vec<&'static str>>,
+    status: Option<Status>,
     id: Option<u32>,
     mark: Option<u32>,
     zone: Option<u16>,
@@ -230,7 +233,7 @@ struct ConnectionBody {
 
 #[derive(Serialize)]
 struct TupleBody {
-    protocol: String,
+    protocol: Cow<'static, str>,
     saddr: IpAddr,
     sport: Option<u16>,
     daddr: IpAddr,
@@ -247,7 +250,7 @@ fn connection(connection: &Connection) -> ConnectionBody {
             Direction::Reply => "reply",
         }),
         state: connection.state.map(state_name),
-        status: connection.status.map(status_names),
+        status: connection.status.map(Status),
         id: connection.id,
         mark: connection.mark,
         zone: connection.zone,
@@ -279,6 +282,19 @@ fn tuple(tuple: Tuple) -> TupleBody {
     }
 }
 
+/// An array of steps, each made as it is written.
+struct StepsBody<'a> {
+    steps: &'a [Step],
+    first: NetnsId,
+    namespaces: &'a Namespaces,
+}
+
+impl Serialize for StepsBody<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.steps.iter().map(|one| step(one, self.first, self.namespaces)))
+    }
+}
+
 #[derive(Serialize)]
 struct StepBody<'a> {
     time_ns: u64,
@@ -301,7 +317,7 @@ enum StepKindBody<'a> {
     Rule {
         #[serde(flatten)]
         rule: RuleBody<'a>,
-        verdict: Option<String>,
+        verdict: Option<Shown<&'a Verdict>>,
         /// Of legacy iptables: it may have been the end of the chain, or its policy, instead.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         or_end: bool,
@@ -317,7 +333,7 @@ enum StepKindBody<'a> {
         family: &'static str,
         table: &'a str,
         chain: &'a str,
-        verdict: String,
+        verdict: Shown<&'a Verdict>,
         hook: Option<&'static str>,
     },
     Rewrite {
@@ -327,7 +343,7 @@ enum StepKindBody<'a> {
         rule: Option<RuleBody<'a>>,
         by: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
-        decided_for: Option<String>,
+        decided_for: Option<Shown<JourneyId>>,
         /// The packet that an ICMP error quotes was changed.
         #[serde(skip_serializing_if = "is_false")]
         inner: bool,
@@ -352,7 +368,7 @@ enum StepKindBody<'a> {
         table: Option<u32>,
         /// Of the route that matched.
         #[serde(skip_serializing_if = "Option::is_none")]
-        prefix: Option<String>,
+        prefix: Option<Shown<RoutePrefix>>,
         /// The source that the route names, and the packet has.
         #[serde(skip_serializing_if = "Option::is_none")]
         source: Option<IpAddr>,
@@ -421,7 +437,7 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
         },
         StepKind::Rule(step) => StepKindBody::Rule {
             rule: rule(&step.rule),
-            verdict: step.verdict.as_ref().map(ToString::to_string),
+            verdict: step.verdict.as_ref().map(Shown),
             or_end: step.or_end,
             hook: step.hook.map(HookPoint::name),
             queue: match step.verdict {
@@ -435,7 +451,7 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
             family: family.name(),
             table,
             chain,
-            verdict: verdict.to_string(),
+            verdict: Shown(verdict),
             hook: hook.map(HookPoint::name),
         },
         StepKind::Rewrite {
@@ -453,7 +469,7 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
             nat: nat.name(),
             from: endpoint(*from),
             to: endpoint(*to),
-            rule: decided.as_ref().map(rule),
+            rule: decided.as_deref().map(rule),
             inner: *inner,
             port_changed: port_unasked.then_some("unasked"),
             mapping: older.then_some("older"),
@@ -466,7 +482,7 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
                 RewrittenBy::Ipvs => "ipvs",
                 RewrittenBy::Other => "other",
             },
-            decided_for: decided_for.map(|journey| journey.to_string()),
+            decided_for: decided_for.map(Shown),
         },
         StepKind::Connection { event, id } => StepKindBody::Connection { event: event.name(), id: *id },
         StepKind::Route { decision, oif, gateway, matched } => StepKindBody::Route {
@@ -474,7 +490,7 @@ fn step<'a>(step: &'a Step, first: NetnsId, namespaces: &'a Namespaces) -> StepB
             oif: oif.as_deref(),
             gateway: *gateway,
             table: matched.and_then(|route| route.table),
-            prefix: matched.map(|route| route.prefix.to_string()),
+            prefix: matched.map(|route| Shown(route.prefix)),
             source: matched.and_then(|route| route.source),
         },
         StepKind::Device { event, name } => StepKindBody::Device {

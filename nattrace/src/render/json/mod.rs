@@ -2,8 +2,10 @@
 //! types of the core: those may change, these may only grow.
 
 mod journey;
+mod shown;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,12 +14,12 @@ use nattrace_core::event::Loss;
 use nattrace_core::journey::JourneyId;
 use serde::Serialize;
 
-use super::escape::is_unsafe;
 use super::filter::filter_flags;
 use super::run::{SourceState, Start, Summary};
 
 pub(super) use journey::{conversation, decision_name, journey, state_name};
 pub(crate) use journey::{conversation_value, journey_value};
+use writer::Writer;
 
 const SCHEMA: u32 = 1;
 /// Most lines are no longer: bytes.
@@ -34,33 +36,9 @@ struct Line<T> {
 
 pub(super) fn line<T: Serialize>(kind: &'static str, body: T) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(LINE);
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, TerminalSafe);
-    Line { schema: SCHEMA, kind, body }.serialize(&mut serializer)?;
+    Line { schema: SCHEMA, kind, body }.serialize(&mut Writer(&mut bytes))?;
     bytes.push(b'\n');
     Ok(bytes)
-}
-
-/// JSON lets DEL, C1 controls and marks that reorder text stand in strings as they are; a terminal that
-/// shows the lines would obey them. Their `\u` escapes mean the same to every reader of JSON.
-struct TerminalSafe;
-
-impl serde_json::ser::Formatter for TerminalSafe {
-    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
-        // Of ASCII, DEL alone is left: the others are escaped before.
-        if text.bytes().all(|byte| byte < 0x7f) {
-            return writer.write_all(text.as_bytes());
-        }
-        let mut rest = text;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
-            writer.write_all(&rest.as_bytes()[..at])?;
-            let mut units = [0u16; 2];
-            for unit in c.encode_utf16(&mut units) {
-                write!(writer, "\\u{unit:04x}")?;
-            }
-            rest = &rest[at + c.len_utf8()..];
-        }
-        writer.write_all(rest.as_bytes())
-    }
 }
 
 pub(super) fn start(start: &Start) -> io::Result<Vec<u8>> {

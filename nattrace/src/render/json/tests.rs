@@ -172,14 +172,14 @@ fn every_end_names_its_cause() {
         end(Outcome::Dropped(policy)),
         json!({"kind":"dropped","by":"policy","family":"ip6","table":"filter","chain":"INPUT","hook":"input"})
     );
-    let kernel = DropCause::Kernel(KernelDrop {
+    let kernel = DropCause::Kernel(Box::new(KernelDrop {
         reason: Some("IP_RPFILTER".into()),
         function: Some("ip_rcv_finish_core".into()),
         device: Some("eth0".into()),
         cause: Some("rp-filter"),
         text: "reverse path filter".into(),
         ..KernelDrop::default()
-    });
+    }));
     assert_eq!(
         end(Outcome::Dropped(kernel)),
         json!({"kind":"dropped","by":"kernel","reason":"IP_RPFILTER","function":"ip_rcv_finish_core",
@@ -284,7 +284,7 @@ fn lines_shown_on_a_terminal_do_nothing_to_it() {
     let text = std::str::from_utf8(&line).unwrap();
     assert!(!text.trim_end().contains(is_unsafe), "{text}");
     assert!(text.contains(r"\u001b[2J\u009b0m\u202e\u007f\udb40\udc01"), "{text}");
-    assert_eq!(parsed(&line)["iif"], it.iif.unwrap(), "and say the same");
+    assert_eq!(parsed(&line)["iif"], it.iif.unwrap().as_str(), "and say the same");
 }
 
 #[test]

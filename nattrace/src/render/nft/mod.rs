@@ -107,7 +107,9 @@ impl Writer<'_> {
                     traced.time_ns == step.time_ns
                         && message.rule_handle.is_none()
                         && message.verdict.as_ref() == Some(verdict)
-                        && (message.family, &message.table, &message.chain) == (*family, table, chain)
+                        && message.family == *family
+                        && *table == message.table
+                        && *chain == message.chain
                 };
                 if !self.until(made) {
                     let chain = format!("{} {} {}", family.name(), escape(table), escape(chain));
@@ -160,7 +162,8 @@ impl Writer<'_> {
                 let local = local.map_or_else(String::new, |local| format!(" {local}"));
                 self.other(&format!("deliver: {}{local}", escape(protocol)));
             }
-            StepKind::Drop(KernelDrop { reason, function, text, .. }) => {
+            StepKind::Drop(drop) => {
+                let KernelDrop { reason, function, text, .. } = &**drop;
                 let mut line = "drop: kernel".to_owned();
                 if let Some(reason) = reason {
                     let _ = write!(line, " reason {}", escape(reason));
@@ -187,7 +190,9 @@ impl Writer<'_> {
             traced.time_ns == step.time_ns
                 && message.rule_handle == Some(rule.handle)
                 && message.verdict == matched.verdict
-                && (message.family, &message.table, &message.chain) == (rule.family, &rule.table, &rule.chain)
+                && message.family == rule.family
+                && rule.table == message.table
+                && rule.chain == message.chain
         };
         if self.until(made) {
             return;

@@ -42,7 +42,7 @@ fn dialect(version: &str) -> Dialect {
 }
 
 fn kept(message: TraceMessage) -> Traced {
-    let device = |index: Option<u32>| Some(["?", "lo", "v0", "v1", "br0"][index? as usize].to_owned());
+    let device = |index: Option<u32>| Some(["?", "lo", "v0", "v1", "br0"][index? as usize].into());
     Traced {
         time_ns: 0,
         netns: 1,
@@ -93,7 +93,7 @@ fn message(chain: &str, kind: TraceType, handle: Option<u64>, verdict: Verdict) 
 #[test]
 fn rules_returns_policies_and_marks() {
     let told = |message: TraceMessage, text: Option<&str>| {
-        let traced = Traced { text: text.map(str::to_owned), ..kept(message) };
+        let traced = Traced { text: text.map(Into::into), ..kept(message) };
         message::lines("trace id 009c01f8 ", &traced, &dialect("1.0.6"))
     };
     let jump = Verdict::Jump("x".to_owned());
@@ -133,7 +133,7 @@ fn the_article_as_nft_prints_it_and_more() {
     let end = message("x", TraceType::Return, None, Verdict::Continue);
     it.traced = [first, second, end].map(kept).into();
     it.traced[1].time_ns = time_ns;
-    it.traced[1].text = Some("counter packets 3 bytes 180 jump x".to_owned());
+    it.traced[1].text = Some("counter packets 3 bytes 180 jump x".into());
     assert_eq!(
         journey(&it, &dialect("1.0.6")),
         "trace id 009c01f8 ip device: receive iif \"enp0\"\n\
@@ -176,7 +176,7 @@ fn rules_of_legacy_iptables_are_none_of_nfts() {
 fn rules_of_iptables_nft_have_nfts_words() {
     let mut it = bare(tcp("10.0.0.1:1", "10.0.0.2:2", 0));
     let mut theirs = rule("ip filter INPUT", 7, "-A INPUT -j DROP");
-    theirs.nft_text = Some("counter drop".to_owned());
+    theirs.nft_text = Some("counter drop".into());
     it.steps = steps(vec![matched(theirs, HookPoint::Input, Verdict::Drop)]);
     assert_eq!(
         journey(&it, &dialect("1.0.6")),

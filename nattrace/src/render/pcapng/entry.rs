@@ -2,7 +2,7 @@
 
 use nattrace_core::event::{HookPoint, Manip, NetnsId, NfFamily};
 use nattrace_core::journey::{
-    DeviceStep, DropCause, Journey, JourneyId, KernelDrop, Outcome, RuleStep, Step, StepKind,
+    DeviceStep, DropCause, Journey, JourneyId, KernelDrop, Outcome, Step, StepKind,
 };
 use nattrace_core::packet::{Endpoint, Family};
 
@@ -124,18 +124,11 @@ fn place(step: &Step, here: Option<&Stop>, family: Family) -> Option<(Place, Opt
         }
         // A rule knows its hook even where the hook itself was not seen.
         kind => {
-            let hook = hook_of(kind)?;
+            let hook = kind.hook_of_rules()?;
             let family = if family == Family::Arp { NfFamily::Arp } else { NfFamily::Inet };
             let is_here = here.is_some_and(|here| is_hook(&here.place, hook));
             (!is_here).then(|| (Place::hook(family, hook, None, None), None))
         }
-    }
-}
-
-fn hook_of(kind: &StepKind) -> Option<HookPoint> {
-    match kind {
-        StepKind::Rule(RuleStep { hook, .. }) | StepKind::Policy { hook, .. } => *hook,
-        _ => None,
     }
 }
 

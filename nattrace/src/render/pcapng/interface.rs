@@ -1,6 +1,7 @@
 //! Where a packet was seen, as an interface.
 
 use nattrace_core::event::{HookPoint, NetnsId, NfFamily};
+use nattrace_core::name::Name;
 use pcap_file::DataLink;
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
@@ -25,9 +26,9 @@ pub(super) enum Place {
     /// A hook of IPv4 and IPv6, which are one to whoever looks at packets.
     Hook(HookPoint),
     /// A hook of another family; ingress and egress have a device each.
-    OtherHook(NfFamily, HookPoint, Option<String>),
+    OtherHook(NfFamily, HookPoint, Option<Name>),
     /// A device.
-    Device(String),
+    Device(Name),
     /// The kernel, where neither was seen.
     Elsewhere,
 }
@@ -42,7 +43,7 @@ impl Place {
         };
         match family {
             NfFamily::Ip | NfFamily::Ip6 | NfFamily::Inet if device.is_none() => Self::Hook(hook),
-            family => Self::OtherHook(family, hook, device.map(str::to_owned)),
+            family => Self::OtherHook(family, hook, device.map(Name::from)),
         }
     }
 }

@@ -24,11 +24,11 @@ fn report(form: Form, journeys: &[Journey]) -> String {
 fn hostile(text: &str) -> Journey {
     let mut journey = broken();
     let wicked = |rule: &mut nattrace_core::journey::RuleRef| {
-        rule.text = Some(format!("counter comment \"{text}\" drop"));
-        rule.table = text.to_owned();
-        rule.chain = text.to_owned();
+        rule.text = Some(format!("counter comment \"{text}\" drop").into());
+        rule.table = text.into();
+        rule.chain = text.into();
     };
-    journey.iif = Some(text.to_owned());
+    journey.iif = Some(text.into());
     for step in &mut journey.steps {
         match &mut step.kind {
             StepKind::Rule(step) => {
@@ -38,7 +38,7 @@ fn hostile(text: &str) -> Journey {
                 }
             }
             StepKind::Rewrite { rule: Some(rule), .. } => wicked(rule),
-            StepKind::Route { oif: Some(name), .. } | StepKind::Device { name, .. } => text.clone_into(name),
+            StepKind::Route { oif: Some(name), .. } | StepKind::Device { name, .. } => *name = text.into(),
             _ => {}
         }
     }

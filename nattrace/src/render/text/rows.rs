@@ -159,7 +159,8 @@ impl<'a> Writer<'a> {
                 let told = words::delivered(protocol, *local, function.as_deref());
                 self.push(Span::new(Role::Label, "deliver"), None, vec![Span::new(Role::Plain, told)]);
             }
-            StepKind::Drop(KernelDrop { reason, function, text, .. }) => {
+            StepKind::Drop(drop) => {
+                let KernelDrop { reason, function, text, .. } = &**drop;
                 self.leave_hook();
                 let told = words::kernel_drop(text, reason.as_deref(), function.as_deref());
                 self.push(Span::new(Role::Drop, "drop"), None, vec![Span::new(Role::Plain, told)]);
@@ -220,7 +221,7 @@ impl<'a> Writer<'a> {
         } else if let Some(told) = words::written(function.as_deref(), *by) {
             text.push(Span::new(Role::Faint, format!("  {told}")));
         } else {
-            text.extend(self.rewritten_by(rule.as_ref(), *by, *decided_for, *older));
+            text.extend(self.rewritten_by(rule.as_deref(), *by, *decided_for, *older));
         }
         self.push(label, None, text);
     }
@@ -292,8 +293,8 @@ impl<'a> Writer<'a> {
 /// Whether a step happened inside the hook whose step stands before it.
 fn is_inside(kind: &StepKind, entered: HookPoint) -> bool {
     match kind {
-        StepKind::Rule(RuleStep { hook, .. }) | StepKind::Policy { hook, .. } => {
-            hook.is_none_or(|hook| hook == entered)
+        StepKind::Rule(_) | StepKind::Policy { .. } => {
+            kind.hook_of_rules().is_none_or(|hook| hook == entered)
         }
         _ => false,
     }

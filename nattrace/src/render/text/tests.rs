@@ -250,13 +250,13 @@ fn from_this_host_through_another_namespace_to_a_socket() {
             matched: Some(matched_route(255, "192.0.2.9", 32)),
         },
         hook(HookPoint::Input, ("veth7", ""), HookVerdict::Accept),
-        StepKind::Rule(RuleStep {
+        StepKind::Rule(Box::new(RuleStep {
             rule: RuleRef { text: None, ..rule("inet filter input", 3, "") },
             verdict: Some(Verdict::Continue),
             or_end: false,
             hook: Some(HookPoint::Input),
             mark: Some(0x17),
-        }),
+        })),
         matched(vmap, HookPoint::Input, Verdict::Accept),
         StepKind::Deliver { protocol: "tcp".into(), local: Some(end("192.0.2.9:443")), function: None },
     ]);
@@ -361,12 +361,12 @@ fn ends_that_no_rule_decided() {
     }]);
     let mut kernel = ended(
         2,
-        Outcome::Dropped(DropCause::Kernel(KernelDrop {
+        Outcome::Dropped(DropCause::Kernel(Box::new(KernelDrop {
             reason: Some("IP_RPFILTER".into()),
             function: Some("ip_rcv_finish_core".into()),
             text: "The reverse path filter refused it.".into(),
             ..KernelDrop::default()
-        })),
+        }))),
     );
     policy.findings = vec![Finding {
         code: "dropped-by-policy",
@@ -532,7 +532,11 @@ fn names_and_comments_cannot_drive_the_terminal() {
         ),
         StepKind::Device { event: DeviceStep::Transmit, name: evil.into() },
         StepKind::Deliver { protocol: evil.into(), local: None, function: Some(evil.into()) },
-        StepKind::Drop(KernelDrop { reason: Some(evil.into()), text: evil.into(), ..KernelDrop::default() }),
+        StepKind::Drop(Box::new(KernelDrop {
+            reason: Some(evil.into()),
+            text: evil.into(),
+            ..KernelDrop::default()
+        })),
         hook(HookPoint::Input, (evil, evil), HookVerdict::Accept),
     ]));
     it.steps.last_mut().unwrap().netns = 7;
@@ -542,12 +546,12 @@ fn names_and_comments_cannot_drive_the_terminal() {
     for outcome in [
         Outcome::Unfinished { why: evil.into() },
         Outcome::Transmitted { device: Some(evil.into()) },
-        Outcome::Dropped(DropCause::Kernel(KernelDrop {
+        Outcome::Dropped(DropCause::Kernel(Box::new(KernelDrop {
             reason: Some(evil.into()),
             function: Some(evil.into()),
             text: evil.into(),
             ..KernelDrop::default()
-        })),
+        }))),
     ] {
         it.outcome = outcome;
         for width in [Some(80), None] {

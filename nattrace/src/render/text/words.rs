@@ -71,14 +71,15 @@ fn dropped(journey: &Journey, cause: &DropCause, last_rule: Option<&RuleRef>) ->
         DropCause::Policy { backend, family, table, chain, hook } => {
             format!("{}by the policy of {} {table} {chain}", within(hook), backend.owner(*family))
         }
-        DropCause::Kernel(KernelDrop { reason, function, hook, text, .. }) => {
+        DropCause::Kernel(drop) => {
+            let KernelDrop { reason, function, hook, text, .. } = &**drop;
             let within = within(hook);
             let details = match kernel_details(reason.as_deref(), function.as_deref()) {
                 Some(details) => format!(" ({details})"),
                 None => String::new(),
             };
             // The lines below say it, and more.
-            let told_below = journey.findings.iter().any(|finding| finding.text.starts_with(text));
+            let told_below = journey.findings.iter().any(|finding| finding.text.starts_with(text.as_str()));
             let text = if told_below { String::new() } else { format!(": {text}") };
             format!("{within}by the kernel{details}{text}")
         }
@@ -94,8 +95,8 @@ pub(crate) fn end(journey: &Journey) -> String {
         Outcome::Dropped(DropCause::Policy { backend, family, table, chain, .. }) => {
             format!("dropped by the policy of {} {table} {chain}", backend.owner(*family))
         }
-        Outcome::Dropped(DropCause::Kernel(KernelDrop { text, .. })) => {
-            format!("dropped by the kernel: {text}")
+        Outcome::Dropped(DropCause::Kernel(drop)) => {
+            format!("dropped by the kernel: {}", drop.text)
         }
         Outcome::Delivered => "delivered".to_owned(),
         Outcome::Transmitted { device } => {

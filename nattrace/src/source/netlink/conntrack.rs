@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(shown(connection.original), "6 127.0.0.1:45622 127.0.0.9:1222");
         assert_eq!(shown(connection.reply), "6 127.0.0.1:2222 127.0.0.1:45622");
         let status = connection.status.expect("a status");
-        assert_ne!(status & IPS_DST_NAT, 0, "{:?}", status_names(status));
+        assert_ne!(status & IPS_DST_NAT, 0, "{:?}", status_names(status).collect::<Vec<_>>());
         assert_eq!((connection.key, connection.direction, connection.state), (0, None, None));
     }
 

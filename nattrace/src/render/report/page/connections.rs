@@ -109,7 +109,7 @@ fn rung(journey: &Journey, first_ns: u64) -> Markup {
         Outcome::Dropped(_) => "dropped",
         Outcome::Queued | Outcome::Consumed | Outcome::Unfinished { .. } => "open",
     };
-    let kind = header::kind(&journey.packet).unwrap_or_else(|| journey.packet.protocol_name());
+    let kind = header::kind(&journey.packet).unwrap_or_else(|| journey.packet.protocol_name().into_owned());
     let after = journey.first_seen_ns.saturating_sub(first_ns) / 1_000;
     let way = if back { "back" } else { "forth" };
     html! {

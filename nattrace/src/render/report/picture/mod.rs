@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nattrace_core::event::{HookPoint, Manip, NetnsId, Verdict};
 use nattrace_core::findings::Finding;
-use nattrace_core::journey::{DropCause, Journey, Outcome, RuleRef, RuleStep, Step, StepKind};
+use nattrace_core::journey::{DropCause, Journey, Outcome, RuleRef, Step, StepKind};
+use nattrace_core::name::Name;
 use nattrace_core::packet::Endpoint;
 
 pub(super) use counted::Counted;
@@ -242,7 +243,7 @@ pub(super) struct Node {
     /// How often.
     pub(super) packets: u64,
     /// Devices that gave or took them.
-    pub(super) devices: Counted<String>,
+    pub(super) devices: Counted<Name>,
     /// What the routing decisions were.
     pub(super) routes: Counted<String>,
     /// Who took them.
@@ -426,8 +427,8 @@ impl Node {
                     // For which packet it was decided is another one for each connection.
                     by: unasked
                         .or(written)
-                        .unwrap_or_else(|| words::rewritten_by(rule.as_ref(), *by, None, *older)),
-                    rule: rule.as_ref().map(line_of),
+                        .unwrap_or_else(|| words::rewritten_by(rule.as_deref(), *by, None, *older)),
+                    rule: rule.as_deref().map(line_of),
                 });
             }
             StepKind::Route { decision, oif, gateway, matched } => {
@@ -451,7 +452,8 @@ fn tells_device(step: Option<&Step>) -> bool {
 /// Whether a step is of the chain that this rule is in.
 fn is_of_chain(step: &Step, near: &RuleRef) -> bool {
     match &step.kind {
-        StepKind::Rule(RuleStep { rule, .. }) => {
+        StepKind::Rule(step) => {
+            let rule = &step.rule;
             (rule.backend, rule.family, &rule.table, &rule.chain)
                 == (near.backend, near.family, &near.table, &near.chain)
         }

@@ -22,11 +22,11 @@ fn edges(picture: &Picture) -> Vec<(Place, Place, u64)> {
 }
 
 fn device(event: DeviceStep, name: &str) -> StepKind {
-    StepKind::Device { event, name: name.to_owned() }
+    StepKind::Device { event, name: name.into() }
 }
 
 fn route(decision: RouteDecision, oif: Option<&str>) -> StepKind {
-    StepKind::Route { decision, oif: oif.map(str::to_owned), gateway: None, matched: None }
+    StepKind::Route { decision, oif: oif.map(Into::into), gateway: None, matched: None }
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_port_forward_that_breaks_ends_in_forward() {
         forward.findings.iter().map(|(finding, count)| (finding.code, count)).next(),
         Some(("set-element-missing", 2))
     );
-    assert_eq!(node(&picture, at(Place::DeviceIn)).devices.iter().next(), Some((&"enp0".to_owned(), 2)));
+    assert_eq!(node(&picture, at(Place::DeviceIn)).devices.iter().next(), Some((&"enp0".into(), 2)));
 }
 
 #[test]
@@ -67,14 +67,14 @@ fn what_comes_through_leaves_by_a_device() {
     let picture = Picture::of([&fixed()]);
     let out = node(&picture, at(Place::DeviceOut));
     assert_eq!(out.ended(), [(EndKind::Sent, 1)].into());
-    assert_eq!(out.devices.iter().collect::<Vec<_>>(), [(&"veth21".to_owned(), 1)], "told once");
+    assert_eq!(out.devices.iter().collect::<Vec<_>>(), [(&"veth21".into(), 1)], "told once");
     assert!(edges(&picture).contains(&(Place::Postrouting, Place::DeviceOut, 1)));
 }
 
 #[test]
 fn a_rule_knows_its_hook_where_the_hook_was_not_seen() {
     let journey = Journey {
-        iif: Some("enp0".to_owned()),
+        iif: Some("enp0".into()),
         steps: steps(vec![
             matched(rule("inet nat prerouting", 3, "accept"), HookPoint::Prerouting, Verdict::Accept),
             matched(rule("inet filter forward", 4, "accept"), HookPoint::Forward, Verdict::Accept),
@@ -92,7 +92,7 @@ fn a_rule_knows_its_hook_where_the_hook_was_not_seen() {
         [(Place::DeviceIn, Place::Prerouting, 1), (Place::Prerouting, Place::Forward, 1)]
     );
     assert_eq!(node(&picture, at(Place::Forward)).packets, 1);
-    assert_eq!(node(&picture, at(Place::DeviceIn)).devices.iter().next(), Some((&"enp0".to_owned(), 1)));
+    assert_eq!(node(&picture, at(Place::DeviceIn)).devices.iter().next(), Some((&"enp0".into(), 1)));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_packet_of_this_host_goes_round_by_loopback() {
             hook(HookPoint::Prerouting, ("lo", ""), HookVerdict::Accept),
             route(RouteDecision::Local, None),
             StepKind::Deliver {
-                protocol: "tcp".to_owned(),
+                protocol: "tcp".into(),
                 local: Some(samples::end("127.0.0.1:22")),
                 function: None,
             },
@@ -135,12 +135,12 @@ fn a_bridge_has_hooks_of_its_own() {
     let bridged = |point, iif, oif| StepKind::Hook {
         hook: point,
         family: NfFamily::Bridge,
-        iif: Some(str::to_owned(iif)),
-        oif: Some(str::to_owned(oif)),
+        iif: Some(Name::from(iif)),
+        oif: Some(Name::from(oif)),
         verdict: Some(HookVerdict::Accept),
     };
     let journey = Journey {
-        iif: Some("port1".to_owned()),
+        iif: Some("port1".into()),
         steps: steps(vec![
             device(DeviceStep::Receive, "port1"),
             bridged(HookPoint::Prerouting, "port1", ""),
@@ -155,7 +155,7 @@ fn a_bridge_has_hooks_of_its_own() {
     assert_eq!(lanes, [Layer::Bridge, Layer::Ip]);
     let bridge = |place| Spot { netns: RTR, layer: Layer::Bridge, place };
     assert_eq!(picture.edges.get(&(bridge(Place::Input), at(Place::DeviceIn))), Some(&1));
-    assert_eq!(node(&picture, bridge(Place::DeviceIn)).devices.iter().next(), Some((&"port1".to_owned(), 1)));
+    assert_eq!(node(&picture, bridge(Place::DeviceIn)).devices.iter().next(), Some((&"port1".into(), 1)));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn namespaces_are_lanes_and_there_are_so_many() {
     }
     let journey = Journey {
         steps: kinds,
-        outcome: Outcome::Transmitted { device: Some("out".to_owned()) },
+        outcome: Outcome::Transmitted { device: Some("out".into()) },
         ..bare(tcp("10.0.0.1:1", "10.0.0.2:2", 2))
     };
     let picture = Picture::of([&journey]);
@@ -180,22 +180,22 @@ fn namespaces_are_lanes_and_there_are_so_many() {
 
 #[test]
 fn a_kernel_s_drop_is_where_the_packet_was_last() {
-    let drop = KernelDrop { text: "no route".to_owned(), ..KernelDrop::default() };
+    let drop = KernelDrop { text: "no route".into(), ..KernelDrop::default() };
     let journey = Journey {
-        iif: Some("enp0".to_owned()),
+        iif: Some("enp0".into()),
         steps: steps(vec![
             device(DeviceStep::Receive, "enp0"),
             hook(HookPoint::Prerouting, ("enp0", ""), HookVerdict::Accept),
             route(RouteDecision::Unreachable, None),
-            StepKind::Drop(drop.clone()),
+            StepKind::Drop(Box::new(drop.clone())),
         ]),
-        outcome: Outcome::Dropped(DropCause::Kernel(drop.clone())),
+        outcome: Outcome::Dropped(DropCause::Kernel(Box::new(drop.clone()))),
         ..bare(tcp("10.0.0.1:1", "10.0.0.2:2", 2))
     };
     let picture = Picture::of([&journey]);
     assert_eq!(node(&picture, at(Place::Route)).ended(), [(EndKind::Dropped, 1)].into());
     // Nothing tells where: nothing is said of it.
-    let nowhere = Journey { iif: None, steps: steps(vec![StepKind::Drop(drop)]), ..journey };
+    let nowhere = Journey { iif: None, steps: steps(vec![StepKind::Drop(Box::new(drop))]), ..journey };
     let picture = Picture::of([&nowhere]);
     assert_eq!(node(&picture, at(Place::Unknown)).ended(), [(EndKind::Dropped, 1)].into());
 }
@@ -215,8 +215,8 @@ fn near_rules_stand_at_their_own_hook() {
             kind: StepKind::Policy {
                 backend: Backend::Nft,
                 family: NfFamily::Inet,
-                table: "nat".to_owned(),
-                chain: "prerouting".to_owned(),
+                table: "nat".into(),
+                chain: "prerouting".into(),
                 verdict: Verdict::Accept,
                 hook: Some(HookPoint::Prerouting),
             },

@@ -44,7 +44,9 @@ pub enum FollowBy {
     /// By conntrack's original tuple: exact through every translation. It switches conntrack on in the
     /// namespace, so it is only for where that is on already ([`super::conntrack::in_use`]).
     Conntrack,
-    /// By the filter with its ends swapped: right where no address is translated.
+    /// By the headers of what was selected, as they are and with their ends swapped: right where no address is translated.
+    Headers,
+    /// By the filter with its ends swapped, where a table sees one direction alone: right where no address is translated.
     MirroredHeaders,
 }
 

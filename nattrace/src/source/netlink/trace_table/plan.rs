@@ -4,7 +4,7 @@
 //! enter_H                     H is prerouting or output; before every other chain of the hook
 //!   a program knows it        where several namespaces are watched ──▶ traced
 //!   a program says no         neither the filter nor what is followed can be about it ──▶ out
-//!   jump followed_H           a header of a followed connection ──▶ traced
+//!   jump followed_H           a header of a followed connection, or its answer's ──▶ traced
 //!   what has one alternative  ──goto──▶ select_H ──jump──▶ select_saddr_H … (return, or out)
 //!                                          └──goto──▶ mark_H ──jump──▶ limit (return, or out)
 //!                                                       └──▶ remembered, traced
@@ -102,7 +102,7 @@ impl Plan {
         let mut plan = Self { sets: sets(spec), chains: Vec::new() };
         let mirrored = match spec.follow {
             FollowBy::MirroredHeaders => mirror(&spec.filter),
-            FollowBy::No | FollowBy::Conntrack => None,
+            FollowBy::No | FollowBy::Conntrack | FollowBy::Headers => None,
         };
         for (hook, name, device) in hooks {
             plan.selection(spec, mirrored.as_ref(), *hook, name, *device);
@@ -125,19 +125,20 @@ impl Plan {
         device: Device,
     ) {
         let versions = versions(&spec.filter);
-        let by_conntrack = spec.follow == FollowBy::Conntrack;
+        let by_headers = remembers(spec.follow);
         let to = |chain: &str| Verdict::Goto(format!("{chain}_{name}"));
         let followed_already = spec
             .programs
             .follows
             .map(|program| Rule::new().program_says_so(program).trace().verdict(Verdict::Accept));
         let others = |program: Option<RawFd>| {
-            program.map(|program| Rule::new().program_says_so(program).verdict(Verdict::Accept))
+            // Nothing else in these chains returns: who hears of that verdict knows that it selects nothing.
+            program.map(|program| Rule::new().program_says_so(program).verdict(Verdict::Return))
         };
         // Before the filter, which would select again, at the cost of the rate, what another namespace has selected.
         let mut enter: Vec<Rule> = followed_already.iter().cloned().collect();
         enter.extend(others(spec.programs.others_packet));
-        if by_conntrack {
+        if by_headers {
             enter.push(Rule::new().verdict(Verdict::Jump(format!("followed_{name}"))));
         }
         if device == Device::In && spec.filter.iif.is_empty() {
@@ -150,8 +151,10 @@ impl Plan {
             enter.push(Rule::new().verdict(to("reply")));
         }
         self.base(format!("enter_{name}"), hook, i32::MIN, enter);
-        if by_conntrack {
+        if by_headers {
             self.chain(format!("followed_{name}"), followed_headers(&spec.filter, &versions));
+        }
+        if spec.follow == FollowBy::Conntrack {
             let follow = versions.iter().map(|version| {
                 let rule = Rule::new().connection_followed(*version, followed(*version));
                 rule.trace().verdict(Verdict::Accept)
@@ -363,12 +366,24 @@ fn of_kind(kind: PortKind, version: IpVersion) -> Rule {
     }
 }
 
-/// Traces packets of the followed connections that look as the first one did.
+/// Whether the headers of selected packets are kept.
+fn remembers(follow: FollowBy) -> bool {
+    matches!(follow, FollowBy::Conntrack | FollowBy::Headers)
+}
+
+/// Traces packets of the followed connections that look as the first one did, and what answers such a packet: a reply is
+/// seen before conntrack knows it, or where that does not track it.
 fn followed_headers(filter: &Filter, versions: &[IpVersion]) -> Vec<Rule> {
     let mut rules = Vec::new();
     for version in versions {
         for kind in port_kinds(filter, *version) {
             let rule = of_kind(kind, *version).header_followed(*version, kind, followed(*version));
+            rules.push(rule.trace().verdict(Verdict::Accept));
+            let answer = match kind {
+                PortKind::Icmp => Rule::new().echo_reply(*version),
+                kind => of_kind(kind, *version),
+            };
+            let rule = answer.answer_followed(*version, kind, followed(*version));
             rules.push(rule.trace().verdict(Verdict::Accept));
         }
     }
@@ -381,7 +396,7 @@ fn mark(spec: &TraceTableSpec, versions: &[IpVersion]) -> Vec<Rule> {
     if spec.rate.is_some() {
         rules.push(Rule::new().verdict(Verdict::Jump("limit".to_owned())));
     }
-    if spec.follow == FollowBy::Conntrack {
+    if remembers(spec.follow) {
         for version in versions {
             for kind in port_kinds(&spec.filter, *version) {
                 let rule = of_kind(kind, *version).remember_header(*version, kind, followed(*version));
@@ -406,7 +421,7 @@ fn sets(spec: &TraceTableSpec) -> Vec<Set> {
     if possible.len() > 1 {
         sets.push(constant(PROTOCOLS, &possible));
     }
-    if spec.follow == FollowBy::Conntrack {
+    if remembers(spec.follow) {
         let mut numbers: Vec<u8> = (0..=u8::MAX).filter(|number| protocol::has_ports(*number)).collect();
         sets.push(constant(WITH_PORTS, &numbers));
         numbers.extend([protocol::ICMP, protocol::ICMPV6]);

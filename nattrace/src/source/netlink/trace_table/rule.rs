@@ -293,6 +293,18 @@ impl Rule {
         ])
     }
 
+    /// Echo replies: type 0, or 129.
+    pub(super) fn echo_reply(self, version: IpVersion) -> Self {
+        let kind = match version {
+            IpVersion::V4 => 0,
+            IpVersion::V6 => 129,
+        };
+        self.protocol(version.icmp()).say(&format!("@th,0,8 {kind:#x}")).then([
+            Expression::Payload { base: Base::Transport, offset: 0, length: 1, to: 0 },
+            Expression::Equal { from: 0, value: vec![kind] },
+        ])
+    }
+
     /// Loads the packet's own tuple into the registers, as a key of a `followed` set.
     fn header_tuple(self, version: IpVersion, kind: PortKind) -> (Self, String) {
         let ip = version.keyword();
@@ -325,6 +337,45 @@ impl Rule {
     pub(super) fn header_followed(self, version: IpVersion, kind: PortKind, set: SetRef) -> Self {
         let (rule, shown) = self.version(version).header_tuple(version, kind);
         rule.say(&format!("{shown} @{}", set.name)).then([set.lookup(false)])
+    }
+
+    /// The tuple of what the packet answers is in the set. Of ICMP that is for echo replies.
+    pub(super) fn answer_followed(self, version: IpVersion, kind: PortKind, set: SetRef) -> Self {
+        let ip = version.keyword();
+        let words = version.width() / 4;
+        let payload = |base, offset, length, to| Expression::Payload { base, offset, length, to };
+        let ports = 2 * words + 1;
+        let zero = |to| Expression::Constant { value: vec![0, 0, 0, 0], to };
+        let (load, shown) = match (kind, version) {
+            (PortKind::Ports, _) => (
+                [payload(Base::Transport, 2, 2, ports), payload(Base::Transport, 0, 2, ports + 1)],
+                "th dport . th sport",
+            ),
+            (PortKind::Icmp, IpVersion::V4) => (
+                [
+                    payload(Base::Transport, 4, 2, ports),
+                    Expression::Constant { value: vec![8, 0, 0, 0], to: ports + 1 },
+                ],
+                "@th,32,16 . 0x800",
+            ),
+            (PortKind::Icmp, IpVersion::V6) => (
+                [
+                    payload(Base::Transport, 4, 2, ports),
+                    Expression::Constant { value: vec![128, 0, 0, 0], to: ports + 1 },
+                ],
+                "@th,32,16 . 0x8000",
+            ),
+            (PortKind::None, _) => ([zero(ports), zero(ports + 1)], "0 . 0"),
+        };
+        self.version(version)
+            .then([
+                payload(Base::Network, version.offset(End::Destination), version.width(), 0),
+                payload(Base::Network, version.offset(End::Source), version.width(), words),
+                Expression::Meta { key: c::NFT_META_L4PROTO, to: 2 * words },
+            ])
+            .then(load)
+            .say(&format!("{ip} daddr . {ip} saddr . meta l4proto . {shown} @{}", set.name))
+            .then([set.lookup(false)])
     }
 
     /// Adds the packet's own tuple to the set.
@@ -395,7 +446,7 @@ pub(super) fn protocol_name(number: u8) -> String {
     match number {
         33 => "dccp".to_owned(),
         protocol::ICMPV6 => "ipv6-icmp".to_owned(),
-        _ => protocol::name_or_number(number),
+        _ => protocol::name_or_number(number).into_owned(),
     }
 }
 

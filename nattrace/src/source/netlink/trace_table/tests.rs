@@ -166,7 +166,13 @@ fn only_what_can_be_followed_is_looked_up() {
     let names: Vec<_> = Plan::new(&spec).sets.iter().map(|set| set.reference.name).collect();
     assert_eq!(names, ["followed4"]);
     assert_eq!(rules(&spec, "follow_prerouting").len(), 1);
-    assert_eq!(rules(&spec, "followed_output").len(), 1);
+    let followed = rules(&spec, "followed_output");
+    assert_eq!(followed.len(), 2, "{followed:?}");
+    assert_eq!(
+        followed[1],
+        "meta l4proto icmp @th,0,8 0x0 ip daddr . ip saddr . meta l4proto . @th,32,16 . 0x800 @followed4 \
+         meta nftrace set 1 accept"
+    );
 }
 
 #[test]
