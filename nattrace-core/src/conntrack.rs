@@ -71,6 +71,8 @@ pub const STATUS_NAMES: [(u32, &str); 16] = [
 
 /// `IPS_CONFIRMED`: in the table, where others find it.
 pub const IPS_CONFIRMED: u32 = 1 << 3;
+/// `IPS_DYING`: removed from the table; what holds it goes by it still.
+pub const IPS_DYING: u32 = 1 << 9;
 /// `IPS_NAT_CLASH`: lost a clash, and is in the table for what answers to this packet alone.
 pub const IPS_NAT_CLASH: u32 = 1 << 12;
 /// `IPS_SRC_NAT`.
@@ -120,6 +122,13 @@ impl Connection {
     #[must_use]
     pub fn is_confirmed(&self) -> Option<bool> {
         self.status.map(|status| status & IPS_CONFIRMED != 0)
+    }
+
+    /// Whether it was in conntrack's table, and was removed from it.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        const REMOVED: u32 = IPS_CONFIRMED | IPS_DYING;
+        self.status.is_some_and(|status| status & REMOVED == REMOVED)
     }
 }
 

@@ -105,7 +105,7 @@ impl Cause {
 
     /// A command that removes the cause, where there is one.
     pub(crate) fn fix_of(&self, drop: &Evidence<'_>) -> Option<String> {
-        fixes::fix(self.code, drop.device)
+        fixes::fix(self.code, drop)
     }
 }
 

@@ -109,6 +109,30 @@ impl Expressions {
         self.0.iter().filter(asks).count()
     }
 
+    /// Whether the rule accepts what it matches, some of it at least; `None` when that is not known.
+    #[must_use]
+    pub fn accepts(&self) -> Option<bool> {
+        let accepting = |(_, verdict): &(Vec<Item>, Option<Verdict>)| *verdict == Some(Verdict::Accept);
+        for expression in &self.0 {
+            match expression {
+                Expression::VerdictMap { map: Operand::Named(_), .. } => return None,
+                Expression::VerdictMap { map: Operand::Items(entries), .. }
+                    if entries.iter().any(accepting) =>
+                {
+                    return Some(true);
+                }
+                Expression::Verdict(verdict) => return Some(*verdict == Verdict::Accept),
+                Expression::Terminal { text, .. } => {
+                    let refuses = text.split_whitespace().any(|word| matches!(word, "reject" | "REJECT"));
+                    return refuses.then_some(false);
+                }
+                _ => {}
+            }
+        }
+        let ends = |e: &Expression| matches!(e, Expression::Unclear { text } if may_end(text));
+        (!self.0.iter().any(ends)).then_some(false)
+    }
+
     /// Where the rule leads when it matches; `None` when it goes on to the next, or that depends on a map.
     #[must_use]
     pub fn verdict(&self) -> Option<&Verdict> {
@@ -117,6 +141,29 @@ impl Expressions {
             _ => None,
         })
     }
+}
+
+/// Whether what is not understood may be where a packet's way through the chains ends.
+fn may_end(text: &str) -> bool {
+    let ends = |word: &str| {
+        matches!(
+            word,
+            "accept"
+                | "vmap"
+                | "queue"
+                | "snat"
+                | "dnat"
+                | "masquerade"
+                | "redirect"
+                | "tproxy"
+                | "synproxy"
+                | "fwd"
+                | "target"
+                | "-j"
+                | "-g"
+        )
+    };
+    text.split_whitespace().any(ends)
 }
 
 #[cfg(test)]

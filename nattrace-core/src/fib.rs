@@ -91,7 +91,32 @@ pub struct FibAnswer {
     pub routes: Vec<FibRoute>,
 }
 
+impl FibRoute {
+    /// Whether it leads to another host (`RTN_UNICAST`).
+    #[must_use]
+    pub fn is_unicast(&self) -> bool {
+        self.kind == 1
+    }
+}
+
 impl RouteQuery {
+    /// For the way to the source of a packet that came in: as the reverse path filter looks for it, where marks are not
+    /// valid the other way (`src_valid_mark`), by whatever device.
+    #[must_use]
+    pub fn back(packet: &Packet) -> Option<Self> {
+        let (source, destination) = (packet.source?, packet.destination?);
+        Some(Self {
+            source: destination.addr,
+            destination: source.addr,
+            iif: None,
+            mark: 0,
+            tos: packet.tos & !3,
+            protocol: None,
+            sport: None,
+            dport: None,
+        })
+    }
+
     /// For a packet that is routed now; `None` for what has no addresses.
     #[must_use]
     pub fn of(packet: &Packet, iif: Option<u32>) -> Option<Self> {

@@ -69,6 +69,9 @@ pub struct Header {
     /// Only the selected packets were followed, not their connections.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_follow: bool,
+    /// The run ended after so many journeys, had there been as many: there it stops, whatever else was under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// The nft of that machine, where its words are to be found again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nft: Option<NftTool>,
@@ -100,6 +103,7 @@ impl Header {
             filter,
             sources,
             no_follow: false,
+            count: None,
             nft: None,
         }
     }
@@ -114,7 +118,7 @@ impl Header {
 /// What a header says of a source that was on; of another, why it was not.
 pub const ON: &str = "on";
 
-/// Why something is not a recording, or cannot be read or written as one.
+/// Why something is not a recording, or cannot be read as one.
 #[derive(Debug, Error)]
 pub enum RecordError {
     /// The first line is not a recording's.
@@ -146,12 +150,20 @@ pub enum RecordError {
         /// Line number, from 1.
         line: u64,
     },
+    /// Reading failed.
+    #[error("cannot read the recording")]
+    Read(#[from] std::io::Error),
+}
+
+/// Why something cannot be recorded.
+#[derive(Debug, Error)]
+pub enum WriteError {
     /// Something that JSON cannot express.
     #[error("cannot be recorded: {0}")]
     Unwritable(serde_json::Error),
-    /// Reading failed.
-    #[error("cannot read the recording: {0}")]
-    Read(#[from] std::io::Error),
+    /// Writing failed.
+    #[error("cannot write the recording")]
+    Write(#[from] std::io::Error),
 }
 
 /// Reads a recording's first line.

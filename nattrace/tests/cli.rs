@@ -255,3 +255,19 @@ fn a_full_disk_is_one_line() {
     assert!(said.starts_with("nattrace: ") && said.contains("No space left on device"), "{said}");
     assert_eq!(said.matches('\n').count(), 1);
 }
+
+#[test]
+fn a_run_that_cannot_begin_leaves_files_as_they_were() {
+    let path = std::env::temp_dir().join(format!("nattrace-kept-{}", std::process::id()));
+    let name = path.to_str().expect("UTF-8");
+    std::fs::write(&path, "yesterday's").expect("written");
+    for args in [
+        &["--netns", "/no/such/namespace", "--record", name][..],
+        &["--netns", "/no/such/namespace", "-o", name],
+        &["replay", "/no/such/recording", "-o", name],
+    ] {
+        refusal(args);
+        assert_eq!(std::fs::read_to_string(&path).expect("it is there"), "yesterday's", "{args:?}");
+    }
+    std::fs::remove_file(&path).expect("removed");
+}

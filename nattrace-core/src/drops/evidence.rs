@@ -13,6 +13,7 @@ pub(crate) const EHOSTUNREACH: i32 = 113;
 
 /// One drop, as far as it is known.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each of them true or not")]
 pub struct Evidence<'a> {
     /// The kernel's reason, without `SKB_DROP_REASON_`; `None` before 5.17.
     pub reason: Option<&'a str>,
@@ -22,6 +23,10 @@ pub struct Evidence<'a> {
     pub packet: &'a Packet,
     /// The hook within which it happened.
     pub hook: Option<HookPoint>,
+    /// A route was attached: whatever is refused before routing had passed.
+    pub routed: bool,
+    /// Whether the tables have a route to its source, by whatever device, where they were asked.
+    pub way_back: Option<bool>,
     /// Error of the route that was attached (`dst_entry.error`): an errno, positive.
     pub route_error: Option<i32>,
     /// What else held.
@@ -73,6 +78,10 @@ pub(super) enum Fact {
     FrameForAnother,
     /// The frame was for all or for a group.
     FrameForMany,
+    /// A route was attached.
+    Routed,
+    /// That, and the frame was for all or for a group.
+    RoutedFrameForMany,
     /// The checksum of its IPv4 header is wrong.
     WrongHeaderChecksum,
     /// No more connections may wait for the socket that it was for.
@@ -138,9 +147,9 @@ impl Fact {
             Self::NotTaken => drop.is_not_taken(),
             Self::NotConfirmed => drop.is_unconfirmed(false),
             Self::NotConfirmedNat => drop.is_unconfirmed(true),
-            Self::FrameForMany => {
-                matches!(drop.circumstances.frame, Some(FrameTo::Broadcast | FrameTo::Multicast))
-            }
+            Self::FrameForMany => drop.is_for_many(),
+            Self::Routed => drop.routed,
+            Self::RoutedFrameForMany => drop.routed && drop.is_for_many(),
         }
     }
 
@@ -176,6 +185,31 @@ impl Fact {
             Self::NotConfirmed => "entry not confirmed, in input or postrouting".to_owned(),
             Self::NotConfirmedNat => "entry with NAT not confirmed, in input or postrouting".to_owned(),
             Self::FrameForMany => "in a frame for all or a group".to_owned(),
+            Self::Routed => "routed already".to_owned(),
+            Self::RoutedFrameForMany => "routed already, in a frame for all or a group".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl<'a> Evidence<'a> {
+    /// Of a packet of whose drop nothing else is known.
+    pub(super) fn of(packet: &'a Packet) -> Self {
+        Self {
+            reason: None,
+            function: None,
+            packet,
+            hook: None,
+            routed: false,
+            way_back: None,
+            route_error: None,
+            circumstances: Circumstances::default(),
+            leaving: false,
+            queue_full: false,
+            rerouted: false,
+            next_hop: None,
+            waited_ns: None,
+            device: None,
         }
     }
 }
@@ -197,6 +231,10 @@ impl Evidence<'_> {
     /// Whether the kernel's reason says more than where it happened.
     pub(super) fn is_explained(&self) -> bool {
         !matches!(self.reason, None | Some("NOT_SPECIFIED" | "NETFILTER_DROP"))
+    }
+
+    fn is_for_many(&self) -> bool {
+        matches!(self.circumstances.frame, Some(FrameTo::Broadcast | FrameTo::Multicast))
     }
 
     fn is_not_taken(&self) -> bool {

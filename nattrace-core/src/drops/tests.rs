@@ -9,20 +9,7 @@ fn packet() -> Packet {
 }
 
 fn drop<'a>(packet: &'a Packet, reason: Option<&'a str>, function: Option<&'a str>) -> Evidence<'a> {
-    Evidence {
-        reason,
-        function,
-        packet,
-        hook: None,
-        route_error: None,
-        leaving: false,
-        queue_full: false,
-        rerouted: false,
-        next_hop: None,
-        waited_ns: None,
-        circumstances: Circumstances::default(),
-        device: None,
-    }
+    Evidence { reason, function, ..Evidence::of(packet) }
 }
 
 #[test]
@@ -204,4 +191,19 @@ fn what_waited_in_vain_says_how_long_and_for_whom() {
         describe(&vague),
         "It waited 12 ms for the link-layer address of the next hop on eth7: no answer."
     );
+}
+
+#[test]
+fn what_was_routed_had_passed_the_checks_of_addresses() {
+    let packet = packet();
+    let named = |routed, frame| {
+        let circumstances = Circumstances { frame, ..Circumstances::default() };
+        let function = Some("ip_rcv_finish_core.isra.0");
+        let drop = Evidence { routed, circumstances, ..drop(&packet, Some("NOT_SPECIFIED"), function) };
+        (cause_of(&drop).map(|cause| cause.code), is_certain(&drop))
+    };
+    assert_eq!(named(false, Some(FrameTo::Host)), (Some("address-check"), true));
+    assert_eq!(named(true, Some(FrameTo::Host)), (Some("ip-options"), false));
+    assert_eq!(named(true, None), (Some("ip-options"), false));
+    assert_eq!(named(true, Some(FrameTo::Broadcast)), (Some("unicast-in-multicast-frame"), false));
 }

@@ -7,7 +7,7 @@ use crate::event::Verdict;
 
 /// A text that goes on to be unclear is unclear to its end.
 pub(super) fn read(text: &str) -> Expressions {
-    let mut reader = Reader { text, words: words(text), at: 0 };
+    let mut reader = Reader { text, words: words(text), at: 0, written: Vec::new() };
     let mut found = Vec::new();
     while reader.at < reader.words.len() {
         let begin = reader.at;
@@ -45,6 +45,8 @@ struct Reader<'a> {
     text: &'a str,
     words: Vec<Word<'a>>,
     at: usize,
+    /// What the rule itself has written: what the packet had before says nothing of it any more.
+    written: Vec<Datum>,
 }
 
 impl<'a> Reader<'a> {
@@ -224,14 +226,19 @@ impl<'a> Reader<'a> {
     }
 
     fn comparison(&mut self, begin: usize) -> Option<Expression> {
+        if self.setting() {
+            return Some(Expression::Effect);
+        }
         let key = self.key()?;
+        if self.peek(0) == Some("set") {
+            return self.assignment(&key);
+        }
+        if key.iter().any(|datum| self.written.contains(datum)) {
+            return None;
+        }
         if self.skip("vmap") {
             let map = self.operand(&key, Leads::ToVerdict)?;
             return Some(Expression::VerdictMap { key, map, text: self.since(begin, self.at) });
-        }
-        // `meta mark set 0x1`: it goes on, with other values that are not followed here.
-        if self.peek(0) == Some("set") {
-            return None;
         }
         let [first] = key.as_slice() else {
             let operator = if self.skip("!=") { Operator::IsNot } else { Operator::Is };
@@ -270,6 +277,43 @@ impl<'a> Reader<'a> {
             other => other.unwrap_or(Operator::Is),
         };
         Some(self.matches(begin, key, mask, operator, operand))
+    }
+
+    /// `meta priority set 1:2`, `ct helper set "ftp"`: nothing that rules look at here. A map could lack the key.
+    fn setting(&mut self) -> bool {
+        let what = match (self.peek(0), self.peek(1), self.peek(2)) {
+            (Some("meta"), Some(what), Some("set")) => matches!(what, "priority" | "nftrace" | "pkttype"),
+            (Some("ct"), Some(what), Some("set")) => matches!(what, "helper" | "event"),
+            _ => false,
+        };
+        let is = what
+            && self.words.len() > self.at + 3
+            && self.peek(4) != Some("map")
+            && self.peek(5) != Some("map");
+        self.at += if is { 4 } else { 0 };
+        is
+    }
+
+    /// `meta mark set 0x7`, `ct mark set meta mark & 0xff | 0x100`: it goes on. What is read from elsewhere can be missing, and
+    /// then the rule does not match.
+    fn assignment(&mut self, key: &[Datum]) -> Option<Expression> {
+        let [to @ (Datum::Mark | Datum::CtMark)] = key else { return None };
+        self.at += 1;
+        let number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
+        match Datum::named(|ahead| self.peek(ahead)) {
+            Some((Datum::Mark, length)) => self.at += length,
+            _ if self.peek(0).is_some_and(number) => self.at += 1,
+            _ => return None,
+        }
+        while matches!(self.peek(0), Some("&" | "|" | "^" | "and" | "or" | "xor" | "<<" | ">>")) {
+            self.peek(1).filter(|word| number(word))?;
+            self.at += 2;
+        }
+        if matches!(self.peek(0), Some("map" | ".")) {
+            return None;
+        }
+        self.written.push(*to);
+        Some(Expression::Effect)
     }
 
     /// Whether the last word read closed a set.

@@ -1,8 +1,9 @@
 //! Who dropped it, and what that means.
 
 use super::{Certainty, Finding};
-use crate::conntrack::Direction;
+use crate::conntrack::{Direction, State};
 use crate::journey::{DropCause, Journey, KernelDrop, Outcome, StepKind};
+use crate::packet::{protocol, tcp_flag};
 use crate::ruleset::iptables_target;
 
 /// What can be said of a journey for certain.
@@ -122,7 +123,8 @@ fn dropped_by_kernel(journey: &Journey, drop: &KernelDrop) -> Option<Finding> {
 }
 
 /// A packet can only be a reply when the first packet of its connection got through here: conntrack confirms
-/// a connection behind the last hook of its first packet.
+/// a connection behind the last hook of its first packet. What only belongs to it (`IP_CT_RELATED`) says nothing of that: the
+/// error, or the reset, that this host sends for what it refuses has the refused packet's connection (`nf_ct_attach`).
 fn reply_dropped(journey: &Journey, cause: Option<&Finding>) -> Option<Finding> {
     let connection = journey.connection.as_ref()?;
     if connection.direction != Some(Direction::Reply) {
@@ -130,14 +132,30 @@ fn reply_dropped(journey: &Journey, cause: Option<&Finding>) -> Option<Finding> 
     }
     let name = match connection.original {
         Some(original) => {
-            let protocol = journey.packet.protocol_name();
+            let protocol = protocol::name(original.protocol).unwrap_or("other");
             format!("the {protocol} connection from {} to {}", original.source, original.destination)
         }
         None => "its connection".to_owned(),
     };
+    let related = connection.state == Some(State::Related);
+    let (code, text) = if journey.packet.is_icmp_error() {
+        ("error-dropped", format!("It is an ICMP error about {name}: whom that is for does not learn of it."))
+    } else if related && journey.packet.tcp_flags.is_some_and(|flags| flags & tcp_flag::RST != 0) {
+        (
+            "error-dropped",
+            format!("It is a reset that refuses {name}: whom that is for does not learn of it."),
+        )
+    } else if related {
+        return None;
+    } else {
+        (
+            "reply-dropped",
+            format!("It is a reply: the way there was let through for {name}, the way back is not."),
+        )
+    };
     Some(Finding {
-        code: "reply-dropped",
-        text: format!("It is a reply: the way there was let through for {name}, the way back is not."),
+        code,
+        text,
         fix: Vec::new(),
         certainty: Certainty::Certain,
         steps: cause.map(|finding| finding.steps.clone()).unwrap_or_default(),

@@ -166,6 +166,8 @@ pub struct Assembler {
     pub(super) counters: Counters,
     pub(super) memory: Memory,
     pub(super) questions: Questions,
+    /// Journeys that wait to be told whether there is a way back to their packet's source.
+    pub(super) asked_back: Vec<u64>,
     pub(super) next_seq: u64,
     pub(super) next_id: u64,
     pub(super) now_ns: u64,
@@ -196,6 +198,7 @@ impl Assembler {
             counters: Counters::default(),
             memory: Memory::default(),
             questions: Questions::default(),
+            asked_back: Vec::new(),
             next_seq: 0,
             next_id: 1,
             now_ns: 0,
@@ -239,7 +242,10 @@ impl Assembler {
             Body::OwnTable { family, name } => {
                 self.own_tables.entry((at.netns, *family)).or_default().insert(name.clone());
             }
-            Body::Fib(answer) => self.answered(at.netns, answer),
+            Body::Fib(answer) => {
+                self.answered(at.netns, answer);
+                self.answered_back(at.netns, answer);
+            }
             // Of a conversation, or of the recording: not of a journey.
             Body::Neighbour(_) | Body::Full => {}
             Body::HeldBack { packets } => self.counters.held_back += *packets,
@@ -539,9 +545,15 @@ impl Assembler {
         self.with(seq, |open| {
             open.seen(at);
             open.see_header(at, &event.header);
-            open.device(at, way, &name);
         });
-        self.connected(seq, at, event.connection.as_ref());
+        // What became of the connection until it is sent was before that.
+        if way == DeviceStep::Transmit {
+            self.connected(seq, at, event.connection.as_ref());
+        }
+        self.with(seq, |open| open.device(at, way, &name));
+        if way == DeviceStep::Receive {
+            self.connected(seq, at, event.connection.as_ref());
+        }
     }
 
     fn deliver(&mut self, at: Moment, deliver: &Deliver) {
@@ -596,6 +608,7 @@ impl Assembler {
             let reported = KernelDrop { reason, function, device, ..KernelDrop::default() };
             open.dropped(at, reported, met);
         });
+        self.asks_back(seq);
     }
 
     fn freed(&mut self, at: Moment, packet: PacketId, function: Option<&str>) {

@@ -54,8 +54,8 @@ pub(super) fn own_chain(message: &TraceMessage) -> (Role, Option<HookPoint>) {
 pub(super) fn headers(trace: &NftTrace) -> Option<Packet> {
     let message = &trace.message;
     let network = &message.network_header;
-    if message.nfproto.and_then(NfFamily::from_number) == Some(NfFamily::Arp) {
-        let packet = decode_arp(network)?;
+    // A bridge and a device run their hooks for all that they carry.
+    if let Some(packet) = decode_arp(network) {
         return Some(Packet { mark: message.mark.unwrap_or(0), ..packet });
     }
     let first = *network.first()?;
@@ -287,6 +287,7 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::Family;
 
     fn message(network: &[u8], transport: &[u8]) -> NftTrace {
         NftTrace {
@@ -345,6 +346,19 @@ mod tests {
         network[6] = 0;
         let packet = headers(&message(&network, &PORTS)).expect("headers");
         assert_eq!(packet.source.and_then(|e| e.port), None);
+    }
+
+    #[test]
+    fn arp_is_read_in_whatever_family() {
+        let mut request =
+            vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 3, 0, 2, 0, 0, 0, 0, 0, 0, 10, 3, 0, 1];
+        request.resize(40, 0);
+        for family in [3, 7, 5] {
+            let mut trace = message(&request, &[]);
+            trace.message.nfproto = Some(family);
+            let packet = headers(&trace).expect("headers");
+            assert_eq!((packet.family, packet.mark), (Family::Arp, 9));
+        }
     }
 
     #[test]

@@ -190,6 +190,17 @@ impl Miss<'_> {
     }
 }
 
+/// Rules of which nobody can say whether they match.
+struct Unjudged<'a> {
+    /// The first of them.
+    rule: &'a Candidate<'a>,
+    /// Whether it accepts, or may do so.
+    accepts: &'static str,
+    /// What of it is not known.
+    part: String,
+    count: usize,
+}
+
 /// Where and when a packet was dropped by rules.
 struct Place<'a> {
     netns: NetnsId,
@@ -440,9 +451,14 @@ impl Assembler {
             }),
         };
         let (mut questions, mut misses) = (Vec::new(), Vec::new());
-        let (mut judged, mut unclear) = (0_usize, false);
-        // The first rule of which nobody can say whether it matches, what of it, and how many there are.
-        let mut unjudged: Option<(&Candidate<'_>, String, usize)> = None;
+        let (mut judged, mut may_accept, mut unclear) = (0_usize, false, false);
+        let mut unjudged: Option<Unjudged<'_>> = None;
+        let mut is_unjudged = |rule, accepts, parts: Vec<String>| match &mut unjudged {
+            Some(first) => first.count += 1,
+            None => {
+                unjudged = parts.into_iter().next().map(|part| Unjudged { rule, accepts, part, count: 1 });
+            }
+        };
         for way in passed {
             let Some(rules) = way.before() else {
                 unclear = true;
@@ -458,11 +474,22 @@ impl Assembler {
                     continue;
                 }
                 let expressions = self.answers.expressions(rule.dialect, rule.text);
-                if expressions.verdict() != Some(&Verdict::Accept) {
-                    unclear |= expressions.verdict().is_none();
-                    continue;
+                match expressions.accepts() {
+                    Some(true) => judged += 1,
+                    Some(false) => continue,
+                    None => {
+                        match expressions.judge(&moment, &|_| None) {
+                            Answer::Fails { .. } => {
+                                may_accept = true;
+                                continue;
+                            }
+                            Answer::Unknown(parts) => is_unjudged(rule, "may accept", parts),
+                            Answer::Matches(_) => {}
+                        }
+                        unclear = true;
+                        continue;
+                    }
                 }
-                judged += 1;
                 let asked = RefCell::new(Vec::new());
                 let answer = expressions.judge(&moment, &|lookup| self.has(place, lookup, &asked));
                 let asked = asked.into_inner();
@@ -486,13 +513,15 @@ impl Assembler {
                     Answer::Unknown(parts) => {
                         if answers_tell(&parts, &asked, &questions) {
                             questions.extend(asked);
-                        } else if let Some((.., count)) = &mut unjudged {
-                            *count += 1;
                         } else {
-                            unjudged = parts.into_iter().next().map(|part| (rule, part, 1));
+                            is_unjudged(rule, "accepts", parts);
                         }
                         unclear = true;
                     }
+                    // Its map led elsewhere.
+                    Answer::Matches(Some(
+                        Verdict::Drop | Verdict::Jump(_) | Verdict::Goto(_) | Verdict::Return,
+                    )) => {}
                     // The kernel passed it by: it was another rule then, or is not understood.
                     Answer::Matches(_) => unclear = true,
                 }
@@ -503,8 +532,8 @@ impl Assembler {
             misses.into_iter().reduce(|best, next| if next.rank() > best.rank() { next } else { best });
         let finding = match best {
             Some(miss) => Some(missed(place, open, passed, &miss)),
-            None if !meant && !unclear => Some(not_allowed(place, open, passed, judged)),
-            None => unjudged.filter(|_| !meant).map(|(rule, part, count)| not_judged(rule, &part, count)),
+            None if !meant && !unclear => Some(not_allowed(place, open, passed, judged, may_accept)),
+            None => unjudged.filter(|_| !meant).map(|unjudged| not_judged(&unjudged)),
         };
         (finding, questions)
     }
@@ -573,7 +602,8 @@ fn missed(place: &Place<'_>, open: &Open, passed: &[Passed<'_>], miss: &Miss<'_>
     }
 }
 
-fn not_judged(rule: &Candidate<'_>, part: &str, count: usize) -> Finding {
+fn not_judged(unjudged: &Unjudged<'_>) -> Finding {
+    let Unjudged { rule, accepts, part, count } = unjudged;
     let more = match count {
         1 => String::new(),
         2 => ", and of one more".to_owned(),
@@ -582,7 +612,7 @@ fn not_judged(rule: &Candidate<'_>, part: &str, count: usize) -> Finding {
     Finding {
         code: "rules-not-judged",
         text: format!(
-            "Of an accepting rule before it nobody can say afterwards whether it should have matched, \"{}\": `{part}`{more}.",
+            "Of a rule before it that {accepts}, nobody can say afterwards whether it should have matched, \"{}\": `{part}`{more}.",
             rule.text
         ),
         fix: Vec::new(),
@@ -592,8 +622,15 @@ fn not_judged(rule: &Candidate<'_>, part: &str, count: usize) -> Finding {
     }
 }
 
-fn not_allowed(place: &Place<'_>, open: &Open, passed: &[Passed<'_>], judged: usize) -> Finding {
+fn not_allowed(
+    place: &Place<'_>,
+    open: &Open,
+    passed: &[Passed<'_>],
+    judged: usize,
+    may_accept: bool,
+) -> Finding {
     let rules = match judged {
+        0 if may_accept => "What before it may accept something is for other packets".to_owned(),
         0 => "No rule before it accepts anything".to_owned(),
         1 => "The one rule before it that accepts something is for other packets".to_owned(),
         many => format!("The {many} rules before it that accept something are for other packets"),

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use super::assemble::Assembler;
 use super::open::{Moment, Note, Open, Place};
 use super::{KernelDrop, RouteDecision, StepKind};
 use crate::drops::{self, Evidence};
-use crate::event::{Circumstances, DropEvent, HookPoint, HookVerdict};
+use crate::event::{Circumstances, DropEvent, HookPoint, HookVerdict, NetnsId};
+use crate::fib::{FibAnswer, FibRoute, RouteQuery};
 use crate::name::Name;
 use crate::packet::Packet;
 
@@ -108,8 +110,15 @@ impl Open {
         if self.ending.kernel.is_none() {
             self.ending.kernel = Some(drop);
             self.ending.reported = Some(Box::new(reported));
+            self.asks = self.asked_back().or(self.asks);
         }
         self.ending.over(at.time_ns);
+    }
+
+    /// What the tables are to say of the way back, where that matters.
+    fn asked_back(&self) -> Option<RouteQuery> {
+        self.ending.kernel.as_ref().filter(|drop| drop.cause == Some("rp-filter"))?;
+        RouteQuery::back(&self.ending.reported.as_ref()?.header)
     }
 
     /// Names the kernel's drop by all that is known at the end: in which hook it was, and whether a rule or a policy had
@@ -139,6 +148,40 @@ impl Open {
     }
 }
 
+/// Journeys that wait to be told whether there is a way back; more are not told.
+const MAX_ASKED_BACK: usize = 256;
+
+impl Assembler {
+    /// A drop was reported: notes whether the tables are asked about it.
+    pub(super) fn asks_back(&mut self, seq: u64) {
+        if self.opens.get(seq).and_then(Open::asked_back).is_none() {
+            return;
+        }
+        if self.asked_back.len() >= MAX_ASKED_BACK {
+            self.asked_back.clear();
+        }
+        self.asked_back.push(seq);
+    }
+
+    /// The tables answered.
+    pub(super) fn answered_back(&mut self, netns: NetnsId, answer: &FibAnswer) {
+        let mut waiting = std::mem::take(&mut self.asked_back);
+        waiting.retain(|seq| {
+            let open = match self.opens.get_mut(*seq) {
+                Some(open) => Some(open),
+                None => self.held_open(*seq),
+            };
+            let Some(open) = open else { return false };
+            let is_it = open.netns == netns && open.asked_back() == Some(answer.query);
+            if let Some(reported) = open.ending.reported.as_mut().filter(|_| is_it) {
+                reported.met.way_back = Some(answer.routes.iter().any(FibRoute::is_unicast));
+            }
+            !is_it
+        });
+        self.asked_back = waiting;
+    }
+}
+
 /// Source and destination address.
 fn ends(packet: &Packet) -> [Option<IpAddr>; 2] {
     [packet.source, packet.destination].map(|end| end.map(|end| end.addr))
@@ -154,10 +197,14 @@ pub(super) struct Reported {
 
 /// What the kernel reported beside the packet.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each of them true or not")]
 pub(super) struct Met {
+    /// A route was attached.
+    routed: bool,
     route_error: Option<i32>,
     /// `rt_type`.
     route_kind: Option<u8>,
+    way_back: Option<bool>,
     leaving: bool,
     queue_full: bool,
     rerouted: bool,
@@ -170,6 +217,7 @@ impl Met {
     pub(super) fn of(drop: &DropEvent) -> Self {
         let oif = drop.route.as_ref().and_then(|route| route.oif.as_ref());
         Self {
+            routed: drop.route.is_some(),
             route_error: drop.route.as_ref().and_then(|route| route.error),
             route_kind: drop.route.as_ref().and_then(|route| route.kind),
             leaving: oif.is_some() && oif == drop.device.as_ref(),
@@ -186,6 +234,8 @@ impl Reported {
             function: drop.function.as_deref(),
             packet: &self.header,
             hook: drop.hook,
+            routed: self.met.routed,
+            way_back: self.met.way_back,
             route_error: self.met.route_error,
             leaving: self.met.leaving,
             queue_full: self.met.queue_full,

@@ -12,7 +12,7 @@ use super::ending::Why;
 use super::open::{Moment, Open, Place};
 use super::{JourneyId, Kinship, Relation};
 use crate::event::{HookPoint, HookVerdict, NetnsId, PacketId};
-use crate::packet::{Endpoint, EndsKey, Packet, tcp_flag};
+use crate::packet::{Endpoint, EndsKey, Family, Packet, tcp_flag};
 
 /// How many journeys are remembered for those that belong to them.
 const MAX_REMEMBERED: usize = 8192;
@@ -149,8 +149,10 @@ impl Assembler {
 
     /// A journey that began where this host sends: whether it is of an answer, and if to a packet in hand, notes which.
     pub(super) fn perhaps_answers(&mut self, seq: u64, at: Moment) -> bool {
-        let header = self.opens.get(seq).map(|open| &open.header);
-        let Some(ends) = header.and_then(|header| answered(at.netns, header)) else { return false };
+        let Some(header) = self.opens.get(seq).map(|open| &open.header) else { return false };
+        let Some(ends) = answered(at.netns, header) else {
+            return header.is_icmp_error() && self.answers_in_hand(seq, at);
+        };
         let in_hand =
             |open: &Open| open.cpu == at.cpu && at.time_ns.saturating_sub(open.last_seen_ns) < ANSWER_NS;
         let cause = self.kin.between.get(&ends).copied();
@@ -158,6 +160,30 @@ impl Assembler {
             self.kin.note(seq, Kinship::AnswerTo, vec![cause]);
         }
         true
+    }
+
+    /// An ICMP error of which so little was seen that what it quotes is not known (trace messages end before that): what it
+    /// answers is what the processor had in hand last, if the error goes where that came from and quotes as much as it has.
+    fn answers_in_hand(&mut self, seq: u64, at: Moment) -> bool {
+        let on_processor = |open: &&Open| {
+            open.cpu == at.cpu
+                && open.netns == at.netns
+                && at.time_ns.saturating_sub(open.last_seen_ns) < ANSWER_NS
+        };
+        let mut last: Option<(u64, u64)> = None;
+        for (number, open) in self.opens.iter().filter(|(number, open)| *number != seq && on_processor(open))
+        {
+            if last.is_none_or(|(seen, _)| open.last_seen_ns >= seen) {
+                last = Some((open.last_seen_ns, number));
+            }
+        }
+        let fits =
+            |cause: &Open| self.opens.get(seq).is_some_and(|error| quotes(&error.header, &cause.header));
+        let cause = last.map(|(_, number)| number).filter(|number| self.opens.get(*number).is_some_and(fits));
+        if let Some(cause) = cause {
+            self.kin.note(seq, Kinship::AnswerTo, vec![cause]);
+        }
+        cause.is_some()
     }
 
     /// A journey that began elsewhere than at a device: as the answer to a packet that is in hand, as a piece of a datagram
@@ -194,6 +220,21 @@ impl Assembler {
             self.kin.note(seq, Kinship::CopyOf, vec![original]);
         }
     }
+}
+
+/// Whether an ICMP error can be about a packet, by where it goes and how long it is: it quotes all, or as much as there may be
+/// of it (`icmp_send`, net/ipv4/icmp.c; `icmp6_send`, net/ipv6/icmp.c; v6.12).
+fn quotes(error: &Packet, packet: &Packet) -> bool {
+    let (headers, most) = match error.family {
+        Family::Ipv4 => (20 + 8, 576),
+        Family::Ipv6 => (40 + 8, 1280),
+        _ => return false,
+    };
+    error.family == packet.family
+        && error.length == packet.length.saturating_add(headers).min(most)
+        && packet.source.map(|end| end.addr) == error.destination.map(|end| end.addr)
+        && packet.source.is_some()
+        && !packet.is_icmp_error()
 }
 
 /// Protocols that carry packets: IP in IP (RFC 2003, 2473), GRE, IPsec, L2TP, and UDP, in which there is anything.

@@ -56,6 +56,14 @@ impl Open {
         self.push(at, StepKind::Connection { event, id }, inside, Note::Nothing);
     }
 
+    /// The entry was removed by then: at the earliest time at which that was known.
+    pub(super) fn entry_ended(&mut self, at: Moment, id: Option<u32>) {
+        match self.drafts.iter_mut().rev().find(|draft| is_destruction(draft)) {
+            Some(told) => told.step.time_ns = told.step.time_ns.min(at.time_ns),
+            None => self.connection_step(at, ConnectionStep::Destroyed, id),
+        }
+    }
+
     /// The entry was seen some time after conntrack had made it: puts the step where that is done, at the beginning
     /// of the hook, behind the chains that come before conntrack.
     pub(super) fn place_creation(&mut self, priority: impl Fn(&ChainName, &Draft) -> Option<i32>) {
@@ -80,19 +88,26 @@ impl Open {
     }
 
     /// What the ring tells and ctnetlink's word of the entry's end are read in any order: puts that step where its time
-    /// is.
+    /// is. ctnetlink's word has the time at which it was read: when the packet was not seen afterwards, nothing says
+    /// that the entry had not outlived it, and the step goes.
     pub(super) fn place_destruction(&mut self) {
-        let destroyed = |draft: &Draft| {
-            matches!(draft.step.kind, StepKind::Connection { event: ConnectionStep::Destroyed, .. })
-        };
-        let Some(from) = self.drafts.iter().rposition(destroyed) else { return };
+        let Some(from) = self.drafts.iter().rposition(is_destruction) else { return };
         let Some(time_ns) = self.drafts.get(from).map(|draft| draft.step.time_ns) else { return };
+        if time_ns > self.last_seen_ns {
+            self.move_step(from, self.drafts.len() - 1);
+            self.drafts.pop();
+            return;
+        }
         let earlier = self.drafts.iter().take(from).position(|draft| draft.step.time_ns > time_ns);
         let later = self.drafts.iter().skip(from + 1).rposition(|draft| draft.step.time_ns < time_ns);
         if let Some(to) = earlier.or_else(|| later.map(|behind| from + 1 + behind)) {
             self.move_step(from, to);
         }
     }
+}
+
+fn is_destruction(draft: &Draft) -> bool {
+    matches!(draft.step.kind, StepKind::Connection { event: ConnectionStep::Destroyed, .. })
 }
 
 /// Of legacy iptables' tables, `raw` alone comes before conntrack (`NF_IP_PRI_RAW`).
@@ -154,16 +169,39 @@ mod tests {
         let later = Moment { time_ns: 9, ..AT };
         open.delivered(AT, None);
         open.delivered(later, None);
-        open.connection_step(Moment { time_ns: 5, ..AT }, ConnectionStep::Destroyed, None);
+        open.seen(later);
+        open.entry_ended(Moment { time_ns: 5, ..AT }, None);
         open.place_destruction();
         let times = |open: &Open| open.drafts.iter().map(|draft| draft.step.time_ns).collect::<Vec<_>>();
         assert_eq!(times(&open), [1, 5, 9]);
         // Or later than what is read behind it.
         open.ending.verdict = Some(2);
+        open.seen(Moment { time_ns: 12, ..AT });
         open.drafts[1].step.time_ns = 12;
         open.place_destruction();
         assert_eq!(times(&open), [1, 9, 12]);
         assert_eq!(open.ending.verdict, Some(1));
+    }
+
+    #[test]
+    fn an_end_of_which_was_read_when_the_packet_was_gone_may_not_be_its_own() {
+        let mut open = open();
+        open.entry_ended(Moment { time_ns: 5, ..AT }, None);
+        open.delivered(AT, None);
+        open.ending.verdict = Some(1);
+        open.place_destruction();
+        assert!(!open.drafts.iter().any(is_destruction));
+        assert_eq!(open.ending.verdict, Some(0));
+    }
+
+    #[test]
+    fn an_end_stands_where_it_was_known_first() {
+        let mut open = open();
+        open.entry_ended(Moment { time_ns: 5, ..AT }, None);
+        open.entry_ended(Moment { time_ns: 3, ..AT }, None);
+        open.entry_ended(Moment { time_ns: 4, ..AT }, None);
+        let times: Vec<u64> = open.drafts.iter().map(|draft| draft.step.time_ns).collect();
+        assert_eq!(times, [3]);
     }
 
     #[test]

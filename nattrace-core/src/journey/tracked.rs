@@ -1,11 +1,10 @@
 //! What conntrack tells, to the journeys of the connection's packets.
 
-use super::ConnectionStep;
 use super::StepKind;
 use super::assemble::Assembler;
 use super::connections::tuple_of;
 use super::identity::is_entry;
-use super::open::Moment;
+use super::open::{Moment, Open};
 use crate::conntrack::{Connection, Direction};
 use crate::event::{ConntrackChange, ConntrackEvent};
 
@@ -13,13 +12,10 @@ impl Assembler {
     pub(super) fn conntrack(&mut self, at: Moment, event: &ConntrackEvent) {
         if event.change == ConntrackChange::Destroy {
             if let Some(index) = self.connections.find(at.netns, &event.connection) {
-                let under_way = self.connections.get(index).map_or(&[][..], |known| &known.under_way);
-                for seq in under_way {
-                    if let Some(open) = self.opens.get_mut(*seq) {
-                        open.connection_step(at, ConnectionStep::Destroyed, event.connection.id);
-                        open.entry_gone = true;
-                    }
-                }
+                self.entry_ends(index, |open| {
+                    open.entry_ended(at, event.connection.id);
+                    open.entry_gone = true;
+                });
             }
             self.connections.destroyed(at.netns, &event.connection);
             return;
@@ -41,6 +37,16 @@ impl Assembler {
             });
         if asked && let Some(known) = self.connections.get_mut(index) {
             known.followed = true;
+        }
+    }
+
+    /// Tells the packets that are under way with an entry that it was removed.
+    fn entry_ends(&mut self, index: u64, tell: impl Fn(&mut Open)) {
+        let under_way = self.connections.get(index).map_or(&[][..], |known| &known.under_way);
+        for seq in under_way {
+            if let Some(open) = self.opens.get_mut(*seq) {
+                tell(open);
+            }
         }
     }
 
@@ -73,6 +79,7 @@ impl Assembler {
         let mine = open.connection.clone().unwrap_or_default();
         let before = open.known;
         open.known = self.connections.learn(netns, &mine).or(before);
+        let mine_known = open.known;
         if open.known != before {
             self.connections.leaves(seq, before);
             if let Some(known) = open.known.and_then(|known| self.connections.get_mut(known)) {
@@ -83,6 +90,12 @@ impl Assembler {
             && !known.followed
         {
             known.followed = self.options.filter.matches(&open.packet);
+        }
+        // The kernel's own word for it, at a time of its own: ctnetlink's is dated when it is read.
+        if connection.is_removed()
+            && let Some(known) = mine_known
+        {
+            self.entry_ends(known, |open| open.entry_ended(at, mine.id));
         }
     }
 }

@@ -415,3 +415,24 @@ fn a_damaged_block_is_said_to_be() {
     }
     assert!(refused > 1000, "{refused}");
 }
+
+#[test]
+fn what_cannot_be_written_is_told_as_such_and_once() {
+    #[derive(Debug)]
+    struct Full;
+    impl std::io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    for format in [Format::Json, Format::Compact] {
+        let header = Header::new("0", None, Filter::default(), BTreeMap::new());
+        let error = Writer::begin(Full, &header, format, None).expect_err("nothing can be written");
+        assert_eq!(error.to_string(), "cannot write the recording");
+        let cause = std::error::Error::source(&error).expect("a cause");
+        assert_eq!(cause.to_string(), std::io::Error::from(std::io::ErrorKind::StorageFull).to_string());
+    }
+}

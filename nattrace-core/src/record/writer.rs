@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::{Format, Header, RecordError, compact};
+use super::{Format, Header, WriteError, compact};
 use crate::event::{Body, Event};
 
 /// More than packing adds to what cannot be packed, and what the file ends with.
@@ -39,10 +39,10 @@ enum Form<W: Write> {
 
 impl<W: Write> Writer<W> {
     /// Begins a recording in one of the formats, of at most so many bytes.
-    pub fn begin(out: W, header: &Header, format: Format, limit: Option<u64>) -> Result<Self, RecordError> {
+    pub fn begin(out: W, header: &Header, format: Format, limit: Option<u64>) -> Result<Self, WriteError> {
         let mut out = Counted { out, written: 0 };
         let header = Header { version: format.version(), ..header.clone() };
-        let mut line = serde_json::to_vec(&header).map_err(RecordError::Unwritable)?;
+        let mut line = serde_json::to_vec(&header).map_err(WriteError::Unwritable)?;
         line.push(b'\n');
         let form = match format {
             Format::Json => {
@@ -59,7 +59,7 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes an event.
-    pub fn event(&mut self, event: &Event) -> Result<Written, RecordError> {
+    pub fn event(&mut self, event: &Event) -> Result<Written, WriteError> {
         if !self.full {
             self.put(event)?;
         }
@@ -70,7 +70,7 @@ impl<W: Write> Writer<W> {
         })
     }
 
-    fn put(&mut self, event: &Event) -> Result<(), RecordError> {
+    fn put(&mut self, event: &Event) -> Result<(), WriteError> {
         let written = self.written();
         match &mut self.form {
             Form::Json { out, line } => {
@@ -93,7 +93,7 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes the block that has begun.
-    fn end_block(&mut self) -> Result<(), RecordError> {
+    fn end_block(&mut self) -> Result<(), WriteError> {
         let Form::Compact { out, block } = &mut self.form else { return Ok(()) };
         let Some(last) = block.last() else { return Ok(()) };
         let end = end(last);
@@ -117,7 +117,7 @@ impl<W: Write> Writer<W> {
     }
 
     /// Hands on what is kept back.
-    pub fn flush(&mut self) -> Result<(), RecordError> {
+    pub fn flush(&mut self) -> Result<(), WriteError> {
         self.end_block()?;
         match &mut self.form {
             Form::Json { out, .. } => out.get_mut().out.flush()?,
@@ -127,7 +127,7 @@ impl<W: Write> Writer<W> {
     }
 
     /// Ends the recording.
-    pub fn finish(mut self) -> Result<(), RecordError> {
+    pub fn finish(mut self) -> Result<(), WriteError> {
         self.end_block()?;
         match self.form {
             Form::Json { out, .. } => out.finish()?.out.flush()?,
@@ -142,9 +142,9 @@ fn end(event: &Event) -> Event {
     Event { body: Body::Full, cpu: u32::MAX, netns: 0, time_ns: event.time_ns }
 }
 
-fn encode(line: &mut Vec<u8>, event: &Event) -> Result<(), RecordError> {
+fn encode(line: &mut Vec<u8>, event: &Event) -> Result<(), WriteError> {
     line.clear();
-    serde_json::to_writer(&mut *line, event).map_err(RecordError::Unwritable)?;
+    serde_json::to_writer(&mut *line, event).map_err(WriteError::Unwritable)?;
     line.push(b'\n');
     Ok(())
 }

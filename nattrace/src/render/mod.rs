@@ -95,6 +95,7 @@ impl<W: Write> Renderer<W> {
     }
 
     /// What this run is. JSON and pcapng have a place for it, and a report; the others' readers find it on standard error.
+    /// The output begins now, also where nothing is written yet.
     pub fn start(&mut self, start: &Start) -> io::Result<()> {
         let bytes = match &mut self.form {
             Form::Json => json::start(start)?,
@@ -105,11 +106,12 @@ impl<W: Write> Renderer<W> {
             }
             Form::Report(report) => {
                 report.start(start);
-                return Ok(());
+                Vec::new()
             }
-            Form::Text { .. } | Form::Nft(_) => return Ok(()),
+            Form::Text { .. } | Form::Nft(_) => Vec::new(),
         };
-        self.write(&bytes)
+        self.out.write_all(&bytes)?;
+        self.out.flush()
     }
 
     /// A finished journey.

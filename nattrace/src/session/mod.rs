@@ -7,6 +7,7 @@ mod audience;
 mod check;
 mod clock;
 mod dry_run;
+mod fresh;
 mod interactive;
 mod kernel;
 mod least;

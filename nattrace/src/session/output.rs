@@ -1,10 +1,10 @@
 //! Where results go.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context as _, Result};
 
+use super::fresh::Fresh;
 use crate::cli::plan::Output;
 use crate::render::Renderer;
 
@@ -43,7 +43,7 @@ pub(super) fn open(output: &Output) -> Result<Renderer<Sink>> {
     let sink = match &output.path {
         None => Sink { target: Box::new(BufWriter::new(io::stdout())), name: "standard output".to_owned() },
         Some(path) => {
-            let file = File::create(path).with_context(|| format!("-o {}", path.display()))?;
+            let file = Fresh::open(path).with_context(|| format!("-o {}", path.display()))?;
             Sink { target: Box::new(BufWriter::new(file)), name: format!("-o {}", path.display()) }
         }
     };

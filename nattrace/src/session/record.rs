@@ -1,6 +1,5 @@
 //! `--record`: the events as they come.
 
-use std::fs::File;
 use std::io::BufWriter;
 
 use anyhow::{Context as _, Result};
@@ -9,16 +8,17 @@ use nattrace_core::event::Event;
 use nattrace_core::record::{Format, Header, NftTool, ON, Writer, Written};
 
 use super::anonymize;
+use super::fresh::Fresh;
 use super::voice::say;
-use crate::cli::plan::Recording;
+use crate::cli::plan::{Recording, TracePlan};
 use crate::render::{SourceState, Start};
 
 /// An open recording.
 #[derive(Debug)]
 pub(super) struct Recorder {
     /// Until it begins.
-    file: Option<File>,
-    out: Option<Writer<BufWriter<File>>>,
+    file: Option<Fresh>,
+    out: Option<Writer<BufWriter<Fresh>>>,
     name: String,
     format: Format,
     limit: u64,
@@ -26,10 +26,10 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Creates the file, before anything is changed anywhere.
-    pub(super) fn create(recording: &Recording) -> Result<Self> {
+    /// Opens the file, before anything is changed anywhere.
+    pub(super) fn open(recording: &Recording) -> Result<Self> {
         let name = format!("--record {}", recording.path.display());
-        let file = File::create(&recording.path).with_context(|| name.clone())?;
+        let file = Fresh::open(&recording.path).with_context(|| name.clone())?;
         let anonymizer = if recording.anonymize { Some(anonymize::anonymizer()?) } else { None };
         let Recording { format, limit, .. } = *recording;
         Ok(Self { file: Some(file), out: None, name, format, limit, anonymizer })
@@ -39,15 +39,16 @@ impl Recorder {
     pub(super) fn start(
         &mut self,
         start: &Start,
-        follow: bool,
+        plan: &TracePlan,
         nft: NftTool,
         introduction: &[Event],
     ) -> Result<()> {
-        let Some(file) = self.file.take() else { return Ok(()) };
+        let Some(mut file) = self.file.take() else { return Ok(()) };
         let sources = start.sources.iter().map(|(source, state)| (*source, state_text(state))).collect();
         let mut header =
             Header::new(env!("CARGO_PKG_VERSION"), start.kernel.clone(), start.filter.clone(), sources);
-        header.no_follow = !follow;
+        header.no_follow = !plan.follow;
+        header.count = plan.count;
         header.nft = Some(nft);
         if let Some(anonymizer) = &mut self.anonymizer {
             for event in introduction {
@@ -55,6 +56,7 @@ impl Recorder {
             }
             header = anonymizer.header(&header);
         }
+        file.begin().with_context(|| self.name.clone())?;
         let out = Writer::begin(BufWriter::new(file), &header, self.format, Some(self.limit));
         self.out = Some(out.with_context(|| self.name.clone())?);
         Ok(())

@@ -91,7 +91,8 @@ pub(crate) fn tell(
         // A recording does not say where it was made.
         audience.push(Box::new(Exporter::new(otlp.clone(), None, Pace::Replay, say)));
     }
-    let mut report = Report::new(audience, plan.count, follow);
+    let limit = plan.count.into_iter().chain(header.count).min();
+    let mut report = Report::new(audience, limit, follow);
     if let Some(nft) = &header.nft {
         report.nft(nft);
     }

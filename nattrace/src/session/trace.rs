@@ -86,7 +86,7 @@ pub(super) fn tell(
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         audience.push(Box::new(Exporter::new(otlp.clone(), Some(host), Pace::Live, say)));
     }
-    let recorder = plan.record.as_ref().map(Recorder::create).transpose()?;
+    let recorder = plan.record.as_ref().map(Recorder::open).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut stop = stop()?;
@@ -189,7 +189,7 @@ impl<'a> Session<'a> {
             self.report.nft(&nft);
             if let Some(recorder) = &mut self.recorder {
                 let introduction = &self.kernel.introduction;
-                recorder.start(&start, self.plan.follow, nft, introduction)?;
+                recorder.start(&start, self.plan, nft, introduction)?;
             }
         }
         self.report.start(&start)?;
@@ -321,7 +321,8 @@ impl<'a> Session<'a> {
         if self.report.is_enough() { Ok(()) } else { self.drain_once() }
     }
 
-    /// Records and assembles. A recording that fails ends the run, but not the telling of what was seen.
+    /// Records and assembles. A recording that fails ends the run, but not the telling of what was seen. What comes after
+    /// the last journey that is to be told is of no run.
     fn take(&mut self, events: Vec<Event>) -> Result<()> {
         let mut failed = None;
         for event in events {
@@ -329,6 +330,12 @@ impl<'a> Session<'a> {
             for (netns, query) in self.assembler.route_queries() {
                 if let Some(answer) = self.tables.ask(netns, query) {
                     failed = self.take_one(answer).or(failed);
+                }
+            }
+            if self.plan.count.is_some() && !self.ending {
+                self.tell()?;
+                if self.report.is_enough() {
+                    break;
                 }
             }
         }
@@ -618,8 +625,10 @@ impl<'a> Session<'a> {
         self.kernel.programs = None;
         let now = now_ns();
         self.tell()?;
-        self.take(vec![clock(now, true)])?;
-        self.report.quiet(now)?;
+        if !self.report.is_enough() {
+            self.take(vec![clock(now, true)])?;
+            self.report.quiet(now)?;
+        }
         let rest = self.assembler.finish(now);
         for journey in rest {
             self.report.journey(&journey)?;

@@ -180,6 +180,9 @@ fn journey_complaints(journey: &Value, by_id: &BTreeMap<&str, &Value>) -> Vec<St
             wrong(format!("step {index} is of an unknown kind: {step}"));
         }
     }
+    if last.is_some_and(|last| before > last) {
+        wrong(format!("a step at {before}, last seen at {last:?}"));
+    }
     for pair in all.windows(2) {
         let place = |step: &Value| {
             ["kind", "hook", "family", "netns", "iif", "oif"].map(|member| step[member].clone())
@@ -328,12 +331,15 @@ mod tests {
     #[test]
     fn damaged_journeys() {
         type Damage = fn(&mut Value);
-        let damages: [(&str, Damage); 10] = [
+        let damages: [(&str, Damage); 11] = [
             ("the same hook twice", |j| {
                 let hook = json!({"kind": "hook", "time_ns": 0, "hook": "prerouting", "family": "ip", "iif": "enp0"});
                 j["steps"] = json!([hook, hook, j["steps"][0]]);
             }),
             ("no step is the drop", |j| j["steps"][0]["verdict"] = json!("accept")),
+            ("a step at 1, last seen at Some(0)", |j| {
+                (j["first_seen_ns"], j["last_seen_ns"]) = (json!(0), json!(0));
+            }),
             ("no netns", |j| j["netns"] = json!(null)),
             ("unknown outcome", |j| j["outcome"]["kind"] = json!("gone")),
             ("has no chain", |j| j["outcome"]["chain"] = json!(null)),

@@ -575,7 +575,6 @@ impl Stage {
     fn replay_command(&self, name: &str, format: &str) -> Result<std::process::Command> {
         let mut command = self.nattrace(None, Via::Setns)?;
         command.arg("replay").arg(self.recording(name)?).args(["--format", format]);
-        command.args(self.traces[name].plan.args.iter().skip_while(|arg| *arg != "--count").take(2));
         Ok(command)
     }
 

@@ -1,6 +1,6 @@
 //! Packets as no decent host would send them, straight to a device.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -65,6 +65,9 @@ pub(crate) struct Args {
     /// IPv4: the last fragment.
     #[arg(long)]
     last: bool,
+    /// IPv4: a loose source route by this address.
+    #[arg(long)]
+    source_route: Option<Ipv4Addr>,
     /// What is wrong with it.
     #[arg(long)]
     spoil: Vec<Spoil>,
@@ -151,6 +154,11 @@ fn ip(args: &Args) -> Result<IpHeaders> {
             if let Some(offset) = args.fragment {
                 header.fragment_offset = IpFragOffset::try_new(offset / 8)?;
                 header.more_fragments = !args.last;
+            }
+            if let Some(by) = args.source_route {
+                let [a, b, c, d] = by.octets();
+                // RFC 791, section 3.1: type, length, pointer; and the end of the options.
+                header.options = [131, 7, 4, a, b, c, d, 0].into();
             }
             IpHeaders::Ipv4(header, Ipv4Extensions::default())
         }
@@ -275,6 +283,13 @@ mod tests {
         let spoiled = bytes("--from 10.0.0.1:1 --to 10.0.0.2:2 --spoil checksum");
         let differing: Vec<usize> = (0..sound.len()).filter(|at| sound[*at] != spoiled[*at]).collect();
         assert_eq!(differing, [14 + 20 + 6]);
+    }
+
+    #[test]
+    fn a_source_route_stands_in_the_header() {
+        let frame = bytes("--from 10.0.0.1:1 --to 10.0.0.2:2 --source-route 10.0.0.3");
+        assert!(header_is_sound(&frame));
+        assert_eq!((frame[IP], &frame[IP + 20..IP + 28]), (0x47, &[131, 7, 4, 10, 0, 0, 3, 0][..]));
     }
 
     #[test]

@@ -53,6 +53,29 @@ pub(super) const CAUSES: &[Cause] = &[
         ],
     },
     Cause {
+        code: "unicast-in-multicast-frame",
+        means: "It has a unicast address inside a broadcast or multicast frame.",
+        check: "A static neighbour entry, or a switch, at the sender's side.",
+        looks: "tcpdump shows it, and nothing answers.",
+        counter: "`nstat`: IpInDiscards",
+        signs: &[
+            reason("UNICAST_IN_L2_MULTICAST"),
+            function("ip_rcv_finish_core").and(Fact::RoutedFrameForMany).likely(),
+            function("ip_rcv_finish").and(Fact::RoutedFrameForMany).likely(),
+        ],
+    },
+    Cause {
+        code: "ip-options",
+        means: "Its IP options were refused, which the kernel looks at when it has routed it: a source route, which is not accepted here, or options that are malformed.",
+        check: "`sysctl net.ipv4.conf.all.accept_source_route net.ipv4.conf.DEVICE.accept_source_route` (both must be 1), and what at SOURCE sends options.",
+        looks: "`tcpdump -v` on the device shows the options, and nothing answers; no rule drops it.",
+        counter: "`nstat`: IpInHdrErrors, where they are malformed",
+        signs: &[
+            function("ip_rcv_finish_core").and(Fact::Routed).likely(),
+            function("ip_rcv_finish").and(Fact::Routed).likely(),
+        ],
+    },
+    Cause {
         code: "multicast-no-member",
         means: "It is for a multicast group that nobody here has joined on that device, and that is not routed.",
         check: "`ip maddr show dev DEVICE`: does a program join the group, and on that device?",
@@ -66,19 +89,11 @@ pub(super) const CAUSES: &[Cause] = &[
     },
     Cause {
         code: "address-check",
-        means: "The kernel refused its addresses before routing it: the source is an address of this host or none that can answer, the reverse path filter is on, or the frame was for more than this host.",
+        means: "The kernel refused its addresses before routing it: the source is an address of this host or none that can answer, or the reverse path filter is on.",
         check: RP_FILTER,
         looks: "tcpdump on the device shows it, and nothing answers; no rule drops it.",
         counter: "`nstat`: TcpExtIPReversePathFilter, where it was that",
         signs: &[function("ip_rcv_finish_core"), function("ip_rcv_finish")],
-    },
-    Cause {
-        code: "unicast-in-multicast-frame",
-        means: "It has a unicast address inside a broadcast or multicast frame.",
-        check: "A static neighbour entry, or a switch, at the sender's side.",
-        looks: "tcpdump shows it, and nothing answers.",
-        counter: "`nstat`: IpInDiscards",
-        signs: &[reason("UNICAST_IN_L2_MULTICAST")],
     },
     Cause {
         code: "no-route",
