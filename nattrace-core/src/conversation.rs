@@ -429,6 +429,10 @@ impl Talk {
             told.push(format!("; {server} answered, {}", fared(syn_acks, "SYN-ACK")));
             return told.concat();
         }
+        if !acknowledged && !manner.follows {
+            told.push(format!("; {server} answered, the SYN-ACK came through; other packets are not traced"));
+            return told.concat();
+        }
         if !acknowledged {
             told.push(format!(
                 "; {server} answered, the SYN-ACK came through, not acknowledged by {}{}",
@@ -630,6 +634,10 @@ mod tests {
             assert_eq!(told(true, &packets), text);
         }
         assert_eq!(told(false, &[(THERE, syn, sent())]), "1 SYN through; answers are not traced");
+        assert_eq!(
+            told(false, &[(THERE, syn, sent()), (BACK, syn_ack, sent())]),
+            "1 SYN through; 10.0.0.9 answered, the SYN-ACK came through; other packets are not traced"
+        );
     }
 
     #[test]

@@ -357,16 +357,11 @@ fn follows_packet(ctx: SkBuffContext) -> i64 {
     i64::from(select::take_in_hand(ctx.as_ptr()).is_some_and(crossing::follows))
 }
 
-// What trace tables ask first, likewise: packets, and past conntrack packets of connections, that are not their business.
+// What trace tables ask first, likewise: packets that are not their business.
 
 #[socket_filter]
 fn others_packet(ctx: SkBuffContext) -> i64 {
     i64::from(others::is_packet(&ctx))
-}
-
-#[socket_filter]
-fn others_connection(ctx: SkBuffContext) -> i64 {
-    i64::from(select::take_in_hand(ctx.as_ptr()).is_some_and(others::is_connection))
 }
 
 // Devices, drops, ends: tracepoints, whose names and first arguments do not change between versions. Those that nearly

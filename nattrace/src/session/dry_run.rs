@@ -49,11 +49,7 @@ pub(super) fn run(plan: &TracePlan) -> Result<ExitStatus> {
                     follow: if plan.follow { FollowBy::Conntrack } else { FollowBy::No },
                     hook_observers: !probes,
                     // No program is loaded, and the text does not name one.
-                    programs: AskedPrograms {
-                        follows: crossing.then_some(-1),
-                        others_packet: asks.then_some(-1),
-                        others_connection: asks.then_some(-1),
-                    },
+                    programs: AskedPrograms { follows: crossing.then_some(-1), others: asks.then_some(-1) },
                 };
                 text.push_str("  install, until the end:\n");
                 let listed = ruleset::list(netns).unwrap_or_default();

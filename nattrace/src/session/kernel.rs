@@ -263,10 +263,7 @@ fn asked_programs(
         return asked;
     }
     match programs.others() {
-        Ok([packet, connection]) => {
-            asked.others_packet = Some(packet);
-            asked.others_connection = Some(connection);
-        }
+        Ok(program) => asked.others = Some(program),
         Err(why) => notes.push(format!("{BY_RULES}: {why}")),
     }
     asked

@@ -16,6 +16,11 @@ const AT_BOTH_ENDS: [&str; 2] = ["netif_receive_s", "net_dev_start_x"];
 const AT_THE_END: [&str; 6] =
     ["__udp_enqueue_s", "sk_data_ready", "end_fentry", "end_stateless_f", "end_kprobe", "consume_skb"];
 
+/// Programs of nattrace that run once or twice for each hook of a packet.
+const HOOKS: [&str; 4] = ["hook_leave", "hook_enter", "hook_leave_kret", "hook_enter_kpro"];
+/// PREROUTING, FORWARD, POSTROUTING: more than these are another namespace's. (A security module hooks into the sender's.)
+const HOOKS_OF_A_ROUTER: u64 = 3;
+
 /// Switches the counting on for as long as it lives.
 pub(crate) struct Counting {
     before: String,
@@ -41,7 +46,10 @@ impl Drop for Counting {
 /// router and a server on one machine.
 pub(crate) fn beside_the_router(runs: &BTreeMap<&str, u64>, forwarded: u64) -> u64 {
     let count = |name: &&str| runs.get(name).copied().unwrap_or(0);
-    AT_BOTH_ENDS.iter().map(|name| count(name).min(forwarded)).sum::<u64>()
+    let hooks =
+        HOOKS.iter().map(|name| count(name).saturating_sub(HOOKS_OF_A_ROUTER * forwarded)).sum::<u64>();
+    hooks
+        + AT_BOTH_ENDS.iter().map(|name| count(name).min(forwarded)).sum::<u64>()
         + AT_THE_END.iter().map(count).sum::<u64>()
 }
 

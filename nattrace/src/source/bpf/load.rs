@@ -230,7 +230,7 @@ impl Programs {
             names.extend(["nft_message", "conntrack_message"].map(|name| (name, None)));
         }
         if asked {
-            names.extend(["others_packet", "others_connection"].map(|name| (name, None)));
+            names.push(("others_packet", None));
         }
         ahead::load(&mut self.ebpf, btf, &names);
     }
@@ -466,12 +466,12 @@ impl Programs {
         self.asked_program("follows_packet")
     }
 
-    /// Those that say whether a packet, or a connection, is none that trace tables need judge.
+    /// The program that says whether a packet is none that trace tables need judge.
     ///
     /// # Errors
-    /// When the kernel refuses one.
-    pub fn others(&mut self) -> Result<[RawFd; 2], LoadError> {
-        Ok([self.asked_program("others_packet")?, self.asked_program("others_connection")?])
+    /// When the kernel refuses it.
+    pub fn others(&mut self) -> Result<RawFd, LoadError> {
+        self.asked_program("others_packet")
     }
 
     fn asked_program(&mut self, name: &'static str) -> Result<RawFd, LoadError> {

@@ -75,16 +75,14 @@ pub struct AskedPrograms {
     /// namespace.
     pub follows: Option<RawFd>,
     /// The packet is of neither direction that the filter is about ([`Filter::is_by_ends`]): no other rule need see it.
-    pub others_packet: Option<RawFd>,
-    /// The same of its connection, past conntrack.
-    pub others_connection: Option<RawFd>,
+    pub others: Option<RawFd>,
 }
 
 impl AskedPrograms {
     /// Whether there is any.
     #[must_use]
     pub fn any(&self) -> bool {
-        self.follows.is_some() || self.others_packet.is_some() || self.others_connection.is_some()
+        self.follows.is_some() || self.others.is_some()
     }
 }
 

@@ -17,8 +17,6 @@
 //! when it checks the table for loops (net/netfilter/nf_tables_api.c `nft_chain_validate` follows every
 //! `goto` anew, which makes a ladder of alternatives that each `goto` the next rung exponential).
 
-use std::os::fd::RawFd;
-
 use nattrace_core::filter::{Filter, PortRange, Prefix};
 use nattrace_core::packet::protocol;
 
@@ -131,13 +129,12 @@ impl Plan {
             .programs
             .follows
             .map(|program| Rule::new().program_says_so(program).trace().verdict(Verdict::Accept));
-        let others = |program: Option<RawFd>| {
-            // Nothing else in these chains returns: who hears of that verdict knows that it selects nothing.
-            program.map(|program| Rule::new().program_says_so(program).verdict(Verdict::Return))
-        };
+        // Nothing else in this chain returns: who hears of that verdict knows that it selects nothing.
+        let others =
+            spec.programs.others.map(|program| Rule::new().program_says_so(program).verdict(Verdict::Return));
         // Before the filter, which would select again, at the cost of the rate, what another namespace has selected.
         let mut enter: Vec<Rule> = followed_already.iter().cloned().collect();
-        enter.extend(others(spec.programs.others_packet));
+        enter.extend(others);
         if by_headers {
             enter.push(Rule::new().verdict(Verdict::Jump(format!("followed_{name}"))));
         }
@@ -159,9 +156,8 @@ impl Plan {
                 let rule = Rule::new().connection_followed(*version, followed(*version));
                 rule.trace().verdict(Verdict::Accept)
             });
-            // Now the programs can see the connection, too.
-            let others = others(spec.programs.others_connection);
-            let follow = followed_already.into_iter().chain(others).chain(follow).collect();
+            // Now the program can see the connection, too.
+            let follow = followed_already.into_iter().chain(follow).collect();
             self.base(format!("follow_{name}"), hook, AFTER_CONNTRACK, follow);
         }
         // What none of the alternatives fits may still be a reply.
