@@ -179,8 +179,9 @@ impl Conversations {
         }
         if connection.direction != Some(Direction::Reply) && talk.packets() <= MAX_LOOKED_AT {
             for form in forms(journey).into_iter().filter(|form| *form != key) {
-                talk.forms.push(form);
-                self.further.insert(form, key);
+                if self.further.insert(form, key) != Some(key) {
+                    talk.forms.push(form);
+                }
             }
         }
         if self.open.len() <= MAX_CONVERSATIONS {
@@ -429,16 +430,13 @@ impl Talk {
             told.push(format!("; {server} answered, {}", fared(syn_acks, "SYN-ACK")));
             return told.concat();
         }
-        if !acknowledged && !manner.follows {
-            told.push(format!("; {server} answered, the SYN-ACK came through; other packets are not traced"));
-            return told.concat();
-        }
         if !acknowledged {
-            told.push(format!(
-                "; {server} answered, the SYN-ACK came through, not acknowledged by {}{}",
-                original.source.addr,
-                manner.so_far()
-            ));
+            told.push(format!("; {server} answered, the SYN-ACK came through"));
+            told.push(if manner.follows {
+                format!(", not acknowledged by {}{}", original.source.addr, manner.so_far())
+            } else {
+                "; other packets are not traced".to_owned()
+            });
             return told.concat();
         }
         let (more_sent, more_answered) = (

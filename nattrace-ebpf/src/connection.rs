@@ -1,5 +1,6 @@
 //! What ctnetlink tells of connections: of those that nobody asked for, nothing reaches user space. A router makes
-//! thousands a second, and to wake a reader for each takes longer than the packet.
+//! thousands a second, and to wake a reader for each takes longer than the packet. And by what headers a connection is
+//! followed that conntrack does not know, where programs select.
 
 use aya_ebpf::programs::SkBuffContext;
 
@@ -142,9 +143,8 @@ fn tuple(ctx: &SkBuffContext, at: u32, kind: u16) -> Option<(Key, u32)> {
 /// is a trace table, that knows.
 #[inline(always)]
 pub(crate) fn has_selected_headers(key: &Key) -> bool {
-    let this = Answer::of(key, 0);
-    let other = Answer { saddr: key.daddr, daddr: key.saddr, sport: key.dport, dport: key.sport, ..this };
-    selects_by_headers() && (FOLLOWED.get_ptr(this).is_some() || FOLLOWED.get_ptr(other).is_some())
+    selects_by_headers()
+        && (FOLLOWED.get_ptr(Answer::of(key, 0)).is_some() || FOLLOWED.get_ptr(Answer::to(key, 0)).is_some())
 }
 
 /// Notes the headers of a selected packet.

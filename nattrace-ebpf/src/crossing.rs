@@ -4,7 +4,7 @@
 //! followed already, or the answer to one.
 
 use crate::{
-    filter::{Key, parse_flow},
+    filter::parse_flow,
     maps::{ANSWERS, Answer},
     read::{Skb, filter},
     select::{self, State},
@@ -17,9 +17,8 @@ pub(crate) fn expect_answer(skb: Skb, network: u64, netns: u32) {
     if filter!(crossing) == 0 || filter!(follow) == 0 {
         return;
     }
-    if let Some(Key { saddr, daddr, protocol, sport, dport, .. }) = parse_flow(skb.ethertype(), network) {
-        let answer = Answer { netns, protocol, saddr: daddr, daddr: saddr, sport: dport, dport: sport };
-        let _ = ANSWERS.insert(answer, 1, 0);
+    if let Some(key) = parse_flow(skb.ethertype(), network) {
+        let _ = ANSWERS.insert(Answer::to(&key, netns), 1, 0);
     }
 }
 

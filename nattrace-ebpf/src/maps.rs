@@ -132,6 +132,13 @@ impl Answer {
         let Key { saddr, daddr, protocol, sport, dport, .. } = *key;
         Self { netns, protocol, saddr, daddr, sport, dport }
     }
+
+    /// For a packet that answers one with these headers.
+    #[inline(always)]
+    pub(crate) fn to(key: &Key, netns: u32) -> Self {
+        let Key { saddr, daddr, protocol, sport, dport, .. } = *key;
+        Self { netns, protocol, saddr: daddr, daddr: saddr, sport: dport, dport: sport }
+    }
 }
 
 /// Whether two packets have the same ends.
